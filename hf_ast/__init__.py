@@ -1,0 +1,38 @@
+"""Audio spectrogram transformers (AST, SSAST, PaSST) for Hugging Face transformers.
+
+`import hf_ast` makes them known to transformers' Auto classes and pipelines. Nothing heavy is imported before it is
+used, and the torch-only modules (`hf_ast.models.modules_*`) work with transformers not installed.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+from .auto import register
+
+__version__ = version("hf-ast")
+
+_EXPORTS = {
+    "HfASTConfig": "models.configuration_ast",
+    "HfASTFeatureExtractor": "models.feature_extraction_ast",
+    "HfASTForAudioClassification": "models.modeling_ast",
+    "HfASTModel": "models.modeling_ast",
+    "KaldiFbank": "models.modules_fbank",
+    "SpectrogramClassifier": "models.modules_transformer",
+    "SpectrogramTransformer": "models.modules_transformer",
+}
+
+__all__ = ["__version__", *_EXPORTS]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_EXPORTS[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+register()

@@ -1,0 +1,129 @@
+"""Makes our classes known to transformers' Auto classes and pipelines; imports neither transformers nor a model.
+
+transformers' registries want classes, and importing those takes seconds. So each registration waits until transformers
+imports the registry itself, and model classes are looked up when a checkpoint asks for one.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """The classes of a family, as "file:class" in `hf_ast/models`."""
+
+    model_type: str
+    config: str
+    feature_extractor: str
+    models: dict[str, str]
+
+
+FAMILIES = (
+    Family(
+        model_type="hf-ast",
+        config="configuration_ast:HfASTConfig",
+        feature_extractor="feature_extraction_ast:HfASTFeatureExtractor",
+        models={
+            "MODEL_MAPPING": "modeling_ast:HfASTModel",
+            "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING": "modeling_ast:HfASTForAudioClassification",
+        },
+    ),
+)
+AUDIO_CLASSIFICATION = "audio-classification"
+
+
+def register() -> None:
+    """Register all families. Does nothing where transformers is not installed: its modules are never imported."""
+    _when_imported("transformers.models.auto.configuration_auto", _register_configs)
+    _when_imported("transformers.models.auto.feature_extraction_auto", _register_feature_extractors)
+    _when_imported("transformers.models.auto.modeling_auto", _register_models)
+    _when_imported("transformers.pipelines", _register_pipeline)
+
+
+def load(path: str) -> Any:
+    """The class at "file:class" in `hf_ast/models`."""
+    file, name = path.split(":")
+    return getattr(import_module(f"{__package__}.models.{file}"), name)
+
+
+def _register_configs(configuration_auto: ModuleType) -> None:
+    for family in FAMILIES:
+        configuration_auto.AutoConfig.register(family.model_type, load(family.config), exist_ok=True)
+
+
+def _register_feature_extractors(feature_extraction_auto: ModuleType) -> None:
+    for family in FAMILIES:
+        feature_extraction_auto.AutoFeatureExtractor.register(
+            load(family.config), load(family.feature_extractor), exist_ok=True
+        )
+
+
+def _register_models(modeling_auto: ModuleType) -> None:
+    for family in FAMILIES:
+        for name, path in family.models.items():
+            mapping = getattr(modeling_auto, name)
+            if not isinstance(mapping._extra_content, _ClassesByPath):
+                mapping._extra_content = _ClassesByPath(mapping._extra_content)
+            mapping.register(load(family.config), path, exist_ok=True)
+
+
+def _register_pipeline(pipelines: ModuleType) -> None:
+    """Let the audio-classification pipeline read files with soundfile for our models (others keep ffmpeg)."""
+    from .inference.pipeline import AudioClassificationFilePipeline
+
+    pipelines.PIPELINE_REGISTRY.supported_tasks[AUDIO_CLASSIFICATION]["impl"] = AudioClassificationFilePipeline
+
+
+class _ClassesByPath(dict):
+    """Registered classes, of which ours are still paths ("file:class") until they are read."""
+
+    def __getitem__(self, key: Any) -> Any:
+        value = super().__getitem__(key)
+        if isinstance(value, str):
+            value = self[key] = load(value)
+        return value
+
+    def values(self) -> Any:
+        return [self[key] for key in self]
+
+    def items(self) -> Any:
+        return [(key, self[key]) for key in self]
+
+
+class _ImportHook(MetaPathFinder):
+    """Calls a function with a module right after its import."""
+
+    def __init__(self, name: str, callback: Callable[[ModuleType], None]):
+        self.name = name
+        self.callback = callback
+
+    def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name != self.name:
+            return None
+        sys.meta_path.remove(self)
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is None or spec.loader is None:
+            return spec
+        execute = spec.loader.exec_module
+
+        def execute_and_call(module: ModuleType) -> None:
+            execute(module)
+            self.callback(module)
+
+        spec.loader.exec_module = execute_and_call
+        return spec
+
+
+def _when_imported(name: str, callback: Callable[[ModuleType], None]) -> None:
+    """Call `callback(module)` now if the module is imported already, else as soon as it is."""
+    module = sys.modules.get(name)
+    if module is None:
+        sys.meta_path.insert(0, _ImportHook(name, callback))
+    else:
+        callback(module)

@@ -1,0 +1,104 @@
+"""What the configs of all families share."""
+
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+from .modules_classification import PROBLEM_TYPES
+from .modules_embeddings import grid_shape
+from .modules_encoder import ACTIVATIONS
+from .modules_pooling import POOLINGS
+from .modules_positions import POSITION_CROPS, POSITION_OVERFLOWS
+
+# Fields that `from_pretrained` may change on a trained model: they size the position table
+GEOMETRY_FIELDS = ("num_mel_bins", "max_length", "frequency_stride", "time_stride")
+
+
+@strict
+class SpectrogramConfig(PreTrainedConfig):
+    """Fields of every spectrogram transformer; the defaults are the base size of the papers.
+
+    Args:
+        hidden_size, num_hidden_layers, num_attention_heads, intermediate_size, hidden_act, qkv_bias: The encoder.
+        hidden_dropout_prob, attention_probs_dropout_prob, drop_path_rate: Regularisation in training mode.
+        initializer_range: Standard deviation of new weights.
+        layer_norm_eps: Epsilon of the norms in the encoder (timm: 1e-6).
+        head_layer_norm_eps: Epsilon of the norm in the classification head (torch's default: 1e-5).
+        patch_size: Height and width of a patch (mel bins, frames); one number for a square.
+        frequency_stride, time_stride: Distance between patches, in mel bins and frames.
+        max_length: Frames that the position table covers.
+        num_mel_bins: Height of the spectrogram.
+        pooling: "prefix" (mean of cls and distillation token), "cls", or "mean" (of the real patch tokens).
+        use_distillation_token: Whether there is a second prefix token.
+        position_crop: Part of the position table for clips shorter than `max_length`: "start", or "center" (the
+            official fine-tuning cut, per clip).
+        position_overflow: For longer clips: "error", "interpolate" the table, or "crop" the clip.
+        time_patchout, frequency_patchout, unstructured_patchout: Columns, rows and single patches to drop at random in
+            training mode.
+    """
+
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float | int = 0.0
+    attention_probs_dropout_prob: float | int = 0.0
+    drop_path_rate: float | int = 0.0
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-6
+    head_layer_norm_eps: float = 1e-5
+    qkv_bias: bool = True
+    patch_size: int | list[int] | tuple[int, ...] = (16, 16)
+    frequency_stride: int = 10
+    time_stride: int = 10
+    max_length: int = 1024
+    num_mel_bins: int = 128
+    pooling: str = "prefix"
+    use_distillation_token: bool = True
+    position_crop: str = "start"
+    position_overflow: str = "error"
+    time_patchout: int = 0
+    frequency_patchout: int = 0
+    unstructured_patchout: int = 0
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        size = self.patch_size
+        self.patch_size = [size, size] if isinstance(size, int) else list(size)
+        super().__post_init__(**kwargs)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the patch grid of a clip of `max_length` frames."""
+        height, width = self.patch_size
+        stride = (self.frequency_stride, self.time_stride)
+        return grid_shape(self.num_mel_bins, self.max_length, (height, width), stride)
+
+    def validate_choices(self) -> None:
+        """Fields with a fixed set of values hold one of them."""
+        choices = {
+            "hidden_act": tuple(ACTIVATIONS),
+            "pooling": POOLINGS,
+            "position_crop": POSITION_CROPS,
+            "position_overflow": POSITION_OVERFLOWS,
+            "problem_type": (None, *PROBLEM_TYPES),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}={getattr(self, name)!r} is unknown; choose one of {allowed}.")
+
+    def validate_geometry(self) -> None:
+        """At least one patch fits into the spectrogram, and the heads divide the hidden size."""
+        if len(self.patch_size) != 2:
+            raise ValueError(f"patch_size={self.patch_size} must be one number or the pair (mel bins, frames).")
+        for name in (*GEOMETRY_FIELDS, "hidden_size", "num_attention_heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be positive.")
+        for name, size, patch in zip(("num_mel_bins", "max_length"), (self.num_mel_bins, self.max_length), self.patch_size, strict=True):
+            if not 1 <= patch <= size:
+                raise ValueError(f"{name}={size} holds no patch of patch_size={self.patch_size} (mel bins, frames).")
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size={self.hidden_size} must be a multiple of num_attention_heads={self.num_attention_heads}."
+            )

@@ -1,0 +1,43 @@
+"""Audio Spectrogram Transformer (Gong et al. 2021, https://arxiv.org/abs/2104.01778) for transformers.
+
+Reproduces the official code (YuanGongND/ast, src/models/ast_models.py), layer-norm epsilons included, where
+transformers' own `ASTModel` uses others. The classes also open checkpoints of `ASTModel` and
+`ASTForAudioClassification`, in both key layouts that those have had.
+"""
+
+from transformers.conversion_mapping import register_checkpoint_conversion_mapping
+
+from .configuration_ast import HfASTConfig
+from .modeling_ast_native import native_ast_mapping
+from .modeling_common import SpectrogramForAudioClassification, SpectrogramModel, SpectrogramPreTrainedModel
+
+
+class HfASTPreTrainedModel(SpectrogramPreTrainedModel):
+    """Names of the family."""
+
+    config: HfASTConfig
+    config_class = HfASTConfig
+    _auto_classes = {
+        "AutoModel": "HfASTModel",
+        "AutoModelForAudioClassification": "HfASTForAudioClassification",
+    }
+
+
+class HfASTModel(HfASTPreTrainedModel, SpectrogramModel):
+    """AST without a head: `last_hidden_state` (B, N, D) and `pooler_output` (B, D)."""
+
+    _auto_class = "AutoModel"
+
+
+class HfASTForAudioClassification(HfASTPreTrainedModel, SpectrogramForAudioClassification):
+    """AST with a layer norm and a linear layer on the pooled output: `logits` (B, C)."""
+
+    _auto_class = "AutoModelForAudioClassification"
+    backbone_class = HfASTModel
+
+
+for _name in ("HfASTModel", "HfASTForAudioClassification"):
+    # By class name: while a checkpoint of transformers' own AST loads, the config has that model type
+    register_checkpoint_conversion_mapping(_name, native_ast_mapping(), overwrite=True)
+
+__all__ = ["HfASTForAudioClassification", "HfASTModel", "HfASTPreTrainedModel"]

@@ -1,0 +1,278 @@
+"""What the transformers models of all families share: loading, saving, and the forward pass.
+
+A family adds its config, its position table and its names (see `modeling_ast.py`).
+"""
+
+import copy
+import os
+import sys
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from .configuration_common import GEOMETRY_FIELDS, SpectrogramConfig
+from .modules_classification import ClassificationHead, classification_loss, infer_problem_type
+from .modules_embeddings import SpectrogramEmbeddings
+from .modules_encoder import EncoderLayer, FeedForward, SelfAttention, drop_path_rates, eager_attention
+from .modules_pooling import pool_tokens
+from .modules_transformer import initialize_weights
+
+HUB_ARGUMENTS = (
+    "cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token",
+)  # fmt: skip
+
+
+class SpectrogramAttention(SelfAttention):
+    """Self-attention through the implementation that the config names (eager, sdpa, flash, flex)."""
+
+    def __init__(self, config: SpectrogramConfig):
+        super().__init__(
+            config.hidden_size,
+            config.num_attention_heads,
+            qkv_bias=config.qkv_bias,
+            dropout=config.attention_probs_dropout_prob,
+        )
+        self.config = config  # transformers' flash attention reads it from the module
+
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        """(B, N, D) -> (B, N, D), and the attention weights (B, heads, N, N) or None."""
+        interface = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
+        return super().forward(hidden_states, attention_mask, attention_function=interface, **kwargs)
+
+
+class SpectrogramLayer(GradientCheckpointingLayer, EncoderLayer):
+    """An encoder layer that can be checkpointed."""
+
+    def __init__(self, config: SpectrogramConfig, drop_path_rate: float):
+        EncoderLayer.__init__(
+            self,
+            config.hidden_size,
+            SpectrogramAttention(config),
+            FeedForward(config.hidden_size, config.intermediate_size, activation=config.hidden_act),
+            dropout=config.hidden_dropout_prob,
+            drop_path_rate=drop_path_rate,
+            layer_norm_eps=config.layer_norm_eps,
+        )
+
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        return EncoderLayer.forward(self, hidden_states, attention_mask, **kwargs)
+
+
+class SpectrogramPreTrainedModel(PreTrainedModel):
+    """Loading with another input geometry, saving with the code, initialisation."""
+
+    config: SpectrogramConfig
+    base_model_prefix = "backbone"
+    main_input_name = "input_values"
+    input_modalities = ("audio",)
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["SpectrogramEmbeddings", "SpectrogramLayer"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+    _can_record_outputs = {"hidden_states": SpectrogramLayer, "attentions": SpectrogramAttention}
+    _input_embed_layer = "patch_embedding"
+    # auto class -> class of the family, for the `auto_map` of saved models
+    _auto_classes: ClassVar[dict[str, str]] = {}
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        initialize_weights(module, self.config.initializer_range)
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike | None, *model_args: Any, **kwargs: Any
+    ) -> Any:
+        """`PreTrainedModel.from_pretrained` that keeps the weights when the input geometry changes.
+
+        `max_length`, `num_mel_bins`, `frequency_stride` and `time_stride`, given as keywords or in `config`, may differ
+        from the checkpoint's: the position table is then resized by the official rule of the family.
+        """
+        config = kwargs.get("config")
+        if config is None:
+            geometry = {name: kwargs.pop(name) for name in GEOMETRY_FIELDS if name in kwargs}
+        else:
+            if not isinstance(config, PreTrainedConfig):
+                config, _ = cls.config_class.get_config_dict(config)
+                config = cls.config_class.from_dict(config)
+            stored = cls._stored_config(pretrained_model_name_or_path, kwargs) or config
+            geometry = {name: getattr(config, name) for name in GEOMETRY_FIELDS}
+            kwargs["config"] = _with_geometry(config, {name: getattr(stored, name) for name in GEOMETRY_FIELDS})
+        result = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
+        (result[0] if isinstance(result, tuple) else result).resize_input(**geometry)
+        return result
+
+    @classmethod
+    def _stored_config(cls, path: str | os.PathLike | None, kwargs: dict[str, Any]) -> SpectrogramConfig | None:
+        """The checkpoint's own config; None for a bare weight file or state dict, which the given config describes."""
+        if path is None or os.path.isfile(path):
+            return None
+        if os.path.isdir(path) and not os.path.isfile(os.path.join(path, kwargs.get("subfolder", ""), "config.json")):
+            return None
+        return cls.config_class.from_pretrained(path, **{k: kwargs[k] for k in HUB_ARGUMENTS if k in kwargs})
+
+    def resize_input(self, **geometry: int) -> None:
+        """Move the model to another input geometry, in place and with its weights.
+
+        The position table is cut from its middle where it becomes smaller and interpolated where it becomes larger;
+        everything else stays.
+
+        Args:
+            geometry: New values of `max_length`, `num_mel_bins`, `frequency_stride` or `time_stride`; the others stay.
+        """
+        old = {name: getattr(self.config, name) for name in GEOMETRY_FIELDS}
+        new = {**old, **geometry}
+        if new == old:
+            return
+        checked = _with_geometry(self.config, new)
+        self.base_model.embeddings.resize(**{name: getattr(checked, name) for name in GEOMETRY_FIELDS})
+        for name in GEOMETRY_FIELDS:
+            setattr(self.config, name, getattr(checked, name))
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """Save weights, config and the code that opens them (`trust_remote_code=True` works without `hf_ast`)."""
+        modeling = sys.modules[type(self).__module__]
+        file_name = modeling.__name__.rpartition(".")[2]
+        auto_map = getattr(self.config, "auto_map", None) or {}
+        for auto_class, class_name in self._auto_classes.items():
+            if hasattr(modeling, class_name):
+                auto_map[auto_class] = f"{file_name}.{class_name}"
+        self.config.auto_map = auto_map
+        # Our own layout, also for a model that was loaded from another one
+        kwargs.setdefault("save_original_format", False)
+        super().save_pretrained(save_directory, **kwargs)
+
+
+def _with_geometry(config: SpectrogramConfig, geometry: dict[str, int]) -> SpectrogramConfig:
+    """A validated copy of `config` with other geometry fields."""
+    values = config.to_dict() | geometry
+    changed = copy.deepcopy(config)
+    for name in GEOMETRY_FIELDS:
+        setattr(changed, name, values[name])
+    changed.validate_geometry()
+    return changed
+
+
+class SpectrogramModel(SpectrogramPreTrainedModel):
+    """Embeddings, encoder, final norm and pooling."""
+
+    def __init__(self, config: SpectrogramConfig):
+        super().__init__(config)
+        height, width = config.patch_size
+        self.embeddings = SpectrogramEmbeddings(
+            config.hidden_size,
+            num_mel_bins=config.num_mel_bins,
+            max_length=config.max_length,
+            patch_size=(height, width),
+            frequency_stride=config.frequency_stride,
+            time_stride=config.time_stride,
+            use_distillation_token=config.use_distillation_token,
+            position_crop=config.position_crop,
+            position_overflow=config.position_overflow,
+            dropout=config.hidden_dropout_prob,
+        )
+        rates = drop_path_rates(config.drop_path_rate, config.num_hidden_layers)
+        self.layers = nn.ModuleList(SpectrogramLayer(config, rate) for rate in rates)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The patch embedding."""
+        return self.embeddings.patch_embedding
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self, input_values: Tensor | None = None, attention_mask: Tensor | None = None, **kwargs: Any
+    ) -> BaseModelOutputWithPooling:
+        """Encode spectrograms.
+
+        Args:
+            input_values: Normalised log-mel spectrograms, shape (B, T, M), as the feature extractor makes them.
+            attention_mask: 1 for real frames, 0 for padding, shape (B, T). Without it padding is attended to, as in
+                the official models.
+
+        Returns:
+            `last_hidden_state` (B, N, D) after the final norm, `pooler_output` (B, D).
+        """
+        if input_values is None:
+            raise ValueError("input_values is required: a spectrogram of shape (B, frames, mel bins).")
+        tokens, token_mask = self.embeddings(input_values.to(self.dtype), attention_mask)
+        encoder_mask = create_bidirectional_mask(self.config, tokens, token_mask)
+        for layer in self.layers:
+            tokens = layer(tokens, encoder_mask, **kwargs)
+        tokens = self.norm(tokens)
+        num_prefix_tokens = self.embeddings.num_prefix_tokens
+        patch_mask = None if token_mask is None else token_mask[:, num_prefix_tokens:]
+        pooled = pool_tokens(tokens, self.config.pooling, num_prefix_tokens, patch_mask)
+        return BaseModelOutputWithPooling(last_hidden_state=tokens, pooler_output=pooled)
+
+
+class SpectrogramForAudioClassification(SpectrogramPreTrainedModel):
+    """A backbone and its classification head."""
+
+    backbone_class: ClassVar[type[SpectrogramModel]] = SpectrogramModel
+
+    def __init__(self, config: SpectrogramConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.backbone = self.backbone_class(config)
+        self.classifier = ClassificationHead(
+            config.hidden_size, config.num_labels, layer_norm_eps=config.head_layer_norm_eps
+        )
+        self.loss_function = audio_classification_loss
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_values: Tensor | None = None,
+        labels: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        **kwargs: Any,
+    ) -> SequenceClassifierOutput:
+        """Classify spectrograms.
+
+        Args:
+            input_values: Normalised log-mel spectrograms, shape (B, T, M).
+            labels: Class indices (B,), multi-hot or soft labels (B, C), or regression targets, as `config.problem_type`
+                says; without it, inferred from the labels and stored in the config.
+            attention_mask: 1 for real frames, 0 for padding, shape (B, T).
+
+        Returns:
+            Raw `logits` (B, C), and `loss` if labels are given.
+        """
+        outputs = self.backbone(input_values, attention_mask=attention_mask, **kwargs)
+        logits = self.classifier(outputs.pooler_output)
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(labels, logits, self.config, **kwargs)
+        return SequenceClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+def audio_classification_loss(
+    labels: Tensor,
+    logits: Tensor,
+    config: SpectrogramConfig,
+    num_items_in_batch: Tensor | int | None = None,
+    **kwargs: Any,
+) -> Tensor:
+    """`classification_loss` in the signature of transformers' loss functions."""
+    if config.problem_type is None:
+        config.problem_type = infer_problem_type(labels, config.num_labels)
+    return classification_loss(logits, labels, config.problem_type, num_items_in_batch)

@@ -1,0 +1,164 @@
+"""From a log-mel spectrogram to the tokens of the encoder."""
+
+import torch
+from torch import Tensor, nn
+
+from .modules_positions import JointPositionTable
+
+
+def grid_shape(
+    num_mel_bins: int, num_frames: int, patch_size: tuple[int, int], stride: tuple[int, int]
+) -> tuple[int, int]:
+    """Rows and columns (F', T') of the patches that fit into a spectrogram; pairs are (mel bins, frames)."""
+    rows, columns = (
+        (size - patch) // step + 1
+        for size, patch, step in zip((num_mel_bins, num_frames), patch_size, stride, strict=True)
+    )
+    return rows, columns
+
+
+def real_column_mask(frame_mask: Tensor, patch_frames: int, time_stride: int) -> Tensor:
+    """Which columns of the patch grid lie wholly in real frames.
+
+    A clip with its mask then has exactly the patches that it has alone. A clip shorter than one patch keeps
+    its first column, so that no clip is without tokens.
+
+    Args:
+        frame_mask: 1 for real frames, 0 for padding, shape (B, T).
+        patch_frames: Frames per patch.
+        time_stride: Frames between patches.
+
+    Returns:
+        Boolean mask, shape (B, T').
+    """
+    columns = frame_mask.bool().unfold(1, patch_frames, time_stride).all(-1)
+    none_real = ~columns.any(dim=1, keepdim=True)
+    return torch.cat((columns[:, :1] | none_real, columns[:, 1:]), dim=1)
+
+
+class PatchEmbedding(nn.Module):
+    """Linear projection of overlapping patches, as a convolution."""
+
+    def __init__(self, hidden_size: int, patch_size: tuple[int, int], stride: tuple[int, int]):
+        super().__init__()
+        self.projection = nn.Conv2d(1, hidden_size, kernel_size=patch_size, stride=stride)
+
+    def forward(self, input_values: Tensor) -> Tensor:
+        """Spectrogram (B, T, M) -> patches (B, F', T', D)."""
+        return self.projection(input_values.transpose(1, 2).unsqueeze(1)).permute(0, 2, 3, 1)
+
+
+class SpectrogramEmbeddings(nn.Module):
+    """Patch embedding, prefix tokens and positions.
+
+    Args:
+        hidden_size: D.
+        num_mel_bins: M.
+        max_length: Frames that the position table covers.
+        patch_size: Patch height and width (mel bins, frames).
+        frequency_stride, time_stride: Distance between patches, in mel bins and frames.
+        use_distillation_token: Add a second prefix token after the cls token.
+        position_crop: Columns of the table that a shorter clip uses: "start", or "center".
+        position_overflow: What happens to a longer clip: "error", "interpolate" the table, or "crop" the clip.
+        dropout: Probability, after the positions are added.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        *,
+        num_mel_bins: int = 128,
+        max_length: int = 1024,
+        patch_size: tuple[int, int] = (16, 16),
+        frequency_stride: int = 10,
+        time_stride: int = 10,
+        use_distillation_token: bool = True,
+        position_crop: str = "start",
+        position_overflow: str = "error",
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.num_mel_bins = num_mel_bins
+        self.patch_size = patch_size
+        self.stride = (frequency_stride, time_stride)
+        self.position_crop = position_crop
+        self.position_overflow = position_overflow
+        self.num_prefix_tokens = 2 if use_distillation_token else 1
+
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, hidden_size))
+        self.distillation_token = nn.Parameter(torch.zeros(1, 1, hidden_size)) if use_distillation_token else None
+        self.patch_embedding = PatchEmbedding(hidden_size, patch_size, self.stride)
+        self.prefix_positions = nn.Parameter(torch.zeros(1, self.num_prefix_tokens, hidden_size))
+        self.positions = JointPositionTable(hidden_size, grid_shape(num_mel_bins, max_length, patch_size, self.stride))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, input_values: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Embed a batch of spectrograms.
+
+        Args:
+            input_values: Normalised log-mel spectrograms, shape (B, T, M).
+            attention_mask: 1 for real frames, 0 for padding, shape (B, T).
+
+        Returns:
+            Tokens (B, N, D), and which of them are real (B, N), or None without a mask.
+
+        Raises:
+            ValueError: Wrong shape, shorter than one patch, or longer than the position table allows.
+        """
+        self._check(input_values, attention_mask)
+        patches = self.patch_embedding(input_values)
+        column_mask = None
+        if attention_mask is not None:
+            column_mask = real_column_mask(attention_mask, self.patch_size[1], self.stride[1])
+        if self.position_overflow == "crop":
+            patches = patches[:, :, : self.positions.num_columns]
+            column_mask = None if column_mask is None else column_mask[:, : self.positions.num_columns]
+        return self.assemble(patches, column_mask)
+
+    def assemble(self, patches: Tensor, column_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Add positions and prefix tokens to patches (B, F', T', D), whose columns are real as `column_mask` (B, T') says."""
+        batch_size, num_rows, num_columns, _ = patches.shape
+        real_columns = None if column_mask is None else column_mask.sum(dim=1)
+        positions = self.positions(num_columns, crop=self.position_crop, real_columns=real_columns)
+        patches = (patches + positions).flatten(1, 2)
+        prefix = self.cls_token
+        if self.distillation_token is not None:
+            prefix = torch.cat((prefix, self.distillation_token), dim=1)
+        prefix = (prefix + self.prefix_positions).expand(batch_size, -1, -1)
+        tokens = self.dropout(torch.cat((prefix, patches), dim=1))
+        if column_mask is None:
+            return tokens, None
+        patch_mask = column_mask.unsqueeze(1).expand(-1, num_rows, -1).flatten(1)
+        return tokens, torch.cat((patch_mask.new_ones(batch_size, self.num_prefix_tokens), patch_mask), dim=1)
+
+    def resize(self, *, num_mel_bins: int, max_length: int, frequency_stride: int, time_stride: int) -> None:
+        """Move to another input geometry: the patch projection stays, the position table is cut or interpolated."""
+        self.num_mel_bins = num_mel_bins
+        self.stride = (frequency_stride, time_stride)
+        self.patch_embedding.projection.stride = self.stride
+        self.positions.resize(grid_shape(num_mel_bins, max_length, self.patch_size, self.stride))
+
+    def _check(self, input_values: Tensor, attention_mask: Tensor | None) -> None:
+        if input_values.ndim != 3 or input_values.shape[2] != self.num_mel_bins:
+            raise ValueError(
+                f"input_values must have shape (B, frames, {self.num_mel_bins} mel bins), got {tuple(input_values.shape)}; "
+                "use the model's own feature extractor, or load the model with `num_mel_bins=`."
+            )
+        num_frames, patch_frames = input_values.shape[1], self.patch_size[1]
+        if num_frames < patch_frames:
+            raise ValueError(
+                f"input_values has {num_frames} frames, less than one patch of {patch_frames}; pad it to that length."
+            )
+        if attention_mask is not None and attention_mask.shape != input_values.shape[:2]:
+            raise ValueError(
+                f"attention_mask must have one value per frame, shape {tuple(input_values.shape[:2])}, "
+                f"got {tuple(attention_mask.shape)}."
+            )
+        num_columns = (num_frames - patch_frames) // self.stride[1] + 1
+        if num_columns > self.positions.num_columns and self.position_overflow == "error":
+            longest = (self.positions.num_columns - 1) * self.stride[1] + patch_frames + self.stride[1] - 1
+            raise ValueError(
+                f"input_values has {num_frames} frames, the position table is for at most {longest}. Cut the input into "
+                f"windows, load the model with `max_length={num_frames}` (resizes the table), or set "
+                '`position_overflow="interpolate"` or `"crop"` in the config.'
+            )

@@ -1,0 +1,87 @@
+"""Position tables over the patch grid: what a clip of any length uses of one, and how one is resized for good."""
+
+import torch
+from torch import Tensor, nn
+
+POSITION_CROPS = ("start", "center")
+POSITION_OVERFLOWS = ("error", "interpolate", "crop")
+
+
+def select_columns(
+    table: Tensor, num_columns: int, *, crop: str = "start", real_columns: Tensor | None = None
+) -> Tensor:
+    """Positions for clips of at most, or by interpolation more than, the table's own length.
+
+    A clip that is not longer than the table uses a run of its columns: the first ones, or the middle ones
+    (`crop="center"`, the official fine-tuning cut, start = W // 2 - n // 2). A longer clip uses the table
+    stretched to its length, linearly in time with torch's `align_corners=False` sampling.
+
+    Args:
+        table: Positions, shape (1, R, W, D): W columns in time.
+        num_columns: Columns of the batch's patch grid, T'.
+        crop: "start" or "center".
+        real_columns: Columns that are not padding, per clip, shape (B,): each clip then gets the positions that it
+            would get alone. None if all have `num_columns`.
+
+    Returns:
+        Positions, shape (1, R, T', D), or (B, R, T', D) where the clips differ.
+    """
+    width = table.shape[2]
+    if num_columns <= width:
+        if crop == "start":
+            return table[:, :, :num_columns]
+        if real_columns is None:
+            start = width // 2 - num_columns // 2
+            return table[:, :, start : start + num_columns]
+    elif real_columns is None:
+        return resize_axis(table, 2, num_columns)
+    columns = torch.arange(num_columns, device=table.device)
+    length = real_columns.unsqueeze(1)
+    start = torch.zeros_like(length) if crop == "start" else width // 2 - length // 2
+    stretched = (columns + 0.5) * (width / length) - 0.5
+    source = torch.where(length > width, stretched, start + columns).clamp(0, width - 1)  # (B, T')
+    left = source.long()
+    right = (left + 1).clamp(max=width - 1)
+    weight = (source - left).to(table.dtype)[..., None, None]
+    by_column = table[0].transpose(0, 1)  # (W, R, D)
+    return torch.lerp(by_column[left], by_column[right], weight).transpose(1, 2)
+
+
+def resize_axis(table: Tensor, axis: int, size: int) -> Tensor:
+    """Cut the middle out of one axis of a (1, R, W, D) table, or stretch it bilinearly if `size` is larger.
+
+    The rule of the official fine-tuning code: AST src/models/ast_models.py:130-145, SSAST likewise.
+    """
+    old = table.shape[axis]
+    if size == old:
+        return table
+    if size < old:
+        return table.narrow(axis, old // 2 - size // 2, size)
+    shape = [size if a == axis else table.shape[a] for a in (1, 2)]
+    # float32 because CPU kernels lack some half types, and positions are worth the precision
+    channels_first = table.permute(0, 3, 1, 2).float()
+    resized = nn.functional.interpolate(channels_first, size=shape, mode="bilinear", align_corners=False)
+    return resized.permute(0, 2, 3, 1).to(table.dtype)
+
+
+class JointPositionTable(nn.Module):
+    """One learned vector per cell of the patch grid (AST, SSAST)."""
+
+    def __init__(self, hidden_size: int, grid: tuple[int, int]):
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(1, *grid, hidden_size))
+
+    @property
+    def num_columns(self) -> int:
+        """Columns in time that the table holds."""
+        return self.table.shape[2]
+
+    def forward(self, num_columns: int, *, crop: str = "start", real_columns: Tensor | None = None) -> Tensor:
+        """Positions (1 or B, F', T', D); the arguments are `select_columns`'s."""
+        return select_columns(self.table, num_columns, crop=crop, real_columns=real_columns)
+
+    @torch.no_grad()
+    def resize(self, grid: tuple[int, int]) -> None:
+        """Change the table itself to another grid (rows, columns): time first, then frequency, as the official code."""
+        table = resize_axis(resize_axis(self.table, 2, grid[1]), 1, grid[0])
+        self.table = nn.Parameter(table.contiguous(), requires_grad=self.table.requires_grad)

@@ -1,0 +1,65 @@
+"""The families of hf_ast, for the common tests of transformers."""
+
+import sys
+from pathlib import Path
+
+import torch
+from hf_suite import Family, FeatureExtractorSpec
+
+# The harness puts this folder first on the path, where this file hides the package of the same name
+sys.path.remove(str(Path(__file__).parent))
+import hf_ast  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+MELS, FRAMES, PATCH, STRIDE = 16, 24, 4, 2
+
+
+def ast_config():
+    return hf_ast.HfASTConfig(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=37,
+        patch_size=PATCH,
+        frequency_stride=STRIDE,
+        time_stride=STRIDE,
+        max_length=FRAMES,
+        num_mel_bins=MELS,
+        skip={
+            "test_reverse_loading_mapping": "models are saved in our own layout, also those loaded from the native one",
+        },
+    )
+
+
+def spectrogram(config, batch_size):
+    return {"input_values": torch.rand(batch_size, config.max_length, config.num_mel_bins)}
+
+
+def num_tokens(config):
+    rows, columns = config.grid
+    return rows * columns + 2
+
+
+FAMILIES = [
+    Family(
+        name="hf_ast",
+        config_class=hf_ast.HfASTConfig,
+        models={"base": hf_ast.HfASTModel, "audio-classification": hf_ast.HfASTForAudioClassification},
+        config=ast_config,
+        inputs=spectrogram,
+        seq_length=lambda config: config.max_length,  # the mask is per frame, the hidden states per token
+        encoder_seq_length=num_tokens,
+        config_kwargs={"hidden_size": 36, "patch_size": [4, 2], "pooling": "mean"},
+        feature_extractor=FeatureExtractorSpec(
+            cls=hf_ast.HfASTFeatureExtractor,
+            # the common `pad` tests only hold for a padding value of 0
+            kwargs={"num_mel_bins": MELS, "padding_value": 0.0, "sampling_rate": 8000, "return_attention_mask": True},
+            feature_size=MELS,
+            pipeline_kwargs={"num_mel_bins": MELS, "max_length": FRAMES},
+        ),
+        skip={
+            "test_reverse_loading_mapping": "models are saved in our own layout, also those loaded from the native one",
+        },
+    )
+]
