@@ -1,0 +1,166 @@
+"""`convert_checkpoint`: a state dict in an official layout -> one of our models."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from hf_ast import HfASTConfig, HfASTForAudioClassification, HfASTModel
+from hf_ast.models.modules_positions import resize_axis
+
+from . import key_maps
+
+POSITIONS = "backbone.embeddings.positions"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """An official layout: how to recognise it, its key map, and the class that it fills completely."""
+
+    name: str
+    marker: str
+    key_map: key_maps.KeyMap
+    model_class: type[PreTrainedModel]
+    is_image_model: bool = False
+
+
+LAYOUTS: dict[type[PreTrainedConfig], tuple[Layout, ...]] = {
+    HfASTConfig: (
+        Layout("AST", "v.pos_embed", key_maps.AST, HfASTForAudioClassification),
+        Layout("DeiT", "pos_embed", key_maps.DEIT, HfASTModel, is_image_model=True),
+    ),
+}
+
+
+def convert_checkpoint(
+    state_dict: Mapping[str, Any], config: PreTrainedConfig, *, model_class: type[PreTrainedModel] | None = None
+) -> PreTrainedModel:
+    """Convert an official checkpoint.
+
+    Args:
+        state_dict: Content of the official file, as `torch.load(file, weights_only=True)` gives it: with or without the
+            `module.` prefix of `DataParallel`, or under a top-level `model` key (DeiT).
+        config: Geometry and labels of the model; its class names the family.
+        model_class: Class to build. By default the one that the checkpoint fills completely; a classification model from
+            a checkpoint without a head (DeiT) gets a new, random one.
+
+    Returns:
+        The model, in eval mode.
+
+    Raises:
+        ValueError: The layout is unknown for the config, or a tensor is unknown, missing, or of another shape than the
+            config describes; the message names it.
+    """
+    tensors = _unwrapped(state_dict)
+    layout = _layout_of(tensors, config)
+    model_class = model_class or layout.model_class
+    renamed = rename(tensors, layout)
+    if layout.is_image_model:
+        _adapt_image_model(renamed, config)
+    _split_positions(renamed, config)
+    new_head = not any(name.startswith("classifier.") for name in renamed)
+    if not hasattr(model_class, "backbone_class"):  # a bare backbone: no prefix, no head
+        prefix = f"{model_class.base_model_prefix}."
+        renamed = {key.removeprefix(prefix): value for key, value in renamed.items() if key.startswith(prefix)}
+    return _build(model_class, config, renamed, allowed_missing="classifier." if new_head else None)
+
+
+def _unwrapped(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Without the nesting and the prefix that training code put around the names."""
+    if isinstance(state_dict.get("model"), Mapping):
+        state_dict = state_dict["model"]
+    for key, value in state_dict.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"state_dict[{key!r}] is a {type(value).__name__}, but must be a tensor.")
+    if all(key.startswith("module.") for key in state_dict):
+        return {key.removeprefix("module."): value for key, value in state_dict.items()}
+    return dict(state_dict)
+
+
+def _layout_of(tensors: Mapping[str, Tensor], config: PreTrainedConfig) -> Layout:
+    layouts = LAYOUTS.get(type(config))
+    if layouts is None:
+        raise ValueError(f"config is a {type(config).__name__}, but must be one of {[c.__name__ for c in LAYOUTS]}.")
+    for layout in layouts:
+        if layout.marker in tensors:
+            return layout
+    markers = {layout.name: layout.marker for layout in layouts}
+    raise ValueError(
+        f"state_dict is in no layout known for {type(config).__name__}: it has none of {markers}, but {sorted(tensors)[:5]} ..."
+    )
+
+
+def rename(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
+    """Our names for the tensors of a layout; deliberate drops are left out, unknown names are an error."""
+    renamed = {}
+    for key, tensor in tensors.items():
+        number = re.search(r"(?<=\.)\d+(?=\.)", key) if "blocks." in key else None
+        pattern = key if number is None else key.replace(f".{number[0]}.", ".{}.", 1)
+        if pattern not in layout.key_map:
+            raise ValueError(f"state_dict has the tensor {key!r}, which is unknown in the {layout.name} layout.")
+        name = layout.key_map[pattern]
+        if name is not None:
+            renamed[name if number is None else name.format(number[0])] = tensor
+    return renamed
+
+
+def _adapt_image_model(renamed: dict[str, Tensor], config: HfASTConfig) -> None:
+    """ImageNet initialisation (ast_models.py:59-113): RGB summed, square position grid cut or stretched to ours."""
+    weight = "backbone.embeddings.patch_embedding.projection.weight"
+    renamed[weight] = renamed[weight].sum(dim=1, keepdim=True)
+    prefix, patches = renamed[POSITIONS][:, :2], renamed[POSITIONS][:, 2:]
+    side = round(patches.shape[1] ** 0.5)
+    if side * side != patches.shape[1]:
+        raise ValueError(f"state_dict['pos_embed'] has {patches.shape[1]} patch positions, which is no square grid.")
+    rows, columns = config.grid
+    grid = patches.unflatten(1, (side, side))
+    grid = resize_axis(resize_axis(grid, 2, columns), 1, rows)
+    renamed[POSITIONS] = torch.cat((prefix, grid.flatten(1, 2)), dim=1)
+
+
+def _split_positions(renamed: dict[str, Tensor], config: PreTrainedConfig) -> None:
+    """One table (1, P + F' * T', D) -> prefix positions (1, P, D) and patch positions (1, F', T', D)."""
+    if POSITIONS not in renamed:
+        return
+    table = renamed.pop(POSITIONS)
+    num_prefix_tokens = 2 if config.use_distillation_token else 1
+    rows, columns = config.grid
+    if table.shape[1] != num_prefix_tokens + rows * columns:
+        raise ValueError(
+            f"state_dict['pos_embed'] holds {table.shape[1]} positions, config describes {num_prefix_tokens} + {rows} x "
+            f"{columns}; give the config the strides, max_length and num_mel_bins of the checkpoint (a model is moved to "
+            "others afterwards, by `from_pretrained(..., max_length=...)`)."
+        )
+    renamed["backbone.embeddings.prefix_positions"] = table[:, :num_prefix_tokens].clone()
+    renamed[f"{POSITIONS}.table"] = table[:, num_prefix_tokens:].unflatten(1, (rows, columns)).clone()
+
+
+def _build(
+    model_class: type[PreTrainedModel],
+    config: PreTrainedConfig,
+    tensors: dict[str, Tensor],
+    *,
+    allowed_missing: str | None,
+) -> PreTrainedModel:
+    """A model with exactly these tensors; anything missing, left over or of another shape is an error."""
+    with torch.device("meta"):
+        expected = {name: tensor.shape for name, tensor in model_class(config).state_dict().items()}
+    missing = [
+        name
+        for name in expected
+        if name not in tensors and not (allowed_missing and name.startswith(allowed_missing))
+    ]
+    if missing:
+        raise ValueError(f"state_dict lacks the tensors that become {missing} in {model_class.__name__}.")
+    for name, tensor in tensors.items():
+        if name not in expected:
+            raise ValueError(f"state_dict has a tensor for {name!r}, which {model_class.__name__} with this config has not.")
+        if tensor.shape != expected[name]:
+            raise ValueError(
+                f"The tensor for {name!r} has shape {tuple(tensor.shape)}, the config describes {tuple(expected[name])}."
+            )
+    return model_class.from_pretrained(None, config=config, state_dict=tensors)

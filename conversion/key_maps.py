@@ -1,0 +1,55 @@
+"""Official parameter names -> ours, one table per layout.
+
+`{}` stands for a layer number. None marks a tensor that is dropped on purpose, with the reason beside it. A name that
+no table knows is an error.
+"""
+
+from collections.abc import Mapping
+
+KeyMap = Mapping[str, str | None]
+
+
+def _with_prefix(key_map: KeyMap, source: str, target: str = "") -> KeyMap:
+    return {source + key: None if name is None else target + name for key, name in key_map.items()}
+
+
+def _weight_and_bias(names: Mapping[str, str | None]) -> KeyMap:
+    return {
+        f"{source}.{kind}": None if target is None else f"{target}.{kind}"
+        for source, target in names.items()
+        for kind in ("weight", "bias")
+    }
+
+
+# A distilled ViT of timm 0.4.5 without its positions, which each layout keeps in another way
+VIT: KeyMap = {
+    "cls_token": "embeddings.cls_token",
+    "dist_token": "embeddings.distillation_token",
+    **_weight_and_bias(
+        {
+            "patch_embed.proj": "embeddings.patch_embedding.projection",
+            "blocks.{}.norm1": "layers.{}.norm1",
+            "blocks.{}.attn.qkv": "layers.{}.attention.qkv",
+            "blocks.{}.attn.proj": "layers.{}.attention.proj",
+            "blocks.{}.norm2": "layers.{}.norm2",
+            "blocks.{}.mlp.fc1": "layers.{}.feed_forward.fc1",
+            "blocks.{}.mlp.fc2": "layers.{}.feed_forward.fc2",
+            "norm": "norm",
+        }
+    ),
+}
+
+# 1000 ImageNet classes: left over from the initialisation, never used
+IMAGENET_HEADS = _weight_and_bias({"head": None, "head_dist": None})
+
+# "positions" is split into prefix and patch positions after the renaming
+JOINT_POSITIONS: KeyMap = {"pos_embed": "embeddings.positions"}
+
+# facebookresearch/deit, deit_*_distilled_patch16_*.pth
+DEIT: KeyMap = _with_prefix({**VIT, **JOINT_POSITIONS, **IMAGENET_HEADS}, "", "backbone.")
+
+# YuanGongND/ast, src/models/ast_models.py
+AST: KeyMap = {
+    **_with_prefix({**VIT, **JOINT_POSITIONS, **IMAGENET_HEADS}, "v.", "backbone."),
+    **_weight_and_bias({"mlp_head.0": "classifier.norm", "mlp_head.1": "classifier.linear"}),
+}

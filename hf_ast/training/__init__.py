@@ -1,0 +1,1 @@
+"""Recipes and their parts: augmentation, synthetic speech, training on `Trainer`."""
