@@ -75,6 +75,11 @@ class SpectrogramConfig(PreTrainedConfig):
         stride = (self.frequency_stride, self.time_stride)
         return grid_shape(self.num_mel_bins, self.max_length, (height, width), stride)
 
+    @property
+    def position_grid(self) -> tuple[int, int]:
+        """Rows and columns of the position table."""
+        return self.grid
+
     def validate_choices(self) -> None:
         """Fields with a fixed set of values hold one of them."""
         choices = {

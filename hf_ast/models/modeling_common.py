@@ -6,6 +6,7 @@ A family adds its config, its position table and its names (see `modeling_ast.py
 import copy
 import os
 import sys
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -25,6 +26,7 @@ from .modules_classification import ClassificationHead, classification_loss, inf
 from .modules_embeddings import SpectrogramEmbeddings
 from .modules_encoder import EncoderLayer, FeedForward, SelfAttention, drop_path_rates, eager_attention
 from .modules_pooling import pool_tokens
+from .modules_positions import JointPositionTable, PositionTable
 from .modules_transformer import initialize_weights
 
 HUB_ARGUMENTS = (
@@ -140,7 +142,11 @@ class SpectrogramPreTrainedModel(PreTrainedModel):
         if new == old:
             return
         checked = _with_geometry(self.config, new)
-        self.base_model.embeddings.resize(**{name: getattr(checked, name) for name in GEOMETRY_FIELDS})
+        self.base_model.embeddings.resize(
+            num_mel_bins=checked.num_mel_bins,
+            stride=(checked.frequency_stride, checked.time_stride),
+            grid=checked.position_grid,
+        )
         for name in GEOMETRY_FIELDS:
             setattr(self.config, name, getattr(checked, name))
 
@@ -171,13 +177,15 @@ def _with_geometry(config: SpectrogramConfig, geometry: dict[str, int]) -> Spect
 class SpectrogramModel(SpectrogramPreTrainedModel):
     """Embeddings, encoder, final norm and pooling."""
 
+    position_table_class: ClassVar[Callable[[int, tuple[int, int]], PositionTable]] = JointPositionTable
+
     def __init__(self, config: SpectrogramConfig):
         super().__init__(config)
         height, width = config.patch_size
         self.embeddings = SpectrogramEmbeddings(
             config.hidden_size,
+            self.position_table_class(config.hidden_size, config.position_grid),
             num_mel_bins=config.num_mel_bins,
-            max_length=config.max_length,
             patch_size=(height, width),
             frequency_stride=config.frequency_stride,
             time_stride=config.time_stride,

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .modules_positions import JointPositionTable
+from .modules_positions import PositionTable
 
 
 def grid_shape(
@@ -53,8 +53,8 @@ class SpectrogramEmbeddings(nn.Module):
 
     Args:
         hidden_size: D.
+        positions: Position table over the patch grid (`modules_positions`).
         num_mel_bins: M.
-        max_length: Frames that the position table covers.
         patch_size: Patch height and width (mel bins, frames).
         frequency_stride, time_stride: Distance between patches, in mel bins and frames.
         use_distillation_token: Add a second prefix token after the cls token.
@@ -66,9 +66,9 @@ class SpectrogramEmbeddings(nn.Module):
     def __init__(
         self,
         hidden_size: int,
+        positions: PositionTable,
         *,
         num_mel_bins: int = 128,
-        max_length: int = 1024,
         patch_size: tuple[int, int] = (16, 16),
         frequency_stride: int = 10,
         time_stride: int = 10,
@@ -89,7 +89,7 @@ class SpectrogramEmbeddings(nn.Module):
         self.distillation_token = nn.Parameter(torch.zeros(1, 1, hidden_size)) if use_distillation_token else None
         self.patch_embedding = PatchEmbedding(hidden_size, patch_size, self.stride)
         self.prefix_positions = nn.Parameter(torch.zeros(1, self.num_prefix_tokens, hidden_size))
-        self.positions = JointPositionTable(hidden_size, grid_shape(num_mel_bins, max_length, patch_size, self.stride))
+        self.positions = positions
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, input_values: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -105,6 +105,10 @@ class SpectrogramEmbeddings(nn.Module):
         Raises:
             ValueError: Wrong shape, shorter than one patch, or longer than the position table allows.
         """
+        return self.assemble(*self.embed(input_values, attention_mask))
+
+    def embed(self, input_values: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Patches without positions (B, F', T', D), and which columns are real (B, T'), or None without a mask."""
         self._check(input_values, attention_mask)
         patches = self.patch_embedding(input_values)
         column_mask = None
@@ -113,10 +117,10 @@ class SpectrogramEmbeddings(nn.Module):
         if self.position_overflow == "crop":
             patches = patches[:, :, : self.positions.num_columns]
             column_mask = None if column_mask is None else column_mask[:, : self.positions.num_columns]
-        return self.assemble(patches, column_mask)
+        return patches, column_mask
 
     def assemble(self, patches: Tensor, column_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Add positions and prefix tokens to patches (B, F', T', D), whose columns are real as `column_mask` (B, T') says."""
+        """Add positions and prefix tokens to what `embed` returned; the result is `forward`'s."""
         batch_size, num_rows, num_columns, _ = patches.shape
         real_columns = None if column_mask is None else column_mask.sum(dim=1)
         positions = self.positions(num_columns, crop=self.position_crop, real_columns=real_columns)
@@ -131,12 +135,12 @@ class SpectrogramEmbeddings(nn.Module):
         patch_mask = column_mask.unsqueeze(1).expand(-1, num_rows, -1).flatten(1)
         return tokens, torch.cat((patch_mask.new_ones(batch_size, self.num_prefix_tokens), patch_mask), dim=1)
 
-    def resize(self, *, num_mel_bins: int, max_length: int, frequency_stride: int, time_stride: int) -> None:
-        """Move to another input geometry: the patch projection stays, the position table is cut or interpolated."""
+    def resize(self, *, num_mel_bins: int, stride: tuple[int, int], grid: tuple[int, int]) -> None:
+        """Move to another input geometry: the patch projection stays, the position table goes to `grid`."""
         self.num_mel_bins = num_mel_bins
-        self.stride = (frequency_stride, time_stride)
-        self.patch_embedding.projection.stride = self.stride
-        self.positions.resize(grid_shape(num_mel_bins, max_length, self.patch_size, self.stride))
+        self.stride = stride
+        self.patch_embedding.projection.stride = stride
+        self.positions.resize(grid)
 
     def _check(self, input_values: Tensor, attention_mask: Tensor | None) -> None:
         if input_values.ndim != 3 or input_values.shape[2] != self.num_mel_bins:

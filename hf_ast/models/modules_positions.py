@@ -64,7 +64,24 @@ def resize_axis(table: Tensor, axis: int, size: int) -> Tensor:
     return resized.permute(0, 2, 3, 1).to(table.dtype)
 
 
-class JointPositionTable(nn.Module):
+class PositionTable(nn.Module):
+    """What the embeddings need of a position table; each family has its own kind."""
+
+    @property
+    def num_columns(self) -> int:
+        """Columns in time that the table holds."""
+        raise NotImplementedError
+
+    def forward(self, num_columns: int, *, crop: str = "start", real_columns: Tensor | None = None) -> Tensor:
+        """Positions (1 or B, F', T', D) for a grid of `num_columns`; the arguments are `select_columns`'s."""
+        raise NotImplementedError
+
+    def resize(self, grid: tuple[int, int]) -> None:
+        """Change the table itself to another grid (rows, columns), by the official rule of the family."""
+        raise NotImplementedError
+
+
+class JointPositionTable(PositionTable):
     """One learned vector per cell of the patch grid (AST, SSAST)."""
 
     def __init__(self, hidden_size: int, grid: tuple[int, int]):
@@ -73,15 +90,13 @@ class JointPositionTable(nn.Module):
 
     @property
     def num_columns(self) -> int:
-        """Columns in time that the table holds."""
         return self.table.shape[2]
 
     def forward(self, num_columns: int, *, crop: str = "start", real_columns: Tensor | None = None) -> Tensor:
-        """Positions (1 or B, F', T', D); the arguments are `select_columns`'s."""
         return select_columns(self.table, num_columns, crop=crop, real_columns=real_columns)
 
     @torch.no_grad()
     def resize(self, grid: tuple[int, int]) -> None:
-        """Change the table itself to another grid (rows, columns): time first, then frequency, as the official code."""
+        # Time first, then frequency, as the official code
         table = resize_axis(resize_axis(self.table, 2, grid[1]), 1, grid[0])
         self.table = nn.Parameter(table.contiguous(), requires_grad=self.table.requires_grad)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from .modules_classification import ClassificationHead
-from .modules_embeddings import SpectrogramEmbeddings
+from .modules_embeddings import SpectrogramEmbeddings, grid_shape
 from .modules_encoder import AttentionFunction, EncoderLayer, FeedForward, SelfAttention, drop_path_rates, sdpa_attention
 from .modules_pooling import pool_tokens
 from .modules_positions import JointPositionTable
@@ -89,10 +89,11 @@ class SpectrogramTransformer(nn.Module):
         super().__init__()
         self.hidden_size = hidden_size
         self.pooling = pooling
+        grid = grid_shape(num_mel_bins, max_length, patch_size, (frequency_stride, time_stride))
         self.embeddings = SpectrogramEmbeddings(
             hidden_size,
+            JointPositionTable(hidden_size, grid),
             num_mel_bins=num_mel_bins,
-            max_length=max_length,
             patch_size=patch_size,
             frequency_stride=frequency_stride,
             time_stride=time_stride,
