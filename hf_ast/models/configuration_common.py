@@ -36,6 +36,7 @@ class SpectrogramConfig(PreTrainedConfig):
         position_overflow: For longer clips: "error", "interpolate" the table, or "crop" the clip.
         time_patchout, frequency_patchout, unstructured_patchout: Columns, rows and single patches to drop at random in
             training mode.
+        patchout_per_clip: Draw them for every clip, instead of once for the whole batch as the official code does.
     """
 
     hidden_size: int = 768
@@ -62,6 +63,7 @@ class SpectrogramConfig(PreTrainedConfig):
     time_patchout: int = 0
     frequency_patchout: int = 0
     unstructured_patchout: int = 0
+    patchout_per_clip: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
         size = self.patch_size
@@ -100,10 +102,18 @@ class SpectrogramConfig(PreTrainedConfig):
         for name in (*GEOMETRY_FIELDS, "hidden_size", "num_attention_heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive.")
-        for name, size, patch in zip(("num_mel_bins", "max_length"), (self.num_mel_bins, self.max_length), self.patch_size, strict=True):
+        for name, size, patch in zip(
+            ("num_mel_bins", "max_length"), (self.num_mel_bins, self.max_length), self.patch_size, strict=True
+        ):
             if not 1 <= patch <= size:
                 raise ValueError(f"{name}={size} holds no patch of patch_size={self.patch_size} (mel bins, frames).")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size={self.hidden_size} must be a multiple of num_attention_heads={self.num_attention_heads}."
             )
+
+    def validate_patchout(self) -> None:
+        """No negative numbers. Whether something is left depends on the clips, and is checked in training."""
+        for name in ("time_patchout", "frequency_patchout", "unstructured_patchout"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} must not be negative; 0 drops nothing.")

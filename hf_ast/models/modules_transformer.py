@@ -10,11 +10,20 @@ Example:
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from .modules_classification import ClassificationHead
 from .modules_embeddings import SpectrogramEmbeddings, grid_shape
-from .modules_encoder import AttentionFunction, EncoderLayer, FeedForward, SelfAttention, drop_path_rates, sdpa_attention
+from .modules_encoder import (
+    AttentionFunction,
+    EncoderLayer,
+    FeedForward,
+    SelfAttention,
+    drop_path_rates,
+    sdpa_attention,
+)
+from .modules_patchout import Patchout
 from .modules_pooling import pool_tokens
 from .modules_positions import JointPositionTable
 
@@ -61,6 +70,7 @@ class SpectrogramTransformer(nn.Module):
         pooling: One of `modules_pooling.POOLINGS`.
         patch_size, frequency_stride, time_stride, max_length, num_mel_bins, use_distillation_token, position_crop,
             position_overflow: See `SpectrogramEmbeddings`.
+        time_patchout, frequency_patchout, unstructured_patchout, patchout_per_clip: See `Patchout`.
     """
 
     def __init__(
@@ -85,6 +95,10 @@ class SpectrogramTransformer(nn.Module):
         use_distillation_token: bool = True,
         position_crop: str = "start",
         position_overflow: str = "error",
+        time_patchout: int = 0,
+        frequency_patchout: int = 0,
+        unstructured_patchout: int = 0,
+        patchout_per_clip: bool = False,
     ):
         super().__init__()
         self.hidden_size = hidden_size
@@ -101,6 +115,7 @@ class SpectrogramTransformer(nn.Module):
             position_crop=position_crop,
             position_overflow=position_overflow,
             dropout=hidden_dropout_prob,
+            patchout=Patchout(time_patchout, frequency_patchout, unstructured_patchout, per_clip=patchout_per_clip),
         )
         self.layers = nn.ModuleList(
             EncoderLayer(
@@ -124,9 +139,17 @@ class SpectrogramTransformer(nn.Module):
         attention_mask: Tensor | None = None,
         *,
         attention_function: AttentionFunction = sdpa_attention,
+        generator: torch.Generator | None = None,
     ) -> Encoded:
-        """Encode normalised log-mel spectrograms (B, T, M), of which `attention_mask` (B, T) says what is not padding."""
-        tokens, token_mask = self.embeddings(input_values, attention_mask)
+        """Encode normalised log-mel spectrograms.
+
+        Args:
+            input_values: Shape (B, T, M).
+            attention_mask: 1 for real frames, 0 for padding, shape (B, T).
+            attention_function: See `modules_encoder`.
+            generator: Source of the patchout draws in training mode; the global one if None.
+        """
+        tokens, token_mask = self.embeddings(input_values, attention_mask, generator=generator)
         key_mask = None if token_mask is None else token_mask[:, None, None, :]
         for layer in self.layers:
             tokens = layer(tokens, key_mask, attention_function=attention_function)
@@ -145,6 +168,12 @@ class SpectrogramClassifier(nn.Module):
         self.classifier = ClassificationHead(backbone.hidden_size, num_labels, layer_norm_eps=head_layer_norm_eps)
         self.classifier.apply(initialize_weights)
 
-    def forward(self, input_values: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
         """Normalised log-mel spectrograms (B, T, M) -> logits (B, C)."""
-        return self.classifier(self.backbone(input_values, attention_mask).pooled)
+        return self.classifier(self.backbone(input_values, attention_mask, generator=generator).pooled)
