@@ -31,8 +31,8 @@ class SpectrogramConfig(PreTrainedConfig):
         num_mel_bins: Height of the spectrogram.
         pooling: "prefix" (mean of cls and distillation token), "cls", or "mean" (of the real patch tokens).
         use_distillation_token: Whether there is a second prefix token.
-        position_crop: Part of the position table for clips shorter than `max_length`: "start", or "center" (the
-            official fine-tuning cut, per clip).
+        position_crop: Part of the position table for clips shorter than `max_length`: "start", "center" (the official
+            fine-tuning cut of AST, per clip), or "random" (in training, as the official PaSST code; else "start").
         position_overflow: For longer clips: "error", "interpolate" the table, or "crop" the clip.
         time_patchout, frequency_patchout, unstructured_patchout: Columns, rows and single patches to drop at random in
             training mode.

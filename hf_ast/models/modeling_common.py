@@ -132,8 +132,7 @@ class SpectrogramPreTrainedModel(PreTrainedModel):
     def resize_input(self, **geometry: int) -> None:
         """Move the model to another input geometry, in place and with its weights.
 
-        The position table is cut from its middle where it becomes smaller and interpolated where it becomes larger;
-        everything else stays.
+        The position table is cut or interpolated by the rule of its kind (`modules_positions`); everything else stays.
 
         Args:
             geometry: New values of `max_length`, `num_mel_bins`, `frequency_stride` or `time_stride`; the others stay.

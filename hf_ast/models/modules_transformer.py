@@ -25,7 +25,7 @@ from .modules_encoder import (
 )
 from .modules_patchout import Patchout
 from .modules_pooling import pool_tokens
-from .modules_positions import JointPositionTable
+from .modules_positions import FactorisedPositionTable, JointPositionTable, PositionTable, factorised_grid
 
 
 def initialize_weights(module: nn.Module, std: float = 0.02) -> None:
@@ -41,7 +41,7 @@ def initialize_weights(module: nn.Module, std: float = 0.02) -> None:
     elif isinstance(module, nn.LayerNorm):
         nn.init.ones_(module.weight)
         nn.init.zeros_(module.bias)
-    elif isinstance(module, SpectrogramEmbeddings | JointPositionTable):
+    elif isinstance(module, SpectrogramEmbeddings | PositionTable):
         for parameter in module.parameters(recurse=False):
             nn.init.trunc_normal_(parameter, std=std)
 
@@ -54,9 +54,10 @@ class Encoded(NamedTuple):
 
 
 class SpectrogramTransformer(nn.Module):
-    """Audio Spectrogram Transformer (Gong et al. 2021, https://arxiv.org/abs/2104.01778), without its head.
+    """The backbone of every family, without a head. Same parameter names as `HfASTModel` and `PaSSTModel`.
 
-    The defaults are the base model of the paper. Same parameter names as `HfASTModel`.
+    The defaults are the base Audio Spectrogram Transformer (Gong et al. 2021, https://arxiv.org/abs/2104.01778); PaSST
+    (Koutini et al. 2022, https://arxiv.org/abs/2110.05069) is `max_length=998, factorised_positions=True`.
 
     Args:
         hidden_size: D.
@@ -70,6 +71,7 @@ class SpectrogramTransformer(nn.Module):
         pooling: One of `modules_pooling.POOLINGS`.
         patch_size, frequency_stride, time_stride, max_length, num_mel_bins, use_distillation_token, position_crop,
             position_overflow: See `SpectrogramEmbeddings`.
+        factorised_positions: One position table for rows and one for columns, as PaSST, instead of one for the grid.
         time_patchout, frequency_patchout, unstructured_patchout, patchout_per_clip: See `Patchout`.
     """
 
@@ -95,6 +97,7 @@ class SpectrogramTransformer(nn.Module):
         use_distillation_token: bool = True,
         position_crop: str = "start",
         position_overflow: str = "error",
+        factorised_positions: bool = False,
         time_patchout: int = 0,
         frequency_patchout: int = 0,
         unstructured_patchout: int = 0,
@@ -104,9 +107,11 @@ class SpectrogramTransformer(nn.Module):
         self.hidden_size = hidden_size
         self.pooling = pooling
         grid = grid_shape(num_mel_bins, max_length, patch_size, (frequency_stride, time_stride))
+        if factorised_positions:
+            grid = factorised_grid(grid, max_length, time_stride)
         self.embeddings = SpectrogramEmbeddings(
             hidden_size,
-            JointPositionTable(hidden_size, grid),
+            (FactorisedPositionTable if factorised_positions else JointPositionTable)(hidden_size, grid),
             num_mel_bins=num_mel_bins,
             patch_size=patch_size,
             frequency_stride=frequency_stride,
