@@ -100,7 +100,9 @@ class SpectrogramConfig(PreTrainedConfig):
         for name in (*GEOMETRY_FIELDS, "hidden_size", "num_attention_heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive.")
-        for name, size, patch in zip(("num_mel_bins", "max_length"), (self.num_mel_bins, self.max_length), self.patch_size, strict=True):
+        for name, size, patch in zip(
+            ("num_mel_bins", "max_length"), (self.num_mel_bins, self.max_length), self.patch_size, strict=True
+        ):
             if not 1 <= patch <= size:
                 raise ValueError(f"{name}={size} holds no patch of patch_size={self.patch_size} (mel bins, frames).")
         if self.hidden_size % self.num_attention_heads:

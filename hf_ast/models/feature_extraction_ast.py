@@ -76,6 +76,12 @@ class HfASTFeatureExtractor(SequenceFeatureExtractor):
     def padding_value(self, value: float | None) -> None:
         self._padding_value = value
 
+    @property
+    def max_samples(self) -> int:
+        """Samples that fill `max_length` frames: the longest clip of which nothing is cut off."""
+        frame_length, frame_shift, _ = frame_geometry(self.sampling_rate)
+        return frame_length + (self.max_length - 1) * frame_shift
+
     def to_dict(self) -> dict[str, Any]:
         """Everything that `from_pretrained` needs."""
         values = super().to_dict()
@@ -106,8 +112,8 @@ class HfASTFeatureExtractor(SequenceFeatureExtractor):
         """Turn one mono waveform or a batch of them into spectrograms.
 
         Args:
-            raw_speech: Float samples in [-1, 1]: shape (S,), (B, S), or a list of clips of any lengths; arrays, tensors or
-                lists.
+            raw_speech: Float samples in [-1, 1]: shape (S,), (B, S), or a list of clips of any lengths; arrays,
+                tensors or lists.
             sampling_rate: Of the waveforms, in Hz; checked against the extractor's.
             return_tensors: "pt" or "np" for one array, None for a list of arrays.
             padding: "max_length"; "longest" or True for the longest clip of the batch; False for none.
@@ -134,8 +140,8 @@ class HfASTFeatureExtractor(SequenceFeatureExtractor):
         lengths = [len(feature) for feature in features]
         if not truncation and padding == "max_length" and max(lengths) > max_length:
             raise ValueError(
-                f"A clip has {max(lengths)} frames, max_length={max_length}; use truncation=True, padding='longest' or a "
-                "larger max_length."
+                f"A clip has {max(lengths)} frames, max_length={max_length}; use truncation=True, padding='longest' "
+                "or a larger max_length."
             )
         if self.do_normalize:
             features = [(feature - self.mean) / (self.std * 2) for feature in features]
@@ -164,8 +170,8 @@ class HfASTFeatureExtractor(SequenceFeatureExtractor):
             num_samples = frame_length + (max_length - 1) * frame_shift
             if any(len(clip) >= num_samples + frame_shift for clip in clips):
                 logger.warning_once(
-                    f"Audio beyond {max_length} frames ({max_length / 100:g} s) is cut off, as in the official code. Pass "
-                    "shorter windows, a larger max_length, or truncation=False with padding='longest'."
+                    f"Audio beyond {max_length} frames ({max_length / 100:g} s) is cut off, as in the official code. "
+                    "Pass shorter windows, a larger max_length, or truncation=False with padding='longest'."
                 )
             clips = [clip[:num_samples] for clip in clips]
         settings = {"sampling_rate": self.sampling_rate, "num_mel_bins": self.num_mel_bins}
@@ -180,13 +186,14 @@ class HfASTFeatureExtractor(SequenceFeatureExtractor):
     def _check_sampling_rate(self, sampling_rate: int | None) -> None:
         if sampling_rate is None:
             logger.warning_once(
-                f"Pass sampling_rate to {type(self).__name__}: waveforms are taken to have {self.sampling_rate} Hz, and "
-                "others give wrong results without an error."
+                f"Pass sampling_rate to {type(self).__name__}: waveforms are taken to have {self.sampling_rate} Hz, "
+                "and others give wrong results without an error."
             )
         elif sampling_rate != self.sampling_rate:
             raise ValueError(
                 f"sampling_rate={sampling_rate} Hz, but this extractor works at {self.sampling_rate} Hz; resample the "
-                f"waveform first, for example with `hf_ast.audio.resample(waveform, {sampling_rate}, {self.sampling_rate})`."
+                f"waveform first, for example with `hf_ast.audio.resample(waveform, {sampling_rate}, "
+                f"{self.sampling_rate})`."
             )
 
     def _checked(self, clip: Any, index: int) -> Tensor:
@@ -194,26 +201,26 @@ class HfASTFeatureExtractor(SequenceFeatureExtractor):
         clip = clip if isinstance(clip, Tensor) else torch.as_tensor(np.asarray(clip))
         if clip.ndim != 1:
             raise ValueError(
-                f"raw_speech[{index}] has shape {tuple(clip.shape)}, but must be mono, shape (samples,); mix stereo down "
-                "with `waveform.mean(axis)` over the channel axis."
+                f"raw_speech[{index}] has shape {tuple(clip.shape)}, but must be mono, shape (samples,); mix stereo "
+                "down with `waveform.mean(axis)` over the channel axis."
             )
         if not clip.is_floating_point():
             raise ValueError(
-                f"raw_speech[{index}] holds {clip.dtype}, but must be float samples in [-1, 1]; divide 16-bit samples by "
-                "32768."
+                f"raw_speech[{index}] holds {clip.dtype}, but must be float samples in [-1, 1]; divide 16-bit samples "
+                "by 32768."
             )
         frame_length = frame_geometry(self.sampling_rate)[0]
         if len(clip) < frame_length:
             raise ValueError(
-                f"raw_speech[{index}] has {len(clip)} samples, but at least {frame_length} (25 ms, one frame) are needed; "
-                "pad it with zeros. A stereo waveform of shape (samples, channels) must be mixed down first."
+                f"raw_speech[{index}] has {len(clip)} samples, but at least {frame_length} (25 ms, one frame) are "
+                "needed; pad it with zeros. A stereo waveform of shape (samples, channels) must be mixed down first."
             )
         clip = clip.detach().float()
         peak = clip.abs().max().item()
         if not peak <= LOUDEST_PEAK:
             raise ValueError(
-                f"raw_speech[{index}] has a peak of {peak}, but must hold finite samples in [-1, 1]; remove NaN and infinite "
-                "values, and divide 16-bit samples by 32768."
+                f"raw_speech[{index}] has a peak of {peak}, but must hold finite samples in [-1, 1]; remove NaN and "
+                "infinite values, and divide 16-bit samples by 32768."
             )
         return clip
 
@@ -223,8 +230,8 @@ def _as_clips(raw_speech: Any) -> list[Any]:
     if isinstance(raw_speech, np.ndarray | Tensor):
         if raw_speech.ndim not in (1, 2):
             raise ValueError(
-                f"raw_speech has shape {tuple(raw_speech.shape)}, but must be (samples,) or (batch, samples); mix stereo down "
-                "with `waveform.mean(axis)` over the channel axis."
+                f"raw_speech has shape {tuple(raw_speech.shape)}, but must be (samples,) or (batch, samples); mix "
+                "stereo down with `waveform.mean(axis)` over the channel axis."
             )
         return list(raw_speech) if raw_speech.ndim == 2 else [raw_speech]
     if len(raw_speech) == 0:

@@ -55,8 +55,8 @@ def kaldi_mel_filters(
     high_frequency_hz = sampling_rate / 2 if high_frequency_hz is None else high_frequency_hz
     if not 0 <= low_frequency_hz < high_frequency_hz <= sampling_rate / 2:
         raise ValueError(
-            f"low_frequency_hz={low_frequency_hz} and high_frequency_hz={high_frequency_hz} must be in ascending order "
-            f"between 0 and {sampling_rate / 2} (half the sampling rate)."
+            f"low_frequency_hz={low_frequency_hz} and high_frequency_hz={high_frequency_hz} must be in ascending "
+            f"order between 0 and {sampling_rate / 2} (half the sampling rate)."
         )
     low, high = (1127.0 * math.log(1.0 + f / 700.0) for f in (low_frequency_hz, high_frequency_hz))
     step = (high - low) / (num_mel_bins + 1)
@@ -69,7 +69,9 @@ def kaldi_mel_filters(
 
 
 @lru_cache(maxsize=16)
-def _constants(num_mel_bins: int, sampling_rate: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _constants(
+    num_mel_bins: int, sampling_rate: int, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
     """Window (frame_length,) and transposed filters (n_fft // 2 + 1, M), built once per setting."""
     frame_length, _, n_fft = frame_geometry(sampling_rate)
     window = torch.hann_window(frame_length, periodic=False, dtype=dtype, device=device)
@@ -97,7 +99,8 @@ def kaldi_fbank(waveform: Tensor, *, sampling_rate: int = 16000, num_mel_bins: i
     if waveform.ndim != 2 or waveform.dtype not in (torch.float32, torch.float64):
         raise ValueError(
             f"waveform must be a float32 or float64 tensor of shape (B, S), got {waveform.dtype} of shape "
-            f"{tuple(waveform.shape)}; convert integer samples with `waveform / 32768` and half precision with `.float()`."
+            f"{tuple(waveform.shape)}; convert integer samples with `waveform / 32768` and half precision with "
+            "`.float()`."
         )
     frame_length, frame_shift, n_fft = frame_geometry(sampling_rate)
     if waveform.shape[1] < frame_length:
@@ -110,9 +113,7 @@ def kaldi_fbank(waveform: Tensor, *, sampling_rate: int = 16000, num_mel_bins: i
     shape = (*frames.shape[:2], num_mel_bins)
     if waveform.device.type != "cpu":
         return _log_mel(frames, window, filters, n_fft)
-    chunks = [
-        _log_mel(chunk, window, filters, n_fft) for clip in frames for chunk in clip.split(FRAMES_PER_CHUNK)
-    ]
+    chunks = [_log_mel(chunk, window, filters, n_fft) for clip in frames for chunk in clip.split(FRAMES_PER_CHUNK)]
     return torch.cat(chunks).view(shape)
 
 

@@ -1,7 +1,6 @@
 """The whole model in plain torch: build it by keyword, load a `model.safetensors` of ours into it strictly.
 
 Example:
-
     backbone = SpectrogramTransformer(hidden_size=768, max_length=1024)
     model = SpectrogramClassifier(backbone, num_labels=527)
     model.load_state_dict(safetensors.torch.load_file("model.safetensors"))
@@ -14,7 +13,14 @@ from torch import Tensor, nn
 
 from .modules_classification import ClassificationHead
 from .modules_embeddings import SpectrogramEmbeddings, grid_shape
-from .modules_encoder import AttentionFunction, EncoderLayer, FeedForward, SelfAttention, drop_path_rates, sdpa_attention
+from .modules_encoder import (
+    AttentionFunction,
+    EncoderLayer,
+    FeedForward,
+    SelfAttention,
+    drop_path_rates,
+    sdpa_attention,
+)
 from .modules_pooling import pool_tokens
 from .modules_positions import JointPositionTable
 
@@ -125,7 +131,7 @@ class SpectrogramTransformer(nn.Module):
         *,
         attention_function: AttentionFunction = sdpa_attention,
     ) -> Encoded:
-        """Encode normalised log-mel spectrograms (B, T, M), of which `attention_mask` (B, T) says what is not padding."""
+        """Encode normalised log-mel spectrograms (B, T, M); `attention_mask` (B, T) is 1 for real frames."""
         tokens, token_mask = self.embeddings(input_values, attention_mask)
         key_mask = None if token_mask is None else token_mask[:, None, None, :]
         for layer in self.layers:
