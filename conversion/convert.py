@@ -42,11 +42,11 @@ def convert_checkpoint(
     """Convert an official checkpoint.
 
     Args:
-        state_dict: Content of the official file, as `torch.load(file, weights_only=True)` gives it: with or without the
-            `module.` prefix of `DataParallel`, or under a top-level `model` key (DeiT).
+        state_dict: Content of the official file, as `torch.load(file, weights_only=True)` gives it: with or without
+            the `module.` prefix of `DataParallel`, or under a top-level `model` key (DeiT).
         config: Geometry and labels of the model; its class names the family.
-        model_class: Class to build. By default the one that the checkpoint fills completely; a classification model from
-            a checkpoint without a head (DeiT) gets a new, random one.
+        model_class: Class to build. By default the one that the checkpoint fills completely; a classification model
+            from a checkpoint without a head (DeiT) gets a new, random one.
 
     Returns:
         The model, in eval mode.
@@ -90,7 +90,8 @@ def _layout_of(tensors: Mapping[str, Tensor], config: PreTrainedConfig) -> Layou
             return layout
     markers = {layout.name: layout.marker for layout in layouts}
     raise ValueError(
-        f"state_dict is in no layout known for {type(config).__name__}: it has none of {markers}, but {sorted(tensors)[:5]} ..."
+        f"state_dict is in no layout known for {type(config).__name__}: it has none of {markers}, but "
+        f"{sorted(tensors)[:5]} ..."
     )
 
 
@@ -131,9 +132,9 @@ def _split_positions(renamed: dict[str, Tensor], config: PreTrainedConfig) -> No
     rows, columns = config.grid
     if table.shape[1] != num_prefix_tokens + rows * columns:
         raise ValueError(
-            f"state_dict['pos_embed'] holds {table.shape[1]} positions, config describes {num_prefix_tokens} + {rows} x "
-            f"{columns}; give the config the strides, max_length and num_mel_bins of the checkpoint (a model is moved to "
-            "others afterwards, by `from_pretrained(..., max_length=...)`)."
+            f"state_dict['pos_embed'] holds {table.shape[1]} positions, config describes {num_prefix_tokens} + {rows} "
+            f"x {columns}; give the config the strides, max_length and num_mel_bins of the checkpoint (a model is "
+            "moved to others afterwards, by `from_pretrained(..., max_length=...)`)."
         )
     renamed["backbone.embeddings.prefix_positions"] = table[:, :num_prefix_tokens].clone()
     renamed[f"{POSITIONS}.table"] = table[:, num_prefix_tokens:].unflatten(1, (rows, columns)).clone()
@@ -150,17 +151,18 @@ def _build(
     with torch.device("meta"):
         expected = {name: tensor.shape for name, tensor in model_class(config).state_dict().items()}
     missing = [
-        name
-        for name in expected
-        if name not in tensors and not (allowed_missing and name.startswith(allowed_missing))
+        name for name in expected if name not in tensors and not (allowed_missing and name.startswith(allowed_missing))
     ]
     if missing:
         raise ValueError(f"state_dict lacks the tensors that become {missing} in {model_class.__name__}.")
     for name, tensor in tensors.items():
         if name not in expected:
-            raise ValueError(f"state_dict has a tensor for {name!r}, which {model_class.__name__} with this config has not.")
+            raise ValueError(
+                f"state_dict has a tensor for {name!r}, which {model_class.__name__} with this config has not."
+            )
         if tensor.shape != expected[name]:
             raise ValueError(
-                f"The tensor for {name!r} has shape {tuple(tensor.shape)}, the config describes {tuple(expected[name])}."
+                f"The tensor for {name!r} has shape {tuple(tensor.shape)}, the config describes "
+                f"{tuple(expected[name])}."
             )
     return model_class.from_pretrained(None, config=config, state_dict=tensors)

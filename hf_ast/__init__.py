@@ -5,12 +5,11 @@ used, and the torch-only modules (`hf_ast.models.modules_*`) work with transform
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import Any
 
 from .auto import register
 
-__version__ = version("hf-ast")
+__version__ = "0.1.0"
 
 _EXPORTS = {
     "HfASTConfig": "models.configuration_ast",

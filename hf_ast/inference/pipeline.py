@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from transformers import AudioClassificationPipeline
 
-from .. import audio
-from ..auto import FAMILIES
+from hf_ast import audio
+from hf_ast.auto import FAMILIES
 
 OUR_MODEL_TYPES = {family.model_type for family in FAMILIES}
 

@@ -69,6 +69,11 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         raise NotImplementedError
 
     @property
+    def max_samples(self) -> int:
+        """Samples that fill `max_length` frames: the longest clip of which nothing is cut off."""
+        return self.num_samples(self.max_length)
+
+    @property
     def min_samples(self) -> int:
         """Samples of the shortest clip that the filter bank takes."""
         return self.num_samples(1)
@@ -194,7 +199,8 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         elif sampling_rate != self.sampling_rate:
             raise ValueError(
                 f"sampling_rate={sampling_rate} Hz, but this extractor works at {self.sampling_rate} Hz; resample the "
-                f"waveform first, e.g. with `hf_ast.audio.resample(waveform, {sampling_rate}, {self.sampling_rate})`."
+                f"waveform first, for example with `hf_ast.audio.resample(waveform, {sampling_rate}, "
+                f"{self.sampling_rate})`."
             )
 
     def _checked(self, clip: Any, index: int) -> Tensor:
@@ -214,8 +220,8 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
             duration_ms = 1000 * self.min_samples / self.sampling_rate
             raise ValueError(
                 f"raw_speech[{index}] has {len(clip)} samples, but at least {self.min_samples} "
-                f"({duration_ms:.3g} ms, one frame) are needed; pad it with zeros. A stereo waveform of shape (samples, channels) must be mixed "
-                "down first."
+                f"({duration_ms:.3g} ms, one frame) are needed; pad it with zeros. A stereo waveform of shape (samples, "
+                "channels) must be mixed down first."
             )
         clip = clip.detach().float()
         peak = clip.abs().max().item()

@@ -31,7 +31,7 @@ RENAMINGS = {
 
 
 class SplitPositions(ConversionOps):
-    """One table (1, 2 + F' * T', D) for all tokens -> prefix positions (1, 2, D) and patch positions (1, F', T', D)."""
+    """One table (1, 2 + F' * T', D) -> prefix positions (1, 2, D) and patch positions (1, F', T', D)."""
 
     def convert(
         self,

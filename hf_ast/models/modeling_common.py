@@ -103,8 +103,8 @@ class SpectrogramPreTrainedModel(PreTrainedModel):
     ) -> Any:
         """`PreTrainedModel.from_pretrained` that keeps the weights when the input geometry changes.
 
-        `max_length`, `num_mel_bins`, `frequency_stride` and `time_stride`, given as keywords or in `config`, may differ
-        from the checkpoint's: the position table is then resized by the official rule of the family.
+        `max_length`, `num_mel_bins`, `frequency_stride` and `time_stride`, given as keywords or in `config`, may
+        differ from the checkpoint's: the position table is then resized by the official rule of the family.
         """
         config = kwargs.get("config")
         if config is None:
@@ -269,8 +269,8 @@ class SpectrogramForAudioClassification(SpectrogramPreTrainedModel):
 
         Args:
             input_values: Normalised log-mel spectrograms, shape (B, T, M).
-            labels: Class indices (B,), multi-hot or soft labels (B, C), or regression targets, as `config.problem_type`
-                says; without it, inferred from the labels and stored in the config.
+            labels: Class indices (B,), multi-hot or soft labels (B, C), or regression targets, as
+                `config.problem_type` says; without it, inferred from the labels and stored in the config.
             attention_mask: 1 for real frames, 0 for padding, shape (B, T).
             kwargs: `generator`, and what transformers' models take (`output_hidden_states`, `return_dict`, ...).
 

@@ -53,4 +53,6 @@ def classification_loss(
         raise ValueError(f"problem_type={problem_type!r} is unknown; choose one of {PROBLEM_TYPES}.")
     if num_items_in_batch is None:
         return loss
-    return loss / (num_items_in_batch.to(loss.device) if isinstance(num_items_in_batch, Tensor) else num_items_in_batch)
+    return loss / (
+        num_items_in_batch.to(loss.device) if isinstance(num_items_in_batch, Tensor) else num_items_in_batch
+    )

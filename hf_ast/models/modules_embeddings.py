@@ -141,10 +141,10 @@ class SpectrogramEmbeddings(nn.Module):
         """Add positions and prefix tokens to what `embed` returned; the result is `forward`'s before patchout."""
         batch_size, num_rows, num_columns, _ = patches.shape
         patches = (patches + self._positions(num_columns, column_mask, generator)).flatten(1, 2)
-        prefix = self.cls_token
-        if self.distillation_token is not None:
-            prefix = torch.cat((prefix, self.distillation_token), dim=1)
-        prefix = (prefix + self.prefix_positions).expand(batch_size, -1, -1)
+        prefix_tokens: list[Tensor] = [
+            token for token in (self.cls_token, self.distillation_token) if token is not None
+        ]
+        prefix = (torch.cat(prefix_tokens, dim=1) + self.prefix_positions).expand(batch_size, -1, -1)
         tokens = self.dropout(torch.cat((prefix, patches), dim=1))
         if column_mask is None:
             return tokens, None
@@ -177,8 +177,9 @@ class SpectrogramEmbeddings(nn.Module):
     def _check(self, input_values: Tensor, attention_mask: Tensor | None) -> None:
         if input_values.ndim != 3 or input_values.shape[2] != self.num_mel_bins:
             raise ValueError(
-                f"input_values must have shape (B, frames, {self.num_mel_bins} mel bins), got {tuple(input_values.shape)}; "
-                "use the model's own feature extractor, or load the model with `num_mel_bins=`."
+                f"input_values must have shape (B, frames, {self.num_mel_bins} mel bins), got "
+                f"{tuple(input_values.shape)}; use the model's own feature extractor, or load the model with "
+                "`num_mel_bins=`."
             )
         num_frames, patch_frames = input_values.shape[1], self.patch_size[1]
         if num_frames < patch_frames:
@@ -194,7 +195,7 @@ class SpectrogramEmbeddings(nn.Module):
         if num_columns > self.positions.num_columns and self.position_overflow == "error":
             longest = (self.positions.num_columns - 1) * self.stride[1] + patch_frames + self.stride[1] - 1
             raise ValueError(
-                f"input_values has {num_frames} frames, the position table is for at most {longest}. Cut the input into "
-                f"windows, load the model with `max_length={num_frames}` (resizes the table), or set "
+                f"input_values has {num_frames} frames, the position table is for at most {longest}. Cut the input "
+                f"into windows, load the model with `max_length={num_frames}` (resizes the table), or set "
                 '`position_overflow="interpolate"` or `"crop"` in the config.'
             )

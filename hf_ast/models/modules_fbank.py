@@ -56,8 +56,8 @@ def kaldi_mel_filters(
     high_frequency_hz = sampling_rate / 2 if high_frequency_hz is None else high_frequency_hz
     if not 0 <= low_frequency_hz < high_frequency_hz <= sampling_rate / 2:
         raise ValueError(
-            f"low_frequency_hz={low_frequency_hz} and high_frequency_hz={high_frequency_hz} must be in ascending order "
-            f"between 0 and {sampling_rate / 2} (half the sampling rate)."
+            f"low_frequency_hz={low_frequency_hz} and high_frequency_hz={high_frequency_hz} must be in ascending "
+            f"order between 0 and {sampling_rate / 2} (half the sampling rate)."
         )
     low, high = (1127.0 * math.log(1.0 + f / 700.0) for f in (low_frequency_hz, high_frequency_hz))
     step = (high - low) / (num_mel_bins + 1)

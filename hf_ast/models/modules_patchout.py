@@ -42,7 +42,7 @@ def patchout_indices(
     Args:
         grid: Rows and columns of the patch grid (F', T').
         permute: Source of the permutations, as `random_permutations` gives it; it is asked for the number of columns,
-            of rows, and of the patches left, in this order. R of them per size: one for the whole batch, or one per clip.
+            of rows, and of the patches left, in this order. R per size: one for the whole batch, or one per clip.
         time_patchout: Columns to drop.
         frequency_patchout: Rows to drop.
         unstructured_patchout: Single patches to drop.

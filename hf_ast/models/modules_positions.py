@@ -37,9 +37,9 @@ def select_columns(
         return stretch_axis(table, 2, num_columns)
     columns = torch.arange(num_columns, device=table.device)
     length = real_columns.unsqueeze(1)
-    start = torch.zeros_like(length) if crop == "start" else width // 2 - length // 2
+    starts = torch.zeros_like(length) if crop == "start" else width // 2 - length // 2
     stretched = (columns + 0.5) * (width / length) - 0.5
-    source = torch.where(length > width, stretched, start + columns).clamp(0, width - 1)  # (B, T')
+    source = torch.where(length > width, stretched, starts + columns).clamp(0, width - 1)  # (B, T')
     left = source.long()
     right = (left + 1).clamp(max=width - 1)
     weight = (source - left).to(table.dtype)[..., None, None]
@@ -95,14 +95,16 @@ class JointPositionTable(PositionTable):
 
     @property
     def num_columns(self) -> int:
+        """Columns in time."""
         return self.table.shape[2]
 
     def forward(self, num_columns: int, *, crop: str = "start", real_columns: Tensor | None = None) -> Tensor:
+        """Positions (1 or B, F', T', D); see `PositionTable`."""
         return select_columns(self.table, num_columns, crop=crop, real_columns=real_columns)
 
     @torch.no_grad()
     def resize(self, grid: tuple[int, int]) -> None:
-        # Time first, then frequency, as the official code
+        """See `PositionTable`. Time first, then frequency, as the official code."""
         table = resize_axis(resize_axis(self.table, 2, grid[1]), 1, grid[0])
         self.table = nn.Parameter(table.contiguous(), requires_grad=self.table.requires_grad)
 
@@ -123,14 +125,17 @@ class FactorisedPositionTable(PositionTable):
 
     @property
     def num_columns(self) -> int:
+        """Columns in time."""
         return self.time_table.shape[2]
 
     def forward(self, num_columns: int, *, crop: str = "start", real_columns: Tensor | None = None) -> Tensor:
+        """Positions (1 or B, F', T', D); see `PositionTable`."""
         columns = select_columns(self.time_table, num_columns, crop=crop, real_columns=real_columns)
         return self.frequency_table + columns
 
     @torch.no_grad()
     def resize(self, grid: tuple[int, int]) -> None:
+        """See the class."""
         num_rows, num_columns = grid
         rows = stretch_axis(self.frequency_table, 1, num_rows)
         columns = stretch_axis(self.time_table, 2, max(num_columns, self.num_columns))[:, :, :num_columns]

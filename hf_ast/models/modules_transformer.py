@@ -1,7 +1,6 @@
 """The whole model in plain torch: build it by keyword, load a `model.safetensors` of ours into it strictly.
 
 Example:
-
     backbone = SpectrogramTransformer(hidden_size=768, max_length=1024)
     model = SpectrogramClassifier(backbone, num_labels=527)
     model.load_state_dict(safetensors.torch.load_file("model.safetensors"))

@@ -1,0 +1,43 @@
+# `make demo` and `make test` set everything up on a machine that has Python 3.11 or later.
+PYTHON ?= python3
+BIN = .venv/bin
+# Two processes with one thread each: faster for many small tests than one with two
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+
+.PHONY: demo test lint types unit test-common bench retrain evaluate clean
+
+demo: .venv/installed  ## Label the recordings that come with the package
+	$(BIN)/hf-ast classify hf_ast/assets/ast-keywords/recordings/*.flac
+
+test: lint types unit  ## Everything that must hold before a commit
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/installed
+	$(BIN)/mypy
+
+unit: .venv/installed
+	$(PYTEST) tests
+
+test-common: .venv/installed  ## transformers' own common tests on our classes
+	PYTHON=$(abspath $(BIN)/python) tests/transformers_common/run.sh tests/transformers_common/adapters/hf_ast.py
+
+bench: .venv/installed  ## Our speed against transformers' own AST, both in one run
+	$(BIN)/python -m tests.benchmarks.bench_ast
+
+evaluate: .venv/installed  ## Accuracy of the embedded model on held-out voices
+	$(BIN)/python -m hf_ast.training.keywords evaluate
+
+retrain: .venv/installed  ## Train the embedded model again, into build/ast-keywords
+	$(BIN)/python -m hf_ast.training.keywords train --out build/ast-keywords
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -c constraints.txt torch
+	$(BIN)/pip install -q -c constraints.txt -e ".[test]"
+	touch $@
+
+clean:
+	rm -rf .venv build dist

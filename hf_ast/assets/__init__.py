@@ -1,0 +1,6 @@
+"""The model that comes with the package, and recordings to try it on."""
+
+from pathlib import Path
+
+EMBEDDED_MODEL = Path(__file__).parent / "ast-keywords"
+RECORDINGS = EMBEDDED_MODEL / "recordings"

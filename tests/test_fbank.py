@@ -1,0 +1,89 @@
+import math
+
+import pytest
+import torch
+
+from hf_ast.models.modules_fbank import FRAMES_PER_CHUNK, KaldiFbank, kaldi_fbank, kaldi_mel_filters, num_frames
+
+
+def waveforms(batch_size: int, num_samples: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return 0.1 * torch.randn(batch_size, num_samples, generator=torch.Generator().manual_seed(0)).to(dtype)
+
+
+def reference_frame(samples: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
+    """One frame by the definition: a plain DFT in float64, sample by sample."""
+    samples = samples.double() - samples.double().mean()
+    emphasised = samples.clone()
+    for i in range(len(samples)):
+        emphasised[i] = samples[i] - 0.97 * samples[max(i - 1, 0)]
+    n = torch.arange(400, dtype=torch.float64)
+    windowed = emphasised * (0.5 - 0.5 * torch.cos(2 * math.pi * n / 399))
+    k = torch.arange(257, dtype=torch.float64)[:, None]
+    angle = 2 * math.pi * k * n / 512
+    power = (windowed * torch.cos(angle)).sum(1) ** 2 + (windowed * torch.sin(angle)).sum(1) ** 2
+    return (filters.double() @ power).clamp_min(1.1920928955078125e-07).log()
+
+
+def test_frames_match_the_definition() -> None:
+    wave = waveforms(1, 16000)
+    features = kaldi_fbank(wave)[0]
+    filters = kaldi_mel_filters(128, 512, 16000)
+    for frame in (0, 1, 50, 97):
+        expected = reference_frame(wave[0, frame * 160 : frame * 160 + 400], filters)
+        # float32 noise of the FFT, seen through a logarithm of small energies
+        torch.testing.assert_close(features[frame].double(), expected, atol=2e-4, rtol=0)
+
+
+def test_float64_matches_the_definition_to_its_precision() -> None:
+    wave = waveforms(1, 720, torch.float64)
+    filters = kaldi_mel_filters(40, 512, 16000)
+    expected = torch.stack([reference_frame(wave[0, start : start + 400], filters) for start in (0, 160, 320)])
+    torch.testing.assert_close(kaldi_fbank(wave, num_mel_bins=40)[0], expected, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("frames", [1, FRAMES_PER_CHUNK - 1, FRAMES_PER_CHUNK, FRAMES_PER_CHUNK + 1])
+def test_a_batch_equals_its_clips(frames: int) -> None:
+    wave = waveforms(3, 400 + 160 * (frames - 1))
+    batch = KaldiFbank()(wave)
+    assert batch.shape == (3, frames, 128)
+    for clip, features in zip(wave, batch, strict=True):
+        torch.testing.assert_close(features, kaldi_fbank(clip[None])[0], atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(("samples", "frames"), [(0, 0), (399, 0), (400, 1), (559, 1), (560, 2), (160000, 998)])
+def test_num_frames(samples: int, frames: int) -> None:
+    assert num_frames(samples) == frames
+    if frames:
+        assert kaldi_fbank(torch.zeros(1, samples)).shape[1] == frames
+
+
+def test_gradients_reach_the_waveform() -> None:
+    wave = waveforms(2, 800, torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: kaldi_fbank(x, num_mel_bins=20), wave)
+
+
+def test_filters_are_flat_between_the_edges() -> None:
+    filters = kaldi_mel_filters(20, 512, 16000)
+    frequencies = torch.arange(257) * 16000 / 512
+    inside = (frequencies > 200) & (frequencies < 7000)
+    torch.testing.assert_close(filters.sum(0)[inside], torch.ones(int(inside.sum())), atol=1e-6, rtol=0)
+    assert filters[:, -1].abs().max() == 0
+
+
+@pytest.mark.parametrize(
+    ("wave", "message"),
+    [
+        (torch.zeros(400), "shape"),
+        (torch.zeros(1, 400, dtype=torch.int16), "32768"),
+        (torch.zeros(1, 400, dtype=torch.float16), "float"),
+        (torch.zeros(1, 399), "399 samples"),
+    ],
+)
+def test_bad_waveforms(wave: torch.Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        kaldi_fbank(wave)
+
+
+def test_bad_filter_edges() -> None:
+    with pytest.raises(ValueError, match="high_frequency_hz=9000"):
+        kaldi_mel_filters(128, 512, 16000, high_frequency_hz=9000)

@@ -1,0 +1,31 @@
+"""A tiny AST for tests, with weights large enough that mistakes show."""
+
+from typing import Any
+
+import torch
+
+from hf_ast import HfASTConfig, HfASTForAudioClassification
+
+GEOMETRY = {"patch_size": (8, 6), "frequency_stride": 6, "time_stride": 4, "max_length": 50, "num_mel_bins": 32}
+SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+
+
+def tiny_config(**changes: Any) -> HfASTConfig:
+    return HfASTConfig(**SIZE | GEOMETRY | {"num_labels": 5} | changes)
+
+
+def randomize(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """Fill every parameter with values of a trained model's size."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return model.eval()
+
+
+def tiny_model(seed: int = 0, **changes: Any) -> HfASTForAudioClassification:
+    return randomize(HfASTForAudioClassification(tiny_config(**changes)), seed)
+
+
+def spectrograms(batch_size: int, num_frames: int, num_mel_bins: int = 32, seed: int = 1) -> torch.Tensor:
+    return torch.randn(batch_size, num_frames, num_mel_bins, generator=torch.Generator().manual_seed(seed))
