@@ -220,8 +220,8 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
             duration_ms = 1000 * self.min_samples / self.sampling_rate
             raise ValueError(
                 f"raw_speech[{index}] has {len(clip)} samples, but at least {self.min_samples} "
-                f"({duration_ms:.3g} ms, one frame) are needed; pad it with zeros. A stereo waveform of shape (samples, "
-                "channels) must be mixed down first."
+                f"({duration_ms:.3g} ms, one frame) are needed; pad it with zeros. A stereo waveform of shape "
+                "(samples, channels) must be mixed down first."
             )
         clip = clip.detach().float()
         peak = clip.abs().max().item()
