@@ -24,6 +24,8 @@ _EXPORTS = {
     "PaSSTModel": "models.modeling_passt",
     "SpectrogramClassifier": "models.modules_transformer",
     "SpectrogramTransformer": "models.modules_transformer",
+    "scene_embeddings": "inference.embeddings",
+    "timestamp_embeddings": "inference.embeddings",
 }
 
 __all__ = ["__version__", *_EXPORTS]

@@ -138,7 +138,8 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
                 values that are not finite.
         """
         self._check_sampling_rate(sampling_rate)
-        clips = [self._checked(clip, index) for index, clip in enumerate(_as_clips(raw_speech))]
+        clips = [self._as_waveform(clip, index) for index, clip in enumerate(_as_clips(raw_speech))]
+        _check_peaks(clips)
         if device is not None:
             clips = [clip.to(device) for clip in clips]
         padding = self.default_padding if padding is None else padding
@@ -203,8 +204,8 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
                 f"{self.sampling_rate})`."
             )
 
-    def _checked(self, clip: Any, index: int) -> Tensor:
-        """One clip as a float32 tensor (S,), or an error that says what is wrong with it."""
+    def _as_waveform(self, clip: Any, index: int) -> Tensor:
+        """One clip as a float32 tensor (S,), or an error that says what is wrong with its shape or type."""
         clip = clip if isinstance(clip, Tensor) else torch.as_tensor(np.asarray(clip))
         if clip.ndim != 1:
             raise ValueError(
@@ -223,14 +224,18 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
                 f"({duration_ms:.3g} ms, one frame) are needed; pad it with zeros. A stereo waveform of shape "
                 "(samples, channels) must be mixed down first."
             )
-        clip = clip.detach().float()
-        peak = clip.abs().max().item()
+        return clip.detach().float()
+
+
+def _check_peaks(clips: list[Tensor]) -> None:
+    """Raise an error if a clip has values that are no samples in [-1, 1]."""
+    peaks = torch.stack([clip.abs().max() for clip in clips]).tolist()  # waits for a GPU once, not per clip
+    for index, peak in enumerate(peaks):
         if not peak <= LOUDEST_PEAK:
             raise ValueError(
                 f"raw_speech[{index}] has a peak of {peak}, but must hold finite samples in [-1, 1]; remove NaN and "
                 "infinite values, and divide 16-bit samples by 32768."
             )
-        return clip
 
 
 def _as_clips(raw_speech: Any) -> list[Any]:
