@@ -17,7 +17,7 @@ from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 
 MODES = ("features", "logits", "all")
 
-# Arguments of `timestamp_embeddings` for the modules of `hear21passt`; those for a hop of 100 and 160 samples are alike
+# Arguments of `timestamp_embeddings` for the modules of `hear21passt`; those for hops of 100 and 160 are alike
 HEAR_VARIANTS: dict[str, dict[str, Any]] = {
     "base": {"window_s": 0.16},
     "base2level": {"window_s": (0.16, 0.8)},
