@@ -114,7 +114,13 @@ def test_model_files_survive_being_copied_to_a_hub_repository(path: Path) -> Non
             if path.stem.startswith(("modeling_", "configuration_", "feature_extraction_")):
                 assert not families & set(module.split("_")) - family, f"{path.stem} imports another family"
         else:
-            assert module.split(".")[0] in {"torch", "transformers", "numpy", "huggingface_hub", *sys.stdlib_module_names}
+            assert module.split(".")[0] in {
+                "torch",
+                "transformers",
+                "numpy",
+                "huggingface_hub",
+                *sys.stdlib_module_names,
+            }
 
 
 def test_layers_of_the_package() -> None:

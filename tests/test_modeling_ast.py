@@ -190,6 +190,7 @@ def test_auto_classes(tmp_path: Path) -> None:
 
 # --- transformers' own AST
 
+
 @pytest.mark.parametrize("layout", ["old", "v5"])
 def test_checkpoints_of_transformers_own_ast(tmp_path: Path, layout: str) -> None:
     native_config = ASTConfig(
