@@ -57,7 +57,7 @@ def test_read_resamples(tmp_path: Path) -> None:
 
 
 def test_unreadable_files(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nothing.wav"):
+    with pytest.raises(FileNotFoundError, match=r"nothing\.wav"):
         audio.read(tmp_path / "nothing.wav")
     (tmp_path / "text.wav").write_text("not audio")
     with pytest.raises(ValueError, match=r"text.wav' cannot be read.*FLAC"):
