@@ -2,38 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from hf_ast import HfASTConfig, HfASTForAudioClassification, HfASTModel
-from hf_ast.models.modules_positions import resize_axis
-
-from . import key_maps
-
-POSITIONS = "backbone.embeddings.positions"
-
-
-@dataclass(frozen=True)
-class Layout:
-    """An official layout: how to recognise it, its key map, and the class that it fills completely."""
-
-    name: str
-    marker: str
-    key_map: key_maps.KeyMap
-    model_class: type[PreTrainedModel]
-    is_image_model: bool = False
-
-
-LAYOUTS: dict[type[PreTrainedConfig], tuple[Layout, ...]] = {
-    HfASTConfig: (
-        Layout("AST", "v.pos_embed", key_maps.AST, HfASTForAudioClassification),
-        Layout("DeiT", "pos_embed", key_maps.DEIT, HfASTModel, is_image_model=True),
-    ),
-}
+from .layouts import LAYOUTS, POSITIONS, PREFIX_POSITIONS, Layout
 
 
 def convert_checkpoint(
@@ -43,7 +18,7 @@ def convert_checkpoint(
 
     Args:
         state_dict: Content of the official file, as `torch.load(file, weights_only=True)` gives it: with or without
-            the `module.` prefix of `DataParallel`, or under a top-level `model` key (DeiT).
+            the `module.` prefix of `DataParallel`, or under a top-level `model` key (DeiT, TorchOnlyAST).
         config: Geometry and labels of the model; its class names the family.
         model_class: Class to build. By default the one that the checkpoint fills completely; a classification model
             from a checkpoint without a head (DeiT) gets a new, random one.
@@ -59,8 +34,8 @@ def convert_checkpoint(
     layout = _layout_of(tensors, config)
     model_class = model_class or layout.model_class
     renamed = rename(tensors, layout)
-    if layout.is_image_model:
-        _adapt_image_model(renamed, config)
+    if layout.adapt is not None:
+        layout.adapt(renamed, config)
     _split_positions(renamed, config)
     new_head = not any(name.startswith("classifier.") for name in renamed)
     if not hasattr(model_class, "backbone_class"):  # a bare backbone: no prefix, no head
@@ -99,7 +74,7 @@ def rename(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
     """Our names for the tensors of a layout; deliberate drops are left out, unknown names are an error."""
     renamed = {}
     for key, tensor in tensors.items():
-        number = re.search(r"(?<=\.)\d+(?=\.)", key) if "blocks." in key else None
+        number = re.search(r"(?<=blocks\.|layers\.)\d+(?=\.)", key)
         pattern = key if number is None else key.replace(f".{number[0]}.", ".{}.", 1)
         if pattern not in layout.key_map:
             raise ValueError(f"state_dict has the tensor {key!r}, which is unknown in the {layout.name} layout.")
@@ -107,20 +82,6 @@ def rename(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
         if name is not None:
             renamed[name if number is None else name.format(number[0])] = tensor
     return renamed
-
-
-def _adapt_image_model(renamed: dict[str, Tensor], config: HfASTConfig) -> None:
-    """ImageNet initialisation (ast_models.py:59-113): RGB summed, square position grid cut or stretched to ours."""
-    weight = "backbone.embeddings.patch_embedding.projection.weight"
-    renamed[weight] = renamed[weight].sum(dim=1, keepdim=True)
-    prefix, patches = renamed[POSITIONS][:, :2], renamed[POSITIONS][:, 2:]
-    side = round(patches.shape[1] ** 0.5)
-    if side * side != patches.shape[1]:
-        raise ValueError(f"state_dict['pos_embed'] has {patches.shape[1]} patch positions, which is no square grid.")
-    rows, columns = config.grid
-    grid = patches.unflatten(1, (side, side))
-    grid = resize_axis(resize_axis(grid, 2, columns), 1, rows)
-    renamed[POSITIONS] = torch.cat((prefix, grid.flatten(1, 2)), dim=1)
 
 
 def _split_positions(renamed: dict[str, Tensor], config: PreTrainedConfig) -> None:
@@ -136,7 +97,7 @@ def _split_positions(renamed: dict[str, Tensor], config: PreTrainedConfig) -> No
             f"x {columns}; give the config the strides, max_length and num_mel_bins of the checkpoint (a model is "
             "moved to others afterwards, by `from_pretrained(..., max_length=...)`)."
         )
-    renamed["backbone.embeddings.prefix_positions"] = table[:, :num_prefix_tokens].clone()
+    renamed[PREFIX_POSITIONS] = table[:, :num_prefix_tokens].clone()
     renamed[f"{POSITIONS}.table"] = table[:, num_prefix_tokens:].unflatten(1, (rows, columns)).clone()
 
 

@@ -53,3 +53,41 @@ AST: KeyMap = {
     **_with_prefix({**VIT, **JOINT_POSITIONS, **IMAGENET_HEADS}, "v.", "backbone."),
     **_weight_and_bias({"mlp_head.0": "classifier.norm", "mlp_head.1": "classifier.linear"}),
 }
+
+# kkoutini/PaSST, models/passt.py, and kkoutini/passt_hear21. The second head is in every file, and used by no forward
+PASST: KeyMap = {
+    **_with_prefix(
+        {
+            **VIT,
+            "new_pos_embed": "embeddings.prefix_positions",
+            "freq_new_pos_embed": "embeddings.positions.frequency_table",
+            "time_new_pos_embed": "embeddings.positions.time_table",
+        },
+        "",
+        "backbone.",
+    ),
+    **_weight_and_bias({"head.0": "classifier.norm", "head.1": "classifier.linear", "head_dist": None}),
+}
+
+# tky823/TorchOnlyAST, torch_only_ast/models/passt.py
+TORCH_ONLY_PASST: KeyMap = {
+    "embedding.cls_token": "backbone.embeddings.cls_token",
+    "embedding.dist_token": "backbone.embeddings.distillation_token",
+    "embedding.frequency_embedding": "backbone.embeddings.positions.frequency_table",
+    "embedding.time_embedding": "backbone.embeddings.positions.time_table",
+    "backbone.layers.{}.self_attn.in_proj_weight": "backbone.layers.{}.attention.qkv.weight",
+    "backbone.layers.{}.self_attn.in_proj_bias": "backbone.layers.{}.attention.qkv.bias",
+    **_weight_and_bias(
+        {
+            "embedding.conv2d": "backbone.embeddings.patch_embedding.projection",
+            "backbone.layers.{}.self_attn.out_proj": "backbone.layers.{}.attention.proj",
+            "backbone.layers.{}.linear1": "backbone.layers.{}.feed_forward.fc1",
+            "backbone.layers.{}.linear2": "backbone.layers.{}.feed_forward.fc2",
+            "backbone.layers.{}.norm1": "backbone.layers.{}.norm1",
+            "backbone.layers.{}.norm2": "backbone.layers.{}.norm2",
+            "backbone.norm": "backbone.norm",
+            "head.norm": "classifier.norm",
+            "head.linear": "classifier.linear",
+        }
+    ),
+}

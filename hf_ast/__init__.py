@@ -17,8 +17,15 @@ _EXPORTS = {
     "HfASTForAudioClassification": "models.modeling_ast",
     "HfASTModel": "models.modeling_ast",
     "KaldiFbank": "models.modules_fbank",
+    "PaSSTConfig": "models.configuration_passt",
+    "PaSSTFeatureExtractor": "models.feature_extraction_passt",
+    "PaSSTForAudioClassification": "models.modeling_passt",
+    "PaSSTMel": "models.modules_mel",
+    "PaSSTModel": "models.modeling_passt",
     "SpectrogramClassifier": "models.modules_transformer",
     "SpectrogramTransformer": "models.modules_transformer",
+    "scene_embeddings": "inference.embeddings",
+    "timestamp_embeddings": "inference.embeddings",
 }
 
 _SUBMODULES = ("assets", "audio")

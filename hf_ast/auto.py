@@ -34,6 +34,15 @@ FAMILIES = (
             "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING": "modeling_ast:HfASTForAudioClassification",
         },
     ),
+    Family(
+        model_type="passt",
+        config="configuration_passt:PaSSTConfig",
+        feature_extractor="feature_extraction_passt:PaSSTFeatureExtractor",
+        models={
+            "MODEL_MAPPING": "modeling_passt:PaSSTModel",
+            "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING": "modeling_passt:PaSSTForAudioClassification",
+        },
+    ),
 )
 AUDIO_CLASSIFICATION = "audio-classification"
 

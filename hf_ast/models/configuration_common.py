@@ -31,11 +31,12 @@ class SpectrogramConfig(PreTrainedConfig):
         num_mel_bins: Height of the spectrogram.
         pooling: "prefix" (mean of cls and distillation token), "cls", or "mean" (of the real patch tokens).
         use_distillation_token: Whether there is a second prefix token.
-        position_crop: Part of the position table for clips shorter than `max_length`: "start", or "center" (the
-            official fine-tuning cut, per clip).
+        position_crop: Part of the position table for clips shorter than `max_length`: "start", "center" (the official
+            fine-tuning cut of AST, per clip), or "random" (in training, as the official PaSST code; else "start").
         position_overflow: For longer clips: "error", "interpolate" the table, or "crop" the clip.
         time_patchout, frequency_patchout, unstructured_patchout: Columns, rows and single patches to drop at random in
             training mode.
+        patchout_per_clip: Draw them for every clip, instead of once for the whole batch as the official code does.
     """
 
     hidden_size: int = 768
@@ -62,6 +63,7 @@ class SpectrogramConfig(PreTrainedConfig):
     time_patchout: int = 0
     frequency_patchout: int = 0
     unstructured_patchout: int = 0
+    patchout_per_clip: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
         size = self.patch_size
@@ -109,3 +111,9 @@ class SpectrogramConfig(PreTrainedConfig):
             raise ValueError(
                 f"hidden_size={self.hidden_size} must be a multiple of num_attention_heads={self.num_attention_heads}."
             )
+
+    def validate_patchout(self) -> None:
+        """No negative numbers. Whether something is left depends on the clips, and is checked in training."""
+        for name in ("time_patchout", "frequency_patchout", "unstructured_patchout"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} must not be negative; 0 drops nothing.")

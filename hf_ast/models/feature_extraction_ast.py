@@ -1,24 +1,14 @@
 """Feature extractor of AST and SSAST: waveforms in, normalised log-mel spectrograms out."""
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
-from transformers import BatchFeature, SequenceFeatureExtractor
-from transformers.utils import logging
 
-from .modules_fbank import frame_geometry, kaldi_fbank
-
-logger = logging.get_logger(__name__)
-
-Waveform = np.ndarray | Tensor | Sequence[float]
-# Far above any float waveform in [-1, 1], resampling overshoot included, and far below 16-bit sample values
-LOUDEST_PEAK = 100.0
+from .feature_extraction_common import SpectrogramFeatureExtractor
+from .modules_fbank import frame_geometry, kaldi_fbank, num_frames
 
 
-class HfASTFeatureExtractor(SequenceFeatureExtractor):
+class HfASTFeatureExtractor(SpectrogramFeatureExtractor):
     """Kaldi log-mel filter bank with the official centring, padding and normalisation (src/dataloader.py of AST).
 
     Args:
@@ -35,7 +25,6 @@ class HfASTFeatureExtractor(SequenceFeatureExtractor):
             attend to padding.
     """
 
-    model_input_names = ["input_values", "attention_mask"]
     _auto_class = "AutoFeatureExtractor"
 
     def __init__(
@@ -51,42 +40,18 @@ class HfASTFeatureExtractor(SequenceFeatureExtractor):
         return_attention_mask: bool = False,
         **kwargs: Any,
     ):
-        kwargs["feature_size"] = num_mel_bins  # `pad` and the data collators need the width of one frame
         super().__init__(
-            sampling_rate=sampling_rate,
-            padding_value=padding_value,
-            return_attention_mask=return_attention_mask,
+            sampling_rate,
+            num_mel_bins,
+            max_length,
+            mean,
+            std,
+            do_normalize,
+            padding_value,
+            return_attention_mask,
             **kwargs,
         )
-        self.num_mel_bins = num_mel_bins
-        self.max_length = max_length
-        self.mean = mean
-        self.std = std
-        self.do_normalize = do_normalize
         self.subtract_mean = subtract_mean
-
-    @property
-    def padding_value(self) -> float:
-        """Value of padded frames, after normalisation."""
-        if self._padding_value is not None:
-            return self._padding_value
-        return -self.mean / (2 * self.std) if self.do_normalize else 0.0
-
-    @padding_value.setter
-    def padding_value(self, value: float | None) -> None:
-        self._padding_value = value
-
-    @property
-    def max_samples(self) -> int:
-        """Samples that fill `max_length` frames: the longest clip of which nothing is cut off."""
-        frame_length, frame_shift, _ = frame_geometry(self.sampling_rate)
-        return frame_length + (self.max_length - 1) * frame_shift
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything that `from_pretrained` needs."""
-        values = super().to_dict()
-        values["padding_value"] = values.pop("_padding_value", None)
-        return values
 
     @classmethod
     def get_feature_extractor_dict(cls, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -97,156 +62,20 @@ class HfASTFeatureExtractor(SequenceFeatureExtractor):
             values = {k: v for k, v in values.items() if k not in ("padding_value", "feature_extractor_type")}
         return values, unused
 
-    def __call__(
-        self,
-        raw_speech: Waveform | Sequence[Waveform],
-        sampling_rate: int | None = None,
-        return_tensors: str | None = None,
-        *,
-        padding: bool | str = "max_length",
-        truncation: bool = True,
-        max_length: int | None = None,
-        return_attention_mask: bool | None = None,
-        device: str | torch.device | None = None,
-    ) -> BatchFeature:
-        """Turn one mono waveform or a batch of them into spectrograms.
+    def num_frames(self, num_samples: int) -> int:
+        """Frames that fit whole into that many samples."""
+        return num_frames(num_samples, self.sampling_rate)
 
-        Args:
-            raw_speech: Float samples in [-1, 1]: shape (S,), (B, S), or a list of clips of any lengths; arrays,
-                tensors or lists.
-            sampling_rate: Of the waveforms, in Hz; checked against the extractor's.
-            return_tensors: "pt" or "np" for one array, None for a list of arrays.
-            padding: "max_length"; "longest" or True for the longest clip of the batch; False for none.
-            truncation: Whether to cut clips at the end to `max_length` frames (with a warning); an error if False and
-                `padding="max_length"`.
-            max_length: Frames; the extractor's own if None.
-            return_attention_mask: Whether to return the frame mask; by default with "longest".
-            device: Where to compute; results of "pt" stay there. By default where the given tensors are.
+    def num_samples(self, num_frames: int) -> int:
+        """Samples of a clip that has that many frames and ends with a whole one."""
+        frame_length, frame_shift, _ = frame_geometry(self.sampling_rate)
+        return frame_length + (num_frames - 1) * frame_shift
 
-        Returns:
-            `input_values` (B, T, M), and `attention_mask` (B, T), 1 for real frames, if asked for.
+    def _prepared(self, clip: Tensor) -> Tensor:
+        return clip - clip.mean() if self.subtract_mean else clip
 
-        Raises:
-            ValueError: Wrong sampling rate, integer samples, more than one channel, an empty or too short clip, or
-                values that are not finite.
-        """
-        self._check_sampling_rate(sampling_rate)
-        clips = [self._checked(clip, index) for index, clip in enumerate(_as_clips(raw_speech))]
-        if device is not None:
-            clips = [clip.to(device) for clip in clips]
-        longest = padding in (True, "longest")
-        max_length = self.max_length if max_length is None else max_length
-        features = self._log_mels(clips, max_length if truncation else None)
-        lengths = [len(feature) for feature in features]
-        if not truncation and padding == "max_length" and max(lengths) > max_length:
-            raise ValueError(
-                f"A clip has {max(lengths)} frames, max_length={max_length}; use truncation=True, padding='longest' "
-                "or a larger max_length."
-            )
-        if self.do_normalize:
-            features = [(feature - self.mean) / (self.std * 2) for feature in features]
-        if padding in (False, "do_not_pad"):
-            frames = None
-        elif longest or padding == "max_length":
-            frames = max(lengths) if longest else max_length
-            features = torch.stack([self._padded(feature, frames) for feature in features])
-        else:
-            raise ValueError(f"padding={padding!r} is unknown; choose 'max_length', 'longest' or False.")
-
-        data = {"input_values": features}
-        if return_attention_mask is None:
-            return_attention_mask = self.return_attention_mask or longest
-        if return_attention_mask:
-            masks = [(torch.arange(frames or n, device=features[0].device) < n).long() for n in lengths]
-            data["attention_mask"] = masks if frames is None else torch.stack(masks)
-        return _to_batch(data, return_tensors)
-
-    def _log_mels(self, clips: list[Tensor], max_length: int | None) -> list[Tensor]:
-        """Log-mel spectrograms (T, M) of the clips, of at most `max_length` frames."""
-        if self.subtract_mean:
-            clips = [clip - clip.mean() for clip in clips]
-        if max_length is not None:
-            frame_length, frame_shift, _ = frame_geometry(self.sampling_rate)
-            num_samples = frame_length + (max_length - 1) * frame_shift
-            if any(len(clip) >= num_samples + frame_shift for clip in clips):
-                logger.warning_once(
-                    f"Audio beyond {max_length} frames ({max_length / 100:g} s) is cut off, as in the official code. "
-                    "Pass shorter windows, a larger max_length, or truncation=False with padding='longest'."
-                )
-            clips = [clip[:num_samples] for clip in clips]
-        settings = {"sampling_rate": self.sampling_rate, "num_mel_bins": self.num_mel_bins}
-        if len({len(clip) for clip in clips}) == 1:
-            return list(kaldi_fbank(torch.stack(clips), **settings))
-        return [kaldi_fbank(clip[None], **settings)[0] for clip in clips]
-
-    def _padded(self, feature: Tensor, frames: int) -> Tensor:
-        """(T, M) -> (frames, M)."""
-        return torch.nn.functional.pad(feature, (0, 0, 0, frames - len(feature)), value=self.padding_value)
-
-    def _check_sampling_rate(self, sampling_rate: int | None) -> None:
-        if sampling_rate is None:
-            logger.warning_once(
-                f"Pass sampling_rate to {type(self).__name__}: waveforms are taken to have {self.sampling_rate} Hz, "
-                "and others give wrong results without an error."
-            )
-        elif sampling_rate != self.sampling_rate:
-            raise ValueError(
-                f"sampling_rate={sampling_rate} Hz, but this extractor works at {self.sampling_rate} Hz; resample the "
-                f"waveform first, for example with `hf_ast.audio.resample(waveform, {sampling_rate}, "
-                f"{self.sampling_rate})`."
-            )
-
-    def _checked(self, clip: Any, index: int) -> Tensor:
-        """One clip as a float32 tensor (S,), or an error that says what is wrong with it."""
-        clip = clip if isinstance(clip, Tensor) else torch.as_tensor(np.asarray(clip))
-        if clip.ndim != 1:
-            raise ValueError(
-                f"raw_speech[{index}] has shape {tuple(clip.shape)}, but must be mono, shape (samples,); mix stereo "
-                "down with `waveform.mean(axis)` over the channel axis."
-            )
-        if not clip.is_floating_point():
-            raise ValueError(
-                f"raw_speech[{index}] holds {clip.dtype}, but must be float samples in [-1, 1]; divide 16-bit samples "
-                "by 32768."
-            )
-        frame_length = frame_geometry(self.sampling_rate)[0]
-        if len(clip) < frame_length:
-            raise ValueError(
-                f"raw_speech[{index}] has {len(clip)} samples, but at least {frame_length} (25 ms, one frame) are "
-                "needed; pad it with zeros. A stereo waveform of shape (samples, channels) must be mixed down first."
-            )
-        clip = clip.detach().float()
-        peak = clip.abs().max().item()
-        if not peak <= LOUDEST_PEAK:
-            raise ValueError(
-                f"raw_speech[{index}] has a peak of {peak}, but must hold finite samples in [-1, 1]; remove NaN and "
-                "infinite values, and divide 16-bit samples by 32768."
-            )
-        return clip
-
-
-def _as_clips(raw_speech: Any) -> list[Any]:
-    """One clip or a batch of clips -> the list of clips."""
-    if isinstance(raw_speech, np.ndarray | Tensor):
-        if raw_speech.ndim not in (1, 2):
-            raise ValueError(
-                f"raw_speech has shape {tuple(raw_speech.shape)}, but must be (samples,) or (batch, samples); mix "
-                "stereo down with `waveform.mean(axis)` over the channel axis."
-            )
-        return list(raw_speech) if raw_speech.ndim == 2 else [raw_speech]
-    if len(raw_speech) == 0:
-        raise ValueError("raw_speech is empty; pass at least one clip.")
-    if isinstance(raw_speech[0], int | float | np.number):
-        return [np.asarray(raw_speech)]
-    return list(raw_speech)
-
-
-def _to_batch(data: dict[str, Any], return_tensors: str | None) -> BatchFeature:
-    """Tensors -> what `return_tensors` asks for; without one, lists of arrays."""
-    if return_tensors == "pt" and all(isinstance(value, Tensor) for value in data.values()):
-        return BatchFeature(data)
-    arrays = {name: [item.cpu().numpy() for item in value] for name, value in data.items()}
-    return BatchFeature(arrays, tensor_type=return_tensors)
+    def _log_mel(self, waveform: Tensor) -> Tensor:
+        return kaldi_fbank(waveform, sampling_rate=self.sampling_rate, num_mel_bins=self.num_mel_bins)
 
 
 __all__ = ["HfASTFeatureExtractor"]

@@ -25,6 +25,7 @@ from .configuration_common import GEOMETRY_FIELDS, SpectrogramConfig
 from .modules_classification import ClassificationHead, classification_loss, infer_problem_type
 from .modules_embeddings import SpectrogramEmbeddings
 from .modules_encoder import EncoderLayer, FeedForward, SelfAttention, drop_path_rates, eager_attention
+from .modules_patchout import Patchout
 from .modules_pooling import pool_tokens
 from .modules_positions import JointPositionTable, PositionTable
 from .modules_transformer import initialize_weights
@@ -131,8 +132,7 @@ class SpectrogramPreTrainedModel(PreTrainedModel):
     def resize_input(self, **geometry: int) -> None:
         """Move the model to another input geometry, in place and with its weights.
 
-        The position table is cut from its middle where it becomes smaller and interpolated where it becomes larger;
-        everything else stays.
+        The position table is cut or interpolated by the rule of its kind (`modules_positions`); everything else stays.
 
         Args:
             geometry: New values of `max_length`, `num_mel_bins`, `frequency_stride` or `time_stride`; the others stay.
@@ -193,6 +193,12 @@ class SpectrogramModel(SpectrogramPreTrainedModel):
             position_crop=config.position_crop,
             position_overflow=config.position_overflow,
             dropout=config.hidden_dropout_prob,
+            patchout=Patchout(
+                config.time_patchout,
+                config.frequency_patchout,
+                config.unstructured_patchout,
+                per_clip=config.patchout_per_clip,
+            ),
         )
         rates = drop_path_rates(config.drop_path_rate, config.num_hidden_layers)
         self.layers = nn.ModuleList(SpectrogramLayer(config, rate) for rate in rates)
@@ -209,6 +215,7 @@ class SpectrogramModel(SpectrogramPreTrainedModel):
         self,
         input_values: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        generator: torch.Generator | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         """Encode spectrograms.
@@ -217,13 +224,14 @@ class SpectrogramModel(SpectrogramPreTrainedModel):
             input_values: Normalised log-mel spectrograms, shape (B, T, M), as the feature extractor makes them.
             attention_mask: 1 for real frames, 0 for padding, shape (B, T). Without it padding is attended to, as in
                 the official models.
+            generator: Source of the random draws of patchout and positions in training mode; the global one if None.
 
         Returns:
             `last_hidden_state` (B, N, D) after the final norm, `pooler_output` (B, D).
         """
         if input_values is None:
             raise ValueError("input_values is required: a spectrogram of shape (B, frames, mel bins).")
-        tokens, token_mask = self.embeddings(input_values.to(self.dtype), attention_mask)
+        tokens, token_mask = self.embeddings(input_values.to(self.dtype), attention_mask, generator=generator)
         encoder_mask = create_bidirectional_mask(self.config, tokens, token_mask)
         for layer in self.layers:
             tokens = layer(tokens, encoder_mask, **kwargs)
@@ -264,6 +272,7 @@ class SpectrogramForAudioClassification(SpectrogramPreTrainedModel):
             labels: Class indices (B,), multi-hot or soft labels (B, C), or regression targets, as
                 `config.problem_type` says; without it, inferred from the labels and stored in the config.
             attention_mask: 1 for real frames, 0 for padding, shape (B, T).
+            kwargs: `generator`, and what transformers' models take (`output_hidden_states`, `return_dict`, ...).
 
         Returns:
             Raw `logits` (B, C), and `loss` if labels are given.

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from .modules_patchout import Patchout
 from .modules_positions import PositionTable
 
 
@@ -49,7 +50,7 @@ class PatchEmbedding(nn.Module):
 
 
 class SpectrogramEmbeddings(nn.Module):
-    """Patch embedding, prefix tokens and positions.
+    """Patch embedding, prefix tokens, positions and, in training mode, patchout.
 
     Args:
         hidden_size: D.
@@ -58,9 +59,11 @@ class SpectrogramEmbeddings(nn.Module):
         patch_size: Patch height and width (mel bins, frames).
         frequency_stride, time_stride: Distance between patches, in mel bins and frames.
         use_distillation_token: Add a second prefix token after the cls token.
-        position_crop: Columns of the table that a shorter clip uses: "start", or "center".
+        position_crop: Columns of the table that a shorter clip uses: "start", "center", or "random" (in training mode
+            a random run of columns, the same for the whole batch; in eval mode the first ones).
         position_overflow: What happens to a longer clip: "error", "interpolate" the table, or "crop" the clip.
         dropout: Probability, after the positions are added.
+        patchout: Which patches to drop in training mode; none by default.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class SpectrogramEmbeddings(nn.Module):
         position_crop: str = "start",
         position_overflow: str = "error",
         dropout: float = 0.0,
+        patchout: Patchout | None = None,
     ):
         super().__init__()
         self.num_mel_bins = num_mel_bins
@@ -91,21 +95,33 @@ class SpectrogramEmbeddings(nn.Module):
         self.prefix_positions = nn.Parameter(torch.zeros(1, self.num_prefix_tokens, hidden_size))
         self.positions = positions
         self.dropout = nn.Dropout(dropout)
+        self.patchout = Patchout() if patchout is None else patchout
 
-    def forward(self, input_values: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
         """Embed a batch of spectrograms.
 
         Args:
             input_values: Normalised log-mel spectrograms, shape (B, T, M).
             attention_mask: 1 for real frames, 0 for padding, shape (B, T).
+            generator: Source of the random draws in training mode; the global one if None.
 
         Returns:
             Tokens (B, N, D), and which of them are real (B, N), or None without a mask.
 
         Raises:
-            ValueError: Wrong shape, shorter than one patch, or longer than the position table allows.
+            ValueError: Wrong shape, shorter than one patch, longer than the position table allows, or without a patch
+                after patchout.
         """
-        return self.assemble(*self.embed(input_values, attention_mask))
+        patches, column_mask = self.embed(input_values, attention_mask)
+        tokens, token_mask = self.assemble(patches, column_mask, generator=generator)
+        _, num_rows, num_columns, _ = patches.shape
+        return self.patchout(tokens, token_mask, (num_rows, num_columns), generator)
 
     def embed(self, input_values: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Patches without positions (B, F', T', D), and which columns are real (B, T'), or None without a mask."""
@@ -119,12 +135,12 @@ class SpectrogramEmbeddings(nn.Module):
             column_mask = None if column_mask is None else column_mask[:, : self.positions.num_columns]
         return patches, column_mask
 
-    def assemble(self, patches: Tensor, column_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Add positions and prefix tokens to what `embed` returned; the result is `forward`'s."""
+    def assemble(
+        self, patches: Tensor, column_mask: Tensor | None, *, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Add positions and prefix tokens to what `embed` returned; the result is `forward`'s before patchout."""
         batch_size, num_rows, num_columns, _ = patches.shape
-        real_columns = None if column_mask is None else column_mask.sum(dim=1)
-        positions = self.positions(num_columns, crop=self.position_crop, real_columns=real_columns)
-        patches = (patches + positions).flatten(1, 2)
+        patches = (patches + self._positions(num_columns, column_mask, generator)).flatten(1, 2)
         prefix_tokens: list[Tensor] = [
             token for token in (self.cls_token, self.distillation_token) if token is not None
         ]
@@ -134,6 +150,22 @@ class SpectrogramEmbeddings(nn.Module):
             return tokens, None
         patch_mask = column_mask.unsqueeze(1).expand(-1, num_rows, -1).flatten(1)
         return tokens, torch.cat((patch_mask.new_ones(batch_size, self.num_prefix_tokens), patch_mask), dim=1)
+
+    def _positions(self, num_columns: int, column_mask: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        """Positions (1 or B, F', T', D) of the patches."""
+        num_spare = self.positions.num_columns - num_columns
+        if self.position_crop == "random" and self.training and num_spare > 0:
+            start = self.random_start(num_spare + 1, generator)
+            return self.positions(self.positions.num_columns)[:, :, start : start + num_columns]
+        real_columns = None if column_mask is None else column_mask.sum(dim=1)
+        crop = "center" if self.position_crop == "center" else "start"
+        return self.positions(num_columns, crop=crop, real_columns=real_columns)
+
+    @staticmethod
+    def random_start(num_starts: int, generator: torch.Generator | None = None) -> int:
+        """A number below `num_starts`; drawn where the generator lives, by default on the CPU as the official code."""
+        device = "cpu" if generator is None else generator.device
+        return int(torch.randint(num_starts, (1,), generator=generator, device=device))
 
     def resize(self, *, num_mel_bins: int, stride: tuple[int, int], grid: tuple[int, int]) -> None:
         """Move to another input geometry: the patch projection stays, the position table goes to `grid`."""

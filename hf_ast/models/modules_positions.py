@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-POSITION_CROPS = ("start", "center")
+POSITION_CROPS = ("start", "center", "random")
 POSITION_OVERFLOWS = ("error", "interpolate", "crop")
 
 
@@ -34,7 +34,7 @@ def select_columns(
             start = width // 2 - num_columns // 2
             return table[:, :, start : start + num_columns]
     elif real_columns is None:
-        return resize_axis(table, 2, num_columns)
+        return stretch_axis(table, 2, num_columns)
     columns = torch.arange(num_columns, device=table.device)
     length = real_columns.unsqueeze(1)
     starts = torch.zeros_like(length) if crop == "start" else width // 2 - length // 2
@@ -53,10 +53,15 @@ def resize_axis(table: Tensor, axis: int, size: int) -> Tensor:
     The rule of the official fine-tuning code: AST src/models/ast_models.py:130-145, SSAST likewise.
     """
     old = table.shape[axis]
-    if size == old:
-        return table
     if size < old:
         return table.narrow(axis, old // 2 - size // 2, size)
+    return stretch_axis(table, axis, size)
+
+
+def stretch_axis(table: Tensor, axis: int, size: int) -> Tensor:
+    """Interpolate one axis of a (1, R, W, D) table linearly to another size."""
+    if size == table.shape[axis]:
+        return table
     shape = [size if a == axis else table.shape[a] for a in (1, 2)]
     # float32 because CPU kernels lack some half types, and positions are worth the precision
     channels_first = table.permute(0, 3, 1, 2).float()
@@ -102,3 +107,47 @@ class JointPositionTable(PositionTable):
         """See `PositionTable`. Time first, then frequency, as the official code."""
         table = resize_axis(resize_axis(self.table, 2, grid[1]), 1, grid[0])
         self.table = nn.Parameter(table.contiguous(), requires_grad=self.table.requires_grad)
+
+
+class FactorisedPositionTable(PositionTable):
+    """One vector per row of the patch grid plus one per column (PaSST).
+
+    `resize` has no official rule to follow: the official code opens a checkpoint only with its own geometry. Fewer
+    columns are the first ones, which a shorter clip uses anyway; more columns, and any other number of rows, are
+    interpolated linearly.
+    """
+
+    def __init__(self, hidden_size: int, grid: tuple[int, int]):
+        super().__init__()
+        num_rows, num_columns = grid
+        self.frequency_table = nn.Parameter(torch.zeros(1, num_rows, 1, hidden_size))
+        self.time_table = nn.Parameter(torch.zeros(1, 1, num_columns, hidden_size))
+
+    @property
+    def num_columns(self) -> int:
+        """Columns in time."""
+        return self.time_table.shape[2]
+
+    def forward(self, num_columns: int, *, crop: str = "start", real_columns: Tensor | None = None) -> Tensor:
+        """Positions (1 or B, F', T', D); see `PositionTable`."""
+        columns = select_columns(self.time_table, num_columns, crop=crop, real_columns=real_columns)
+        return self.frequency_table + columns
+
+    @torch.no_grad()
+    def resize(self, grid: tuple[int, int]) -> None:
+        """See the class."""
+        num_rows, num_columns = grid
+        rows = stretch_axis(self.frequency_table, 1, num_rows)
+        columns = stretch_axis(self.time_table, 2, max(num_columns, self.num_columns))[:, :, :num_columns]
+        self.frequency_table = nn.Parameter(rows.contiguous(), requires_grad=self.frequency_table.requires_grad)
+        self.time_table = nn.Parameter(columns.contiguous(), requires_grad=self.time_table.requires_grad)
+
+
+def factorised_grid(grid: tuple[int, int], max_length: int, time_stride: int) -> tuple[int, int]:
+    """Rows and columns of a factorised table for the patch grid of a clip of `max_length` frames.
+
+    As in the official code the time table has `max_length // time_stride` columns (PaSST models/passt.py:311). With
+    overlapping patches that may be one more than such a clip has.
+    """
+    num_rows, num_columns = grid
+    return num_rows, max(num_columns, max_length // time_stride)

@@ -9,6 +9,7 @@ Example:
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from .modules_classification import ClassificationHead
@@ -21,8 +22,9 @@ from .modules_encoder import (
     drop_path_rates,
     sdpa_attention,
 )
+from .modules_patchout import Patchout
 from .modules_pooling import pool_tokens
-from .modules_positions import JointPositionTable
+from .modules_positions import FactorisedPositionTable, JointPositionTable, PositionTable, factorised_grid
 
 
 def initialize_weights(module: nn.Module, std: float = 0.02) -> None:
@@ -38,7 +40,7 @@ def initialize_weights(module: nn.Module, std: float = 0.02) -> None:
     elif isinstance(module, nn.LayerNorm):
         nn.init.ones_(module.weight)
         nn.init.zeros_(module.bias)
-    elif isinstance(module, SpectrogramEmbeddings | JointPositionTable):
+    elif isinstance(module, SpectrogramEmbeddings | PositionTable):
         for parameter in module.parameters(recurse=False):
             nn.init.trunc_normal_(parameter, std=std)
 
@@ -51,9 +53,10 @@ class Encoded(NamedTuple):
 
 
 class SpectrogramTransformer(nn.Module):
-    """Audio Spectrogram Transformer (Gong et al. 2021, https://arxiv.org/abs/2104.01778), without its head.
+    """The backbone of every family, without a head. Same parameter names as `HfASTModel` and `PaSSTModel`.
 
-    The defaults are the base model of the paper. Same parameter names as `HfASTModel`.
+    The defaults are the base Audio Spectrogram Transformer (Gong et al. 2021, https://arxiv.org/abs/2104.01778); PaSST
+    (Koutini et al. 2022, https://arxiv.org/abs/2110.05069) is `max_length=998, factorised_positions=True`.
 
     Args:
         hidden_size: D.
@@ -67,6 +70,8 @@ class SpectrogramTransformer(nn.Module):
         pooling: One of `modules_pooling.POOLINGS`.
         patch_size, frequency_stride, time_stride, max_length, num_mel_bins, use_distillation_token, position_crop,
             position_overflow: See `SpectrogramEmbeddings`.
+        factorised_positions: One position table for rows and one for columns, as PaSST, instead of one for the grid.
+        time_patchout, frequency_patchout, unstructured_patchout, patchout_per_clip: See `Patchout`.
     """
 
     def __init__(
@@ -91,14 +96,21 @@ class SpectrogramTransformer(nn.Module):
         use_distillation_token: bool = True,
         position_crop: str = "start",
         position_overflow: str = "error",
+        factorised_positions: bool = False,
+        time_patchout: int = 0,
+        frequency_patchout: int = 0,
+        unstructured_patchout: int = 0,
+        patchout_per_clip: bool = False,
     ):
         super().__init__()
         self.hidden_size = hidden_size
         self.pooling = pooling
         grid = grid_shape(num_mel_bins, max_length, patch_size, (frequency_stride, time_stride))
+        if factorised_positions:
+            grid = factorised_grid(grid, max_length, time_stride)
         self.embeddings = SpectrogramEmbeddings(
             hidden_size,
-            JointPositionTable(hidden_size, grid),
+            (FactorisedPositionTable if factorised_positions else JointPositionTable)(hidden_size, grid),
             num_mel_bins=num_mel_bins,
             patch_size=patch_size,
             frequency_stride=frequency_stride,
@@ -107,6 +119,7 @@ class SpectrogramTransformer(nn.Module):
             position_crop=position_crop,
             position_overflow=position_overflow,
             dropout=hidden_dropout_prob,
+            patchout=Patchout(time_patchout, frequency_patchout, unstructured_patchout, per_clip=patchout_per_clip),
         )
         self.layers = nn.ModuleList(
             EncoderLayer(
@@ -130,9 +143,17 @@ class SpectrogramTransformer(nn.Module):
         attention_mask: Tensor | None = None,
         *,
         attention_function: AttentionFunction = sdpa_attention,
+        generator: torch.Generator | None = None,
     ) -> Encoded:
-        """Encode normalised log-mel spectrograms (B, T, M); `attention_mask` (B, T) is 1 for real frames."""
-        tokens, token_mask = self.embeddings(input_values, attention_mask)
+        """Encode normalised log-mel spectrograms.
+
+        Args:
+            input_values: Shape (B, T, M).
+            attention_mask: 1 for real frames, 0 for padding, shape (B, T).
+            attention_function: See `modules_encoder`.
+            generator: Source of the patchout draws in training mode; the global one if None.
+        """
+        tokens, token_mask = self.embeddings(input_values, attention_mask, generator=generator)
         key_mask = None if token_mask is None else token_mask[:, None, None, :]
         for layer in self.layers:
             tokens = layer(tokens, key_mask, attention_function=attention_function)
@@ -151,6 +172,12 @@ class SpectrogramClassifier(nn.Module):
         self.classifier = ClassificationHead(backbone.hidden_size, num_labels, layer_norm_eps=head_layer_norm_eps)
         self.classifier.apply(initialize_weights)
 
-    def forward(self, input_values: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
         """Normalised log-mel spectrograms (B, T, M) -> logits (B, C)."""
-        return self.classifier(self.backbone(input_values, attention_mask).pooled)
+        return self.classifier(self.backbone(input_values, attention_mask, generator=generator).pooled)

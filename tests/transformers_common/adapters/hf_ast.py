@@ -15,21 +15,18 @@ sys.path.insert(0, str(Path(__file__).parent))
 MELS, FRAMES, PATCH, STRIDE = 16, 24, 4, 2
 
 
-def ast_config():
-    return hf_ast.HfASTConfig(
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=37,
-        patch_size=PATCH,
-        frequency_stride=STRIDE,
-        time_stride=STRIDE,
-        max_length=FRAMES,
-        num_mel_bins=MELS,
-        skip={
-            "test_reverse_loading_mapping": "models are saved in our own layout, also those loaded from the native one",
-        },
-    )
+# A tiny model of any family
+TINY = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 37,
+    "patch_size": PATCH,
+    "frequency_stride": STRIDE,
+    "time_stride": STRIDE,
+    "max_length": FRAMES,
+    "num_mel_bins": MELS,
+}
 
 
 def spectrogram(config, batch_size):
@@ -46,7 +43,7 @@ FAMILIES = [
         name="hf_ast",
         config_class=hf_ast.HfASTConfig,
         models={"base": hf_ast.HfASTModel, "audio-classification": hf_ast.HfASTForAudioClassification},
-        config=ast_config,
+        config=lambda: hf_ast.HfASTConfig(**TINY),
         inputs=spectrogram,
         seq_length=lambda config: config.max_length,  # the mask is per frame, the hidden states per token
         encoder_seq_length=num_tokens,
@@ -61,5 +58,27 @@ FAMILIES = [
         skip={
             "test_reverse_loading_mapping": "models are saved in our own layout, also those loaded from the native one",
         },
-    )
+    ),
+    Family(
+        name="passt",
+        config_class=hf_ast.PaSSTConfig,
+        models={"base": hf_ast.PaSSTModel, "audio-classification": hf_ast.PaSSTForAudioClassification},
+        config=lambda: hf_ast.PaSSTConfig(**TINY),
+        inputs=spectrogram,
+        seq_length=lambda config: config.max_length,
+        encoder_seq_length=num_tokens,
+        config_kwargs={"hidden_size": 36, "time_patchout": 3, "position_crop": "random"},
+        feature_extractor=FeatureExtractorSpec(
+            cls=hf_ast.PaSSTFeatureExtractor,
+            kwargs={
+                "num_mel_bins": MELS,
+                "padding_value": 0.0,
+                "sampling_rate": 8000,
+                "high_frequency_hz": 3500.0,
+                "return_attention_mask": True,
+            },
+            feature_size=MELS,
+            pipeline_kwargs={"num_mel_bins": MELS, "max_length": FRAMES},
+        ),
+    ),
 ]

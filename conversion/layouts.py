@@ -1,0 +1,122 @@
+"""The official checkpoint layouts, and what brings their tensors into our shapes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from hf_ast import (
+    HfASTConfig,
+    HfASTForAudioClassification,
+    HfASTModel,
+    PaSSTConfig,
+    PaSSTForAudioClassification,
+    PaSSTModel,
+)
+from hf_ast.models.modules_positions import resize_axis
+
+from . import key_maps
+
+EMBEDDINGS = "backbone.embeddings"
+PREFIX_POSITIONS = f"{EMBEDDINGS}.prefix_positions"
+# One table for all tokens, until it is split into prefix and patch positions
+POSITIONS = f"{EMBEDDINGS}.positions"
+FREQUENCY_TABLE = f"{POSITIONS}.frequency_table"
+TIME_TABLE = f"{POSITIONS}.time_table"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """An official layout.
+
+    Args:
+        name: For messages.
+        marker: A tensor that tells it from the other layouts of the family.
+        key_map: Its names and ours.
+        model_class: The class that it fills completely.
+        adapt: Brings tensors, already under our names, into our shapes, in place. What a checkpoint lacks it leaves
+            out, to be reported with everything else that is missing.
+    """
+
+    name: str
+    marker: str
+    key_map: key_maps.KeyMap
+    model_class: type[PreTrainedModel]
+    adapt: Callable[[dict[str, Tensor], PreTrainedConfig], None] | None = None
+
+
+def adapt_image_model(renamed: dict[str, Tensor], config: PreTrainedConfig) -> None:
+    """ImageNet initialisation (ast_models.py:59-113): RGB summed, square position grid cut or stretched to ours."""
+    prefix, grid = _split_image_model(renamed)
+    rows, columns = config.grid
+    grid = resize_axis(resize_axis(grid, 2, columns), 1, rows)
+    renamed[POSITIONS] = torch.cat((prefix, grid.flatten(1, 2)), dim=1)
+
+
+def adapt_passt(renamed: dict[str, Tensor], config: PreTrainedConfig) -> None:
+    """Channels-first tables (1, D, F', 1) and (1, D, 1, T') -> (1, F', 1, D) and (1, 1, T', D)."""
+    for name in (FREQUENCY_TABLE, TIME_TABLE):
+        if name in renamed:
+            renamed[name] = renamed[name].permute(0, 2, 3, 1).contiguous()
+
+
+def adapt_passt_image_model(renamed: dict[str, Tensor], config: PreTrainedConfig) -> None:
+    """ImageNet initialisation of PaSST (passt.py:656-706): RGB summed, positions resized, averaged over each axis.
+
+    The mean over the whole grid is then in both tables, and is added twice, as in the official code.
+    """
+    prefix, grid = _split_image_model(renamed)
+    channels_first = nn.functional.interpolate(
+        grid.permute(0, 3, 1, 2), size=config.position_grid, mode="bicubic", align_corners=False
+    )
+    grid = channels_first.permute(0, 2, 3, 1)
+    renamed[PREFIX_POSITIONS] = prefix.clone()
+    renamed[FREQUENCY_TABLE] = grid.mean(dim=2, keepdim=True)
+    renamed[TIME_TABLE] = grid.mean(dim=1, keepdim=True)
+
+
+def adapt_passt_torch_only(renamed: dict[str, Tensor], config: PreTrainedConfig) -> None:
+    """TorchOnlyAST keeps no positions for prefix tokens (they are part of the tokens), and tables (D, F'), (D, T')."""
+    for name, axis in ((FREQUENCY_TABLE, 2), (TIME_TABLE, 1)):
+        if name in renamed:
+            renamed[name] = renamed[name].T.unsqueeze(0).unsqueeze(axis).contiguous()
+    for name in (f"{EMBEDDINGS}.cls_token", f"{EMBEDDINGS}.distillation_token"):
+        if name in renamed:
+            renamed[name] = renamed[name].view(1, 1, -1)
+    num_prefix_tokens = 2 if config.use_distillation_token else 1
+    renamed[PREFIX_POSITIONS] = torch.zeros(1, num_prefix_tokens, config.hidden_size)
+
+
+def _split_image_model(renamed: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Sum the weights of the colours; take out the positions of the prefix (1, 2, D) and the grid (1, n, n, D)."""
+    weight = f"{EMBEDDINGS}.patch_embedding.projection.weight"
+    if weight in renamed:
+        renamed[weight] = renamed[weight].sum(dim=1, keepdim=True)
+    positions = renamed.pop(POSITIONS)
+    prefix, patches = positions[:, :2], positions[:, 2:]
+    side = round(patches.shape[1] ** 0.5)
+    if side * side != patches.shape[1]:
+        raise ValueError(f"state_dict['pos_embed'] has {patches.shape[1]} patch positions, which is no square grid.")
+    return prefix, patches.unflatten(1, (side, side))
+
+
+# By the config class of the family; the first layout whose marker is there applies
+LAYOUTS: dict[type[PreTrainedConfig], tuple[Layout, ...]] = {
+    HfASTConfig: (
+        Layout("AST", "v.pos_embed", key_maps.AST, HfASTForAudioClassification),
+        Layout("DeiT", "pos_embed", key_maps.DEIT, HfASTModel, adapt_image_model),
+    ),
+    PaSSTConfig: (
+        Layout("PaSST", "time_new_pos_embed", key_maps.PASST, PaSSTForAudioClassification, adapt_passt),
+        Layout("DeiT", "pos_embed", key_maps.DEIT, PaSSTModel, adapt_passt_image_model),
+        Layout(
+            "TorchOnlyAST",
+            "embedding.time_embedding",
+            key_maps.TORCH_ONLY_PASST,
+            PaSSTForAudioClassification,
+            adapt_passt_torch_only,
+        ),
+    ),
+}

@@ -1,0 +1,230 @@
+"""Embeddings of whole recordings and of their moments, from every family.
+
+On PaSST they equal those of `hear21passt`, whose windows are made for the HEAR benchmark (https://hearbenchmark.com).
+Here windows are batched, and memory does not grow with the recording beyond the recording and the result.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import BatchFeature, PreTrainedModel
+
+from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
+
+MODES = ("features", "logits", "all")
+
+# Arguments of `timestamp_embeddings` for the modules of `hear21passt`; those for hops of 100 and 160 are alike
+HEAR_VARIANTS: dict[str, dict[str, Any]] = {
+    "base": {"window_s": 0.16},
+    "base2level": {"window_s": (0.16, 0.8)},
+    "base2levelmel": {"window_s": (0.16, 0.64), "num_mel_frames": 6},
+    "hop160base2lvlmel": {"window_s": (0.16, 0.8), "num_mel_frames": 6},
+}
+
+
+@torch.no_grad()
+def scene_embeddings(
+    model: PreTrainedModel,
+    feature_extractor: SpectrogramFeatureExtractor,
+    waveform: Tensor | np.ndarray,
+    *,
+    mode: str = "features",
+    window_s: float | None = None,
+    hop_s: float | None = None,
+    batch_size: int = 4,
+) -> Tensor:
+    """One embedding per recording.
+
+    A recording that fits into one window is embedded as a whole, padded as the feature extractor does by default. A
+    longer one gets the mean over windows around every multiple of `hop_s`; it is reflected at its ends.
+
+    Args:
+        model: One of our models, on any device; it runs in eval mode.
+        feature_extractor: The feature extractor of the model.
+        waveform: Recordings of equal length at the extractor's rate, samples in [-1, 1], shape (B, S) or (S,).
+        mode: "features" (the pooled output; "embed_only" in `hear21passt`), "logits", or "all" (logits, then features;
+            the default of `hear21passt`). The last two need a model with a classifier.
+        window_s: Length of a window; what fills the extractor's `max_length` if None.
+        hop_s: Time between windows; a quarter of the window if None. (`hear21passt`: 2.5 s with its models of 10 s,
+            5 s with 20 s, 10 s with 30 s.)
+        batch_size: Windows per forward pass.
+
+    Returns:
+        Embeddings, float32 on the waveform's device, shape (B, D); with logits (B, C) or (B, C + D).
+
+    Raises:
+        ValueError: Wrong shape, mode, window or hop, or a recording too short for the model.
+    """
+    waveform = _as_batch(waveform)
+    embed = _embedder(model, mode)
+    rate = feature_extractor.sampling_rate
+    window = feature_extractor.max_samples if window_s is None else _num_samples("window_s", window_s, rate)
+    hop = max(1, window // 4) if hop_s is None else _num_samples("hop_s", hop_s, rate)
+    with _evaluating(model):
+        if waveform.shape[1] <= window:
+            pieces = [embed(_features(feature_extractor, clips, model)) for clips in waveform.split(batch_size)]
+            return torch.cat(pieces).to(waveform.device)
+        return _of_all_windows(
+            lambda clips, centres: embed(_features(feature_extractor, _cut(waveform, clips, centres, window), model)),
+            waveform,
+            hop,
+            batch_size,
+        ).mean(dim=1)
+
+
+@torch.no_grad()
+def timestamp_embeddings(
+    model: PreTrainedModel,
+    feature_extractor: SpectrogramFeatureExtractor,
+    waveform: Tensor | np.ndarray,
+    *,
+    mode: str = "features",
+    window_s: float | Sequence[float] = 0.16,
+    hop_s: float = 0.05,
+    num_mel_frames: int = 0,
+    batch_size: int = 64,
+) -> tuple[Tensor, Tensor]:
+    """Embeddings of the moments of a recording: of windows around every multiple of `hop_s`.
+
+    The recording is reflected at its ends. Windows are not padded to the extractor's `max_length`, only to one patch.
+
+    Args:
+        model, feature_extractor, waveform, mode: As in `scene_embeddings`.
+        window_s: Length of a window; the embeddings of several lengths are concatenated.
+        hop_s: Time between windows.
+        num_mel_frames: Append the spectrogram of a window of so many frames, mel bin by mel bin; 0 appends nothing.
+            `HEAR_VARIANTS` has what `hear21passt` combines.
+        batch_size: Windows per forward pass.
+
+    Returns:
+        Embeddings, float32 on the waveform's device, shape (B, K, D) with K = 1 + S // hop; and the timestamps in ms,
+        shape (B, K).
+
+    Raises:
+        ValueError: Wrong shape, mode, window or hop, or a recording not longer than half a window.
+    """
+    waveform = _as_batch(waveform)
+    embed = _embedder(model, mode)
+    rate = feature_extractor.sampling_rate
+    hop = _num_samples("hop_s", hop_s, rate)
+    lengths_s = (window_s,) if isinstance(window_s, int | float) else tuple(window_s)
+    windows = [_num_samples("window_s", length_s, rate) for length_s in lengths_s]
+    mel_window = feature_extractor.num_samples(num_mel_frames) if num_mel_frames else 0
+    longest = max(*windows, mel_window)
+    if waveform.shape[1] <= longest // 2:
+        raise ValueError(
+            f"waveform has {waveform.shape[1]} samples, but must have more than half of the longest window "
+            f"({longest}); pad it, or take a smaller window_s."
+        )
+
+    def describe(clips: Tensor, centres: Tensor) -> Tensor:
+        parts = [
+            embed(_features(feature_extractor, _cut(waveform, clips, centres, window), model, padded=False))
+            for window in windows
+        ]
+        if mel_window:
+            mel = _features(feature_extractor, _cut(waveform, clips, centres, mel_window), model, padded=False)
+            parts.append(mel["input_values"][:, :num_mel_frames].mT.flatten(1))
+        return torch.cat(parts, dim=1)
+
+    with _evaluating(model):
+        embeddings = _of_all_windows(describe, waveform, hop, batch_size)
+    timestamps = torch.arange(embeddings.shape[1], device=waveform.device) * (1000.0 * hop / rate)
+    return embeddings, timestamps.expand(len(waveform), -1)
+
+
+def _of_all_windows(
+    describe: Callable[[Tensor, Tensor], Tensor], waveform: Tensor, hop: int, batch_size: int
+) -> Tensor:
+    """Results (B, K, D) of a function from recordings (n,) and central samples (n,) to vectors (n, D)."""
+    num_windows = _num_windows(waveform, hop)
+    result = torch.empty(0)
+    start = 0
+    for clips, centres in _batches(waveform, hop, batch_size):
+        vectors = describe(clips, centres)
+        if start == 0:  # filled in place: pieces and their concatenation would take twice the memory
+            result = torch.empty(len(waveform) * num_windows, vectors.shape[1], device=waveform.device)
+        result[start : start + len(vectors)] = vectors
+        start += len(vectors)
+    return result.unflatten(0, (len(waveform), num_windows))
+
+
+def _embedder(model: PreTrainedModel, mode: str) -> Callable[[BatchFeature], Tensor]:
+    """A function from model inputs to embeddings (B, D), float32."""
+    if mode not in MODES:
+        raise ValueError(f"mode={mode!r} is unknown; choose one of {MODES}.")
+    classifier = getattr(model, "classifier", None)
+    if mode != "features" and classifier is None:
+        raise ValueError(f"mode={mode!r} needs logits, which {type(model).__name__} has not; use mode='features'.")
+
+    def embed(inputs: BatchFeature) -> Tensor:
+        pooled = model.base_model(**inputs).pooler_output
+        if mode == "features":
+            return pooled.float()
+        logits = classifier(pooled)
+        return (logits if mode == "logits" else torch.cat((logits, pooled), dim=1)).float()
+
+    return embed
+
+
+def _features(
+    feature_extractor: SpectrogramFeatureExtractor, waveform: Tensor, model: PreTrainedModel, *, padded: bool = True
+) -> BatchFeature:
+    """Model inputs for waveforms (B, S); not `padded` means only to one patch, the least that a model takes."""
+    settings = {}
+    if not padded:
+        num_frames = max(feature_extractor.num_frames(waveform.shape[1]), model.config.patch_size[1])
+        settings = {"padding": "max_length", "max_length": num_frames, "return_attention_mask": False}
+    sampling_rate = feature_extractor.sampling_rate
+    return feature_extractor(waveform.to(model.device), sampling_rate, return_tensors="pt", **settings)
+
+
+def _num_windows(waveform: Tensor, hop: int) -> int:
+    """Windows per recording: one around every multiple of `hop`."""
+    return waveform.shape[1] // hop + 1
+
+
+def _batches(waveform: Tensor, hop: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The recording (n,) and the central sample (n,) of every window, recording by recording, in batches."""
+    num_windows = _num_windows(waveform, hop)
+    for windows in torch.arange(len(waveform) * num_windows, device=waveform.device).split(batch_size):
+        yield windows // num_windows, windows % num_windows * hop
+
+
+def _cut(waveform: Tensor, clips: Tensor, centres: Tensor, window: int) -> Tensor:
+    """Windows (n, window) of the recordings, which go on beyond their ends as if reflected there."""
+    last = waveform.shape[1] - 1
+    samples = centres.unsqueeze(1) - window // 2 + torch.arange(window, device=waveform.device)
+    return waveform[clips.unsqueeze(1), last - (last - samples.abs()).abs()]
+
+
+def _as_batch(waveform: Tensor | np.ndarray) -> Tensor:
+    waveform = torch.as_tensor(waveform)
+    if waveform.ndim not in (1, 2) or waveform.numel() == 0:
+        raise ValueError(
+            f"waveform has shape {tuple(waveform.shape)}, but must be (samples,) or (recordings, samples); mix stereo "
+            "down with `waveform.mean(axis)` over the channel axis."
+        )
+    return waveform.unsqueeze(0) if waveform.ndim == 1 else waveform
+
+
+def _num_samples(name: str, seconds: float, sampling_rate: int) -> int:
+    num_samples = round(seconds * sampling_rate)
+    if num_samples < 1:
+        raise ValueError(f"{name}={seconds} must be at least one sample long.")
+    return num_samples
+
+
+@contextmanager
+def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+    """Eval mode for a while: no dropout, no patchout."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)

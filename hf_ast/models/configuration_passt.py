@@ -1,0 +1,29 @@
+"""Config of the Patchout faSt Spectrogram Transformer."""
+
+from huggingface_hub.dataclasses import strict
+
+from .configuration_common import SpectrogramConfig
+from .modules_positions import factorised_grid
+
+
+@strict
+class PaSSTConfig(SpectrogramConfig):
+    """PaSST (Koutini et al. 2022, https://arxiv.org/abs/2110.05069); fields: `SpectrogramConfig`.
+
+    The defaults are PaSST-S: 10 s at a hop of 320 samples, base size. The released checkpoints were trained with
+    `position_crop="random"` and, for a stride of 10, `time_patchout=40, frequency_patchout=4`; set them to fine-tune
+    alike.
+    """
+
+    model_type = "passt"
+    _auto_class = "AutoConfig"
+
+    max_length: int = 998
+
+    @property
+    def position_grid(self) -> tuple[int, int]:
+        """Rows of the frequency table and columns of the time table."""
+        return factorised_grid(self.grid, self.max_length, self.time_stride)
+
+
+__all__ = ["PaSSTConfig"]

@@ -1,0 +1,37 @@
+"""Patchout faSt Spectrogram Transformer (Koutini et al. 2022, https://arxiv.org/abs/2110.05069) for transformers.
+
+Reproduces the official code (kkoutini/PaSST, models/passt.py). What makes the family: factorised positions, and
+patchout, which the other families have too.
+"""
+
+from .configuration_passt import PaSSTConfig
+from .modeling_common import SpectrogramForAudioClassification, SpectrogramModel, SpectrogramPreTrainedModel
+from .modules_positions import FactorisedPositionTable
+
+
+class PaSSTPreTrainedModel(SpectrogramPreTrainedModel):
+    """Names of the family."""
+
+    config: PaSSTConfig
+    config_class = PaSSTConfig
+    _auto_classes = {
+        "AutoModel": "PaSSTModel",
+        "AutoModelForAudioClassification": "PaSSTForAudioClassification",
+    }
+
+
+class PaSSTModel(PaSSTPreTrainedModel, SpectrogramModel):
+    """PaSST without a head: `last_hidden_state` (B, N, D) and `pooler_output` (B, D)."""
+
+    _auto_class = "AutoModel"
+    position_table_class = FactorisedPositionTable
+
+
+class PaSSTForAudioClassification(PaSSTPreTrainedModel, SpectrogramForAudioClassification):
+    """PaSST with a layer norm and a linear layer on the pooled output: `logits` (B, C)."""
+
+    _auto_class = "AutoModelForAudioClassification"
+    backbone_class = PaSSTModel
+
+
+__all__ = ["PaSSTForAudioClassification", "PaSSTModel", "PaSSTPreTrainedModel"]
