@@ -28,10 +28,14 @@ _EXPORTS = {
     "timestamp_embeddings": "inference.embeddings",
 }
 
-__all__ = ["__version__", *_EXPORTS]
+_SUBMODULES = ("assets", "audio")
+
+__all__ = ["__version__", *_EXPORTS, *_SUBMODULES]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return import_module(f".{name}", __name__)
     if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_EXPORTS[name]}", __name__), name)

@@ -89,6 +89,8 @@ def run_frontend_ast(entry: dict[str, Any], inputs: dict[str, Any], tmp_path: Pa
         )
         return {"mel_filters": filters[:, :-1].numpy()}
     waveform = torch.as_tensor(inputs["waveform"])
+    if waveform.ndim == 2:  # the official data loader centres over all channels and hears the first one
+        waveform = (waveform - waveform.mean())[0]
     if "mix_lambda" in facts:
         waveform = mixup_waveforms(waveform, torch.as_tensor(inputs["waveform2"]), facts["mix_lambda"])
     front_end = extractor(facts)
@@ -115,8 +117,7 @@ def run_frontend_superb(entry: dict[str, Any], inputs: dict[str, Any], tmp_path:
 def run_ast_end_to_end(entry: dict[str, Any], inputs: dict[str, Any], tmp_path: Path) -> Result:
     facts = entry["config"]
     model = convert_checkpoint(state_dict(entry), ast_config(layout_config(entry)))
-    front_end = HfASTFeatureExtractor(max_length=model.config.max_length)
-    features = front_end(inputs["waveform"], sampling_rate=facts.get("sampling_rate", 16000), return_tensors="pt")
+    features = extractor(facts)(inputs["waveform"], sampling_rate=facts["sampling_rate"], return_tensors="pt")
     result = classify(model, entry, features)
     return result | {"input_values": features["input_values"].numpy()}
 

@@ -20,7 +20,8 @@ np.save({folder!r} + "/logits.npy", model(clip).logits.detach().numpy())
 pooled = AutoModel.from_pretrained({folder!r}, trust_remote_code=True{arguments})(clip).pooler_output
 classifier = pipeline("audio-classification", model={folder!r}, trust_remote_code=True)
 labels = classifier(np.random.default_rng(0).standard_normal(8000).astype(np.float32) * 0.1)
-print(json.dumps([len(labels), list(pooled.shape), type(classifier.feature_extractor).__name__, "hf_ast" in sys.modules]))
+extractor = type(classifier.feature_extractor).__name__
+print(json.dumps([len(labels), list(pooled.shape), extractor, "hf_ast" in sys.modules]))
 model.save_pretrained({folder!r} + "/again")
 """
 

@@ -197,6 +197,8 @@ def make_noise(
 
 def colored_noise(num_samples: int, exponent: float, rng: np.random.Generator) -> np.ndarray:
     """Gaussian noise whose power falls as 1 / frequency ** exponent: 0 white, 1 pink, 2 brown. Shape (S,)."""
+    if exponent == 0:
+        return rng.standard_normal(num_samples, dtype=np.float32)
     # The transform is several times faster at a power of two
     num_generated = 1 << (num_samples - 1).bit_length()
     spectrum = np.fft.rfft(rng.standard_normal(num_generated, dtype=np.float32))
@@ -207,10 +209,14 @@ def colored_noise(num_samples: int, exponent: float, rng: np.random.Generator) -
 
 def hum(num_samples: int, rng: np.random.Generator, num_harmonics: int = 12) -> np.ndarray:
     """Mains or engine hum: harmonics of a steady 45 to 250 Hz tone, random in level and phase. Shape (S,)."""
-    phase = 2 * np.pi * rng.uniform(45, 250) / SAMPLING_RATE_HZ * np.arange(num_samples)
-    order = np.arange(1, num_harmonics + 1, dtype=np.float32)
-    level = rng.uniform(0.1, 1, num_harmonics) / order
-    return level @ np.sin(np.outer(order, phase.astype(np.float32)) + rng.uniform(0, 6.28, (num_harmonics, 1)))
+    radians_per_sample = 2 * np.pi * rng.uniform(45, 250) / SAMPLING_RATE_HZ
+    tone = np.exp(1j * radians_per_sample * np.arange(num_samples)).astype(np.complex64)
+    waveform, harmonic = np.zeros(num_samples, dtype=np.float32), np.ones_like(tone)
+    for order in range(1, num_harmonics + 1):
+        harmonic = harmonic * tone  # several times faster than one sine per harmonic
+        level = rng.uniform(0.1, 1) / order * np.exp(1j * rng.uniform(0, 2 * np.pi))
+        waveform += (np.complex64(level) * harmonic).real
+    return waveform
 
 
 def clicks(num_samples: int, rng: np.random.Generator) -> np.ndarray:

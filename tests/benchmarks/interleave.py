@@ -1,0 +1,31 @@
+"""Fair comparisons on a machine whose speed drifts: all sides in turn, many times, medians."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def interleaved_medians(sides: Mapping[str, Callable[[], Any]], repetitions: int) -> dict[str, float]:
+    """Median duration of each side in seconds, after one warm-up each; A B A B ... in one run."""
+    for run in sides.values():
+        run()
+    durations: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(repetitions):
+        for name, run in sides.items():
+            start = time.perf_counter()
+            run()
+            durations[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in durations.items()}
+
+
+def report(title: str, medians: Mapping[str, float], target: float) -> float:
+    """Print how many times as fast the first side is as the second one; returns that ratio."""
+    (ours, our_s), (theirs, their_s) = medians.items()
+    ratio = their_s / our_s
+    print(
+        f"{title:<44} {ours} {1000 * our_s:8.1f} ms   {theirs} {1000 * their_s:8.1f} ms   "
+        f"ratio {ratio:5.2f}x (target {target}x)",
+        flush=True,
+    )
+    return ratio
