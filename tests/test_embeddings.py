@@ -25,7 +25,7 @@ def one_at_a_time(waveform, window, hop, function):
 
 
 def features(model, extractor, clips):
-    inputs = extractor(clips, extractor.sampling_rate, return_tensors="pt", padding=False)
+    inputs = extractor(clips, extractor.sampling_rate, return_tensors="pt", padding=False, truncation=False)
     return model.base_model(inputs["input_values"]).pooler_output
 
 
