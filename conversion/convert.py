@@ -1,39 +1,18 @@
 """`convert_checkpoint`: a state dict in an official layout -> one of our models."""
 
+import copy
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from hf_ast import HfASTConfig, HfASTForAudioClassification, HfASTModel
-from hf_ast.models.modules_positions import resize_axis
+from .layouts import LAYOUTS, POSITIONS, Layout
 
-from . import key_maps
-
-POSITIONS = "backbone.embeddings.positions"
-
-
-@dataclass(frozen=True)
-class Layout:
-    """An official layout: how to recognise it, its key map, and the class that it fills completely."""
-
-    name: str
-    marker: str
-    key_map: key_maps.KeyMap
-    model_class: type[PreTrainedModel]
-    is_image_model: bool = False
-
-
-LAYOUTS: dict[type[PreTrainedConfig], tuple[Layout, ...]] = {
-    HfASTConfig: (
-        Layout("AST", "v.pos_embed", key_maps.AST, HfASTForAudioClassification),
-        Layout("DeiT", "pos_embed", key_maps.DEIT, HfASTModel, is_image_model=True),
-    ),
-}
+# Top-level names of the parts that some classes of a family have and others have not
+HEADS = ("classifier", "objectives")
 
 
 def convert_checkpoint(
@@ -43,10 +22,12 @@ def convert_checkpoint(
 
     Args:
         state_dict: Content of the official file, as `torch.load(file, weights_only=True)` gives it: with or without
-            the `module.` prefix of `DataParallel`, or under a top-level `model` key (DeiT).
+            the `module.` prefix of `DataParallel`, or under a top-level `model` key (DeiT, TorchOnlyAST).
         config: Geometry and labels of the model; its class names the family.
-        model_class: Class to build. By default the one that the checkpoint fills completely; a classification model
-            from a checkpoint without a head (DeiT) gets a new, random one.
+        model_class: Class to build. By default the one that the checkpoint fills completely. A head that another class
+            lacks is left out; a classification model from a checkpoint without its head (DeiT, SSAST pretraining)
+            gets a new, random one. A pretraining model whose checkpoint lacks the head of one objective, or whose
+            config gives that objective the weight 0, is built without it.
 
     Returns:
         The model, in eval mode.
@@ -59,14 +40,20 @@ def convert_checkpoint(
     layout = _layout_of(tensors, config)
     model_class = model_class or layout.model_class
     renamed = rename(tensors, layout)
-    if layout.is_image_model:
-        _adapt_image_model(renamed, config)
+    if layout.adapt is not None:
+        layout.adapt(renamed, config)
     _split_positions(renamed, config)
+    config = _settle_objectives(renamed, config)
+    expected = _expected_shapes(model_class, config)
     new_head = not any(name.startswith("classifier.") for name in renamed)
     if not hasattr(model_class, "backbone_class"):  # a bare backbone: no prefix, no head
         prefix = f"{model_class.base_model_prefix}."
         renamed = {key.removeprefix(prefix): value for key, value in renamed.items() if key.startswith(prefix)}
-    return _build(model_class, config, renamed, allowed_missing="classifier." if new_head else None)
+    elif model_class is not layout.model_class:
+        absent = tuple(f"{head}." for head in HEADS if not any(name.startswith(f"{head}.") for name in expected))
+        renamed = {key: value for key, value in renamed.items() if not key.startswith(absent)}
+    _check(renamed, expected, model_class, allowed_missing="classifier." if new_head else None)
+    return model_class.from_pretrained(None, config=config, state_dict=renamed)
 
 
 def _unwrapped(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -99,7 +86,7 @@ def rename(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
     """Our names for the tensors of a layout; deliberate drops are left out, unknown names are an error."""
     renamed = {}
     for key, tensor in tensors.items():
-        number = re.search(r"(?<=\.)\d+(?=\.)", key) if "blocks." in key else None
+        number = re.search(r"(?<=blocks\.|layers\.)\d+(?=\.)", key)
         pattern = key if number is None else key.replace(f".{number[0]}.", ".{}.", 1)
         if pattern not in layout.key_map:
             raise ValueError(f"state_dict has the tensor {key!r}, which is unknown in the {layout.name} layout.")
@@ -107,20 +94,6 @@ def rename(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
         if name is not None:
             renamed[name if number is None else name.format(number[0])] = tensor
     return renamed
-
-
-def _adapt_image_model(renamed: dict[str, Tensor], config: HfASTConfig) -> None:
-    """ImageNet initialisation (ast_models.py:59-113): RGB summed, square position grid cut or stretched to ours."""
-    weight = "backbone.embeddings.patch_embedding.projection.weight"
-    renamed[weight] = renamed[weight].sum(dim=1, keepdim=True)
-    prefix, patches = renamed[POSITIONS][:, :2], renamed[POSITIONS][:, 2:]
-    side = round(patches.shape[1] ** 0.5)
-    if side * side != patches.shape[1]:
-        raise ValueError(f"state_dict['pos_embed'] has {patches.shape[1]} patch positions, which is no square grid.")
-    rows, columns = config.grid
-    grid = patches.unflatten(1, (side, side))
-    grid = resize_axis(resize_axis(grid, 2, columns), 1, rows)
-    renamed[POSITIONS] = torch.cat((prefix, grid.flatten(1, 2)), dim=1)
 
 
 def _split_positions(renamed: dict[str, Tensor], config: PreTrainedConfig) -> None:
@@ -140,16 +113,39 @@ def _split_positions(renamed: dict[str, Tensor], config: PreTrainedConfig) -> No
     renamed[f"{POSITIONS}.table"] = table[:, num_prefix_tokens:].unflatten(1, (rows, columns)).clone()
 
 
-def _build(
+def _settle_objectives(renamed: dict[str, Tensor], config: PreTrainedConfig) -> PreTrainedConfig:
+    """Checkpoint and config agree on the objectives of pretraining: one that either lacks is left out of both.
+
+    Official files hold the heads of both, also those that were trained with one objective only.
+    """
+    weights = {name: f"{name}_loss_weight" for name in ("classification", "reconstruction")}
+    heads = {name: [key for key in renamed if key.startswith(f"objectives.{name}_head.")] for name in weights}
+    if not any(heads.values()):
+        return config
+    config = copy.deepcopy(config)
+    for name, weight in weights.items():
+        if not heads[name]:
+            setattr(config, weight, 0.0)
+        elif not getattr(config, weight):
+            for key in heads[name]:
+                del renamed[key]
+    config.validate_masking()
+    return config
+
+
+def _expected_shapes(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> dict[str, torch.Size]:
+    with torch.device("meta"):
+        return {name: tensor.shape for name, tensor in model_class(config).state_dict().items()}
+
+
+def _check(
+    tensors: Mapping[str, Tensor],
+    expected: Mapping[str, torch.Size],
     model_class: type[PreTrainedModel],
-    config: PreTrainedConfig,
-    tensors: dict[str, Tensor],
     *,
     allowed_missing: str | None,
-) -> PreTrainedModel:
-    """A model with exactly these tensors; anything missing, left over or of another shape is an error."""
-    with torch.device("meta"):
-        expected = {name: tensor.shape for name, tensor in model_class(config).state_dict().items()}
+) -> None:
+    """The tensors are exactly the expected ones; anything missing, left over or of another shape is an error."""
     missing = [
         name for name in expected if name not in tensors and not (allowed_missing and name.startswith(allowed_missing))
     ]
@@ -165,4 +161,3 @@ def _build(
                 f"The tensor for {name!r} has shape {tuple(tensor.shape)}, the config describes "
                 f"{tuple(expected[name])}."
             )
-    return model_class.from_pretrained(None, config=config, state_dict=tensors)

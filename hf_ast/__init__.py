@@ -17,6 +17,11 @@ _EXPORTS = {
     "HfASTForAudioClassification": "models.modeling_ast",
     "HfASTModel": "models.modeling_ast",
     "KaldiFbank": "models.modules_fbank",
+    "MaskedPatchPretraining": "models.modules_pretraining",
+    "SSASTConfig": "models.configuration_ssast",
+    "SSASTForAudioClassification": "models.modeling_ssast",
+    "SSASTForPreTraining": "models.modeling_ssast",
+    "SSASTModel": "models.modeling_ssast",
     "SpectrogramClassifier": "models.modules_transformer",
     "SpectrogramTransformer": "models.modules_transformer",
 }

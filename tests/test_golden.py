@@ -3,48 +3,29 @@
 `HF_AST_GOLDEN_CASES` may name another folder of cases; layouts and generators are read from the folder above it.
 """
 
-import importlib.util
-import json
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from conversion import convert_checkpoint
+from golden_common import (
+    CASES,
+    INDEX,
+    Result,
+    check,
+    encode,
+    layout_config,
+    load_new_head,
+    state_dict,
+    to_numpy,
+)
+from golden_ssast import run_ssast_finetune, run_ssast_pretrain, run_ssast_superb
 from hf_ast import HfASTConfig, HfASTFeatureExtractor, HfASTForAudioClassification
 from hf_ast.models.modules_fbank import kaldi_mel_filters
 from hf_ast.training.augmentation import mixup_waveforms, spec_augment
-
-CASES = Path(os.environ.get("HF_AST_GOLDEN_CASES", Path(__file__).parent / "golden" / "cases")).resolve()
-INDEX = {entry["case"]: entry for entry in json.loads((CASES / "index.json").read_text())["cases"]}
-Result = dict[str, np.ndarray]
-
-
-def _import_check() -> ModuleType:
-    """`check.py` beside the case folder: builds weights and inputs, and compares."""
-    sys.path.insert(0, str(CASES.parent))
-    spec = importlib.util.spec_from_file_location("golden_check", CASES.parent / "check.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-check = _import_check()
-
-
-def layout_config(entry: dict[str, Any]) -> dict[str, Any]:
-    """Facts of the checkpoint file that the case starts from."""
-    return json.loads((CASES.parent / "layouts" / f"{entry['layout']}.json").read_text())["config"]
-
-
-def state_dict(entry: dict[str, Any]) -> dict[str, torch.Tensor]:
-    return {key: torch.as_tensor(value) for key, value in check.build_state_dict(entry).items()}
 
 
 def ast_config(facts: dict[str, Any], **changes: Any) -> HfASTConfig:
@@ -64,47 +45,13 @@ def ast_config(facts: dict[str, Any], **changes: Any) -> HfASTConfig:
     return HfASTConfig(**values | changes)
 
 
-def load_new_head(model: HfASTForAudioClassification, entry: dict[str, Any]) -> None:
-    """The head that the official code would leave random, and the case sets by rule."""
-    names = {"mlp_head.0": "norm", "mlp_head.1": "linear"}
-    head = {}
-    for key, value in check.build_new_head(entry).items():
-        module, kind = key.removeprefix("module.").rsplit(".", 1)
-        head[f"{names[module]}.{kind}"] = torch.as_tensor(value)
-    model.classifier.load_state_dict(head, strict=True)
-
-
-def position_table(model: HfASTForAudioClassification) -> torch.Tensor:
-    embeddings = model.backbone.embeddings
-    return torch.cat((embeddings.prefix_positions, embeddings.positions.table.flatten(1, 2)), dim=1)
-
-
-@torch.no_grad()
 def classify(model: HfASTForAudioClassification, entry: dict[str, Any], inputs: dict[str, Any]) -> Result:
     """Everything that the AST cases record of a forward pass."""
-    patch_embedding = model.backbone.embeddings.patch_embedding.projection
     wants_attention = any("attention" in name for name in entry["arrays"])
     model.set_attn_implementation("eager" if wants_attention else "sdpa")
-    features = []
-    model.classifier.register_forward_pre_hook(lambda module, args: features.append(args[0]))
-    last_hidden_states = []
-    model.backbone.norm.register_forward_hook(lambda module, args, output: last_hidden_states.append(output))
-    outputs = model(
-        torch.as_tensor(inputs["input_values"]), output_hidden_states=True, output_attentions=wants_attention
-    )
-    hidden = outputs.hidden_states
-    result = {
-        "logits": outputs.logits,
-        "features": features[0],
-        "last_hidden_state": last_hidden_states[0],
-        "embeddings": hidden[0],
-        "pos_embed": position_table(model),
-        "patch_weight": patch_embedding.weight,
-        "patch_bias": patch_embedding.bias,
-    }
-    result |= {f"hidden_after_block{i}": state for i, state in enumerate(hidden[1:])}
-    result |= {f"attention_block{i}": weights for i, weights in enumerate(outputs.attentions or ())}
-    return {name: tensor.numpy() for name, tensor in result.items()}
+    outputs, tensors = encode(model, inputs["input_values"], output_attentions=wants_attention)
+    tensors |= {f"attention_block{i}": weights for i, weights in enumerate(outputs.attentions or ())}
+    return to_numpy(tensors)
 
 
 def run_ast(entry: dict[str, Any], inputs: dict[str, Any], tmp_path: Path) -> Result:
@@ -196,6 +143,9 @@ RUNNERS: dict[str, Callable[..., Result]] = {
     "ast_finetune": run_ast_finetune,
     "ast_deit_init": run_ast_deit_init,
     "ast_end_to_end": run_ast_end_to_end,
+    "ssast_pretrain": run_ssast_pretrain,
+    "ssast_finetune": run_ssast_finetune,
+    "ssast_superb": run_ssast_superb,
     "frontend_ast": run_frontend_ast,
     "frontend_superb": run_frontend_superb,
 }

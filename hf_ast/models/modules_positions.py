@@ -57,10 +57,15 @@ def resize_axis(table: Tensor, axis: int, size: int) -> Tensor:
         return table
     if size < old:
         return table.narrow(axis, old // 2 - size // 2, size)
-    shape = [size if a == axis else table.shape[a] for a in (1, 2)]
+    rows, columns = (size if a == axis else table.shape[a] for a in (1, 2))
+    return stretch(table, rows, columns)
+
+
+def stretch(table: Tensor, rows: int, columns: int) -> Tensor:
+    """Resample a (1, R, W, D) table bilinearly to (1, rows, columns, D)."""
     # float32 because CPU kernels lack some half types, and positions are worth the precision
     channels_first = table.permute(0, 3, 1, 2).float()
-    resized = nn.functional.interpolate(channels_first, size=shape, mode="bilinear", align_corners=False)
+    resized = nn.functional.interpolate(channels_first, size=(rows, columns), mode="bilinear", align_corners=False)
     return resized.permute(0, 2, 3, 1).to(table.dtype)
 
 
@@ -101,4 +106,22 @@ class JointPositionTable(PositionTable):
     def resize(self, grid: tuple[int, int]) -> None:
         """See `PositionTable`. Time first, then frequency, as the official code."""
         table = resize_axis(resize_axis(self.table, 2, grid[1]), 1, grid[0])
+        self.table = nn.Parameter(table.contiguous(), requires_grad=self.table.requires_grad)
+
+
+class SSASTPositionTable(JointPositionTable):
+    """A table that is resized by the rule of SSAST's official fine-tuning code (ast_models.py:192-202)."""
+
+    @torch.no_grad()
+    def resize(self, grid: tuple[int, int]) -> None:
+        rows, columns = grid
+        table, fewer_rows = self.table, rows < self.table.shape[1]
+        if columns < self.num_columns or fewer_rows:
+            table = resize_axis(table, 2, columns)
+        else:
+            # The official code takes 8 rows for granted; a table of another height makes a detour over them
+            table = stretch(table, 8, columns)
+        # Where rows get fewer, the official code cuts a wrong range, and fails unless it happens to fit. This is the
+        # middle, as on the time axis, and what it gives where it works.
+        table = resize_axis(table, 1, rows) if fewer_rows else stretch(table, rows, columns)
         self.table = nn.Parameter(table.contiguous(), requires_grad=self.table.requires_grad)

@@ -21,6 +21,7 @@ from .modules_encoder import (
     drop_path_rates,
     sdpa_attention,
 )
+from .modules_objectives import MaskedPatchObjectives
 from .modules_pooling import pool_tokens
 from .modules_positions import JointPositionTable
 
@@ -41,6 +42,8 @@ def initialize_weights(module: nn.Module, std: float = 0.02) -> None:
     elif isinstance(module, SpectrogramEmbeddings | JointPositionTable):
         for parameter in module.parameters(recurse=False):
             nn.init.trunc_normal_(parameter, std=std)
+    elif isinstance(module, MaskedPatchObjectives):
+        nn.init.normal_(module.mask_embedding, std=module.mask_embedding.shape[-1] ** -0.5)
 
 
 class Encoded(NamedTuple):
@@ -128,11 +131,16 @@ class SpectrogramTransformer(nn.Module):
         self,
         input_values: Tensor,
         attention_mask: Tensor | None = None,
+        hidden_patches: Tensor | None = None,
+        mask_embedding: Tensor | None = None,
         *,
         attention_function: AttentionFunction = sdpa_attention,
     ) -> Encoded:
-        """Encode normalised log-mel spectrograms (B, T, M); `attention_mask` (B, T) is 1 for real frames."""
-        tokens, token_mask = self.embeddings(input_values, attention_mask)
+        """Encode normalised log-mel spectrograms (B, T, M); `attention_mask` (B, T) is 1 for real frames.
+
+        `hidden_patches` and `mask_embedding`: see `SpectrogramEmbeddings.forward`.
+        """
+        tokens, token_mask = self.embeddings(input_values, attention_mask, hidden_patches, mask_embedding)
         key_mask = None if token_mask is None else token_mask[:, None, None, :]
         for layer in self.layers:
             tokens = layer(tokens, key_mask, attention_function=attention_function)
