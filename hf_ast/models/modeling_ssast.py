@@ -103,8 +103,8 @@ class SSASTForPreTraining(SSASTPreTrainedModel):
         Args:
             input_values: Normalised log-mel spectrograms, shape (B, T, M).
             attention_mask: 1 for real frames, 0 for padding, shape (B, T). Padding is never hidden.
-            mask_indices: Numbers of the patches to hide, row by row over the patch grid, shape (B, K), -1 for none. Drawn
-                if None.
+            mask_indices: Numbers of the patches to hide, row by row over the patch grid, shape (B, K), -1 for none;
+                padding among them is not hidden. Drawn if None.
             generator: Source of randomness of the draw; the global one if None.
             return_loss: Whether to return `loss`. (Trainer reads from this argument that the model has a loss of its own.)
         """

@@ -145,24 +145,22 @@ def set_table_size(count: Tensor, largest: int) -> Tensor:
     return size
 
 
-def check_mask_indices(mask_indices: Tensor, column_mask: Tensor, num_rows: int) -> None:
-    """Raise an error if patch numbers (B, K), -1 for none, are none of the patches of the columns (B, T') that are real."""
+def without_padding(mask_indices: Tensor, column_mask: Tensor, num_rows: int) -> Tensor:
+    """Check given patch numbers (B, K), -1 for none, and take out (to -1) those in columns (B, T') that are padding."""
     batch_size, num_columns = column_mask.shape
+    num_patches = num_rows * num_columns
     if mask_indices.ndim != 2 or len(mask_indices) != batch_size or mask_indices.is_floating_point():
         raise ValueError(
-            f"mask_indices must be integers of shape ({batch_size}, patches to hide), got {mask_indices.dtype} of shape "
-            f"{tuple(mask_indices.shape)}."
+            f"mask_indices must be integers of shape ({batch_size}, patches to hide), got {mask_indices.dtype} of "
+            f"shape {tuple(mask_indices.shape)}."
         )
-    num_patches = num_rows * num_columns
-    out_of_range = (mask_indices < -1) | (mask_indices >= num_patches)
-    is_padding = ~column_mask.gather(1, mask_indices.clamp(0, num_patches - 1) % num_columns) & (mask_indices >= 0)
-    if (out_of_range | is_padding).any():
+    if mask_indices.min() < -1 or mask_indices.max() >= num_patches:
         raise ValueError(
-            f"mask_indices must be 0 to {num_patches - 1}, patches of the {num_rows} x {num_columns} grid that hold no "
-            f"padding, or -1 for none; got {mask_indices[out_of_range | is_padding].unique().tolist()}."
+            f"mask_indices has values from {mask_indices.min()} to {mask_indices.max()}, but must be patches of the "
+            f"{num_rows} x {num_columns} grid, 0 to {num_patches - 1}, or -1 for none."
         )
-    if not (mask_indices >= 0).any(dim=1).all():
-        raise ValueError("mask_indices hides nothing in some clip; each needs at least one patch.")
+    is_real = column_mask.gather(1, mask_indices.clamp(min=0) % num_columns)
+    return mask_indices.where(is_real, -1)
 
 
 def masked_grid(mask_indices: Tensor, num_rows: int, num_columns: int) -> Tensor:

@@ -1,8 +1,7 @@
 """Masked-patch objectives of SSAST (https://arxiv.org/abs/2110.09784): tell the hidden patches apart, and rebuild them.
 
 Both are computed from one forward pass, where the official code makes one for each (`mpc` and `mpg` in
-src/models/ast_models.py), with masks of its own. Clips of a batch may hide different numbers of patches: the numbers
-behind the last one are -1 in `mask_indices`, and count nowhere.
+src/models/ast_models.py), with masks of its own. Clips of a batch may hide different numbers of patches: numbers of -1 in `mask_indices` count nowhere.
 """
 
 from typing import NamedTuple
@@ -25,7 +24,7 @@ class MaskedPatchOutput(NamedTuple):
         classification_predictions: Shape (B, K, P); None with the loss.
         reconstructions: Predicted values, shape (B, K, P); None with the loss.
         targets: Values of the hidden patches, frames within mel bins, shape (B, K, P).
-        mask_indices: Numbers of the hidden patches, row by row over the patch grid, shape (B, K); -1 behind the last one.
+        mask_indices: Numbers of the hidden patches, row by row over the patch grid, shape (B, K); -1 for none.
         mask_lengths: Hidden patches of each clip, shape (B,).
     """
 
@@ -141,7 +140,7 @@ def info_nce(predictions: Tensor, targets: Tensor, is_hidden: Tensor) -> tuple[T
     log_probabilities = pair_log_probabilities(predictions, targets, is_hidden)
     own = log_probabilities.diagonal(dim1=1, dim2=2).masked_fill(~is_hidden, 0.0)
     found = best_targets(log_probabilities, is_hidden) == torch.arange(is_hidden.shape[1], device=is_hidden.device)
-    num_hidden = is_hidden.sum()
+    num_hidden = is_hidden.sum().clamp(min=1)
     return -own.sum() / num_hidden, (found & is_hidden).sum() / num_hidden
 
 
@@ -165,7 +164,7 @@ def best_targets(log_probabilities: Tensor, is_hidden: Tensor) -> Tensor:
 def reconstruction_loss(predictions: Tensor, targets: Tensor, is_hidden: Tensor) -> Tensor:
     """Mean squared error over the values of the hidden patches; shapes as in `info_nce`."""
     squared_error = (predictions.float() - targets).square().mean(dim=-1)
-    return squared_error.masked_fill(~is_hidden, 0.0).sum() / is_hidden.sum()
+    return squared_error.masked_fill(~is_hidden, 0.0).sum() / is_hidden.sum().clamp(min=1)
 
 
 def patch_values(

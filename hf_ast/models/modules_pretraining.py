@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .modules_masking import check_mask_indices, masked_grid
+from .modules_masking import masked_grid, without_padding
 from .modules_objectives import MaskedPatchObjectives, MaskedPatchOutput
 from .modules_transformer import SpectrogramTransformer, initialize_weights
 
@@ -61,8 +61,8 @@ def pretraining_step(
         objectives: Masking and losses.
         input_values: Normalised log-mel spectrograms, shape (B, T, M).
         attention_mask: 1 for real frames, 0 for padding, shape (B, T). Padding is never hidden.
-        mask_indices: Numbers of the patches to hide, row by row over the patch grid, shape (B, K), -1 for none. Drawn if
-            None.
+        mask_indices: Numbers of the patches to hide, row by row over the patch grid, shape (B, K), -1 for none; padding
+            among them is not hidden. Drawn if None.
         generator: Source of randomness of the draw; the global one if None.
         kwargs: For the backbone.
 
@@ -81,7 +81,7 @@ def pretraining_step(
     if mask_indices is None:
         mask_indices = objectives.draw_mask(column_mask, embeddings.num_rows, generator)
     else:
-        check_mask_indices(mask_indices, column_mask, embeddings.num_rows)
+        mask_indices = without_padding(mask_indices, column_mask, embeddings.num_rows)
     outputs = backbone(
         input_values,
         attention_mask=attention_mask,
