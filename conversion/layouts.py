@@ -57,8 +57,12 @@ def adapt_image_model(renamed: dict[str, Tensor], config: PreTrainedConfig) -> N
 
 
 def adapt_torch_only(renamed: dict[str, Tensor], config: PreTrainedConfig) -> None:
-    """TorchOnlyAST keeps no positions for prefix tokens (they are part of the tokens), and leaves out axes of size 1."""
-    for name in ("backbone.embeddings.cls_token", "backbone.embeddings.distillation_token", "objectives.mask_embedding"):
+    """TorchOnlyAST adds the positions of prefix tokens to the tokens themselves, and leaves out axes of size 1."""
+    for name in (
+        "backbone.embeddings.cls_token",
+        "backbone.embeddings.distillation_token",
+        "objectives.mask_embedding",
+    ):
         if name in renamed:
             renamed[name] = renamed[name].view(1, 1, -1)
     table = renamed[f"{POSITIONS}.table"]

@@ -1,4 +1,4 @@
-"""What the golden tests of all families share: the cases, and running a model so that everything they record is seen."""
+"""What the golden tests of all families share: the cases, and a model run that keeps all that they record."""
 
 import importlib.util
 import json
@@ -50,7 +50,9 @@ def load_new_head(model: PreTrainedModel, entry: dict[str, Any]) -> None:
 
 
 @torch.no_grad()
-def encode(model: PreTrainedModel, input_values: np.ndarray, **kwargs: Any) -> tuple[ModelOutput, dict[str, torch.Tensor]]:
+def encode(
+    model: PreTrainedModel, input_values: np.ndarray, **kwargs: Any
+) -> tuple[ModelOutput, dict[str, torch.Tensor]]:
     """The outputs of a model, and what the cases record of its backbone and the input of its classifier."""
     features, last_hidden_states = [], []
     if hasattr(model, "classifier"):

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from golden_common import Result, encode, layout_config, load_new_head, state_dict, to_numpy
 
 from conversion import convert_checkpoint
-from golden_common import Result, encode, layout_config, load_new_head, state_dict, to_numpy
 from hf_ast import SSASTConfig, SSASTForAudioClassification, SSASTForPreTraining, SSASTModel
 from hf_ast.models.modules_objectives import best_targets, pair_log_probabilities
 

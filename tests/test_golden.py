@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-
-from conversion import convert_checkpoint
 from golden_common import (
     CASES,
     INDEX,
@@ -23,6 +21,8 @@ from golden_common import (
     to_numpy,
 )
 from golden_ssast import run_ssast_finetune, run_ssast_pretrain, run_ssast_superb
+
+from conversion import convert_checkpoint
 from hf_ast import HfASTConfig, HfASTFeatureExtractor, HfASTForAudioClassification
 from hf_ast.models.modules_fbank import kaldi_mel_filters
 from hf_ast.training.augmentation import mixup_waveforms, spec_augment

@@ -16,7 +16,8 @@ class SSASTConfig(SpectrogramConfig):
 
     Args:
         frequency_stride, time_stride: Distance between patches; by default the patch size, as pretraining needs.
-        pooling: "mean" by default (`ft_avgtok` of the official code, which pretraining prepares for); "prefix" is `ft_cls`.
+        pooling: "mean" by default, `ft_avgtok` of the official code (pretraining does not train the prefix tokens to
+            summarise a clip); "prefix" is `ft_cls`.
         num_mask_patches: Patches to hide per clip in pretraining, of 512 in the paper.
         mask_ratio: Share of a clip's patches to hide, instead of a number; for clips of different lengths.
         mask_clusters: Whether to hide groups of patches; by default if patches do not span all mel bins, as official.
@@ -57,8 +58,8 @@ class SSASTConfig(SpectrogramConfig):
         weights = (self.classification_loss_weight, self.reconstruction_loss_weight)
         if min(weights) < 0 or max(weights) == 0:
             raise ValueError(
-                "classification_loss_weight and reconstruction_loss_weight must not be negative, and one must be positive, "
-                f"got {weights}."
+                f"classification_loss_weight and reconstruction_loss_weight are {weights}, but none may be negative, "
+                "and one must be positive."
             )
 
 

@@ -219,7 +219,7 @@ class SpectrogramModel(SpectrogramPreTrainedModel):
             input_values: Normalised log-mel spectrograms, shape (B, T, M), as the feature extractor makes them.
             attention_mask: 1 for real frames, 0 for padding, shape (B, T). Without it padding is attended to, as in
                 the official models.
-            hidden_patches: True for patches to replace by `mask_embedding` (masked-patch pretraining), shape (B, F', T').
+            hidden_patches: True for patches to replace by `mask_embedding` (for pretraining), shape (B, F', T').
             mask_embedding: Shape (1, 1, D).
 
         Returns:

@@ -71,8 +71,8 @@ class SSASTForPreTraining(SSASTPreTrainedModel):
         super().__init__(config)
         if config.time_patchout or config.frequency_patchout or config.unstructured_patchout:
             raise ValueError(
-                "time_patchout, frequency_patchout and unstructured_patchout must be 0 in SSASTForPreTraining: every hidden "
-                "patch is predicted, so none can be left out."
+                "time_patchout, frequency_patchout and unstructured_patchout must be 0 in SSASTForPreTraining: every "
+                "hidden patch is predicted, so none can be left out."
             )
         self.backbone = self.backbone_class(config)
         height, width = config.patch_size
@@ -106,7 +106,7 @@ class SSASTForPreTraining(SSASTPreTrainedModel):
             mask_indices: Numbers of the patches to hide, row by row over the patch grid, shape (B, K), -1 for none;
                 padding among them is not hidden. Drawn if None.
             generator: Source of randomness of the draw; the global one if None.
-            return_loss: Whether to return `loss`. (Trainer reads from this argument that the model has a loss of its own.)
+            return_loss: Whether to return `loss`. By this argument Trainer sees that the model needs no labels.
         """
         if input_values is None:
             raise ValueError("input_values is required: a spectrogram of shape (B, frames, mel bins).")
@@ -114,9 +114,7 @@ class SSASTForPreTraining(SSASTPreTrainedModel):
             self.backbone, self.objectives, input_values, attention_mask, mask_indices, generator, **kwargs
         )
         values = output._asdict() | {"loss": output.loss if return_loss else None}
-        return SSASTForPreTrainingOutput(
-            **values, hidden_states=encoded.hidden_states, attentions=encoded.attentions
-        )
+        return SSASTForPreTrainingOutput(**values, hidden_states=encoded.hidden_states, attentions=encoded.attentions)
 
 
 class SSASTForAudioClassification(SSASTPreTrainedModel, SpectrogramForAudioClassification):

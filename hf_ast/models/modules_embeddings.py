@@ -109,7 +109,7 @@ class SpectrogramEmbeddings(nn.Module):
         Args:
             input_values: Normalised log-mel spectrograms, shape (B, T, M).
             attention_mask: 1 for real frames, 0 for padding, shape (B, T).
-            hidden_patches: True for patches to replace by `mask_embedding`, before positions are added; shape (B, F', T').
+            hidden_patches: True for patches to replace by `mask_embedding`, shape (B, F', T'); positions stay.
             mask_embedding: Shape (1, 1, D).
 
         Returns:
@@ -119,7 +119,7 @@ class SpectrogramEmbeddings(nn.Module):
             ValueError: Wrong shape, shorter than one patch, or longer than the position table allows.
         """
         patches, column_mask = self.embed(input_values, attention_mask)
-        if hidden_patches is not None:
+        if hidden_patches is not None and mask_embedding is not None:
             patches = torch.where(hidden_patches.unsqueeze(-1), mask_embedding.to(patches.dtype), patches)
         return self.assemble(patches, column_mask)
 

@@ -114,7 +114,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with an activation between them; the output is as wide as the input unless `output_size` is given."""
+    """Two linear layers with an activation between them; back to the hidden size unless `output_size` is given."""
 
     def __init__(
         self, hidden_size: int, intermediate_size: int, *, activation: str = "gelu", output_size: int | None = None

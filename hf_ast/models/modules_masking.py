@@ -8,6 +8,8 @@ A clip is masked in its own patch grid, the columns that hold no padding, as if 
 by row. Everything runs on the device of its inputs, for all clips at once.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -54,7 +56,8 @@ def sample_mask(
     width = column_mask.sum(dim=1, keepdim=True)
     num_masks = torch.minimum(num_masks.unsqueeze(1), num_rows * width)
     if clusters:
-        first_draw = draw_clusters(width, num_rows, num_columns, wrap=sampler == "uniform", generator=generator)
+        wrap = sampler == "uniform"
+        first_draw = draw_clusters(width, num_rows, num_columns, num_slots, wrap=wrap, generator=generator)
     if clusters and sampler == "official":
         order = official_order(first_draw, num_masks)
     else:
@@ -70,7 +73,13 @@ def sample_mask(
 
 
 def draw_clusters(
-    width: Tensor, num_rows: int, num_columns: int, *, wrap: bool, generator: torch.Generator | None = None
+    width: Tensor,
+    num_rows: int,
+    num_columns: int,
+    num_masks: int,
+    *,
+    wrap: bool,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     """Lay clusters one after the other, of a random size per clip, and note which one hides each patch first.
 
@@ -78,6 +87,7 @@ def draw_clusters(
         width: Columns of each clip's own grid, shape (B, 1).
         num_rows: F'.
         num_columns: Columns of the largest grid, T'.
+        num_masks: Patches that are to be hidden.
         wrap: Continue clusters that cross the upper or right edge at the opposite one: every patch then has the same
             chances. Otherwise as the official code (gen_maskid_patch in src/models/ast_models.py): a cluster continues
             in the next row, ends at the last patch, and never holds the first one.
@@ -89,7 +99,9 @@ def draw_clusters(
     """
     batch_size, device = len(width), width.device
     num_patches = num_rows * num_columns
-    num_draws = 2 * num_patches  # several times what three quarters of all patches need; `sample_mask` fills the rest
+    # Three times what the smallest clusters need on average; `sample_mask` fills up what is left of nearly full masks
+    share = min(num_masks / num_patches, 1 - 1e-6)
+    num_draws = 16 + math.ceil(-3 * math.log1p(-share) * num_patches / SMALLEST_CLUSTER**2)
     sizes = LARGEST_CLUSTER - SMALLEST_CLUSTER + 1
     side = SMALLEST_CLUSTER + (_uniform(batch_size, 1, device, generator) * sizes).long().unsqueeze(-1)
     own_patches = num_rows * width
@@ -115,9 +127,9 @@ def official_order(first_draw: Tensor, num_masks: Tensor) -> Tensor:
     """Order in which the official code takes patches: it draws until it has more than needed, and drops some.
 
     Those dropped are the last ones in the order of a Python set: the largest numbers if the set's table has a slot for
-    every patch (so for the 100 to 400 of 512 in the paper), else the last ones modulo the number of slots. Patches that
-    meet in one slot stay there in the order of their numbers, where Python moves them to slots nearby: for 10 to 50 of
-    512 that changes how often a patch is hidden by 0.4 % of the draws on average, 6 % at most.
+    every patch (so for the 100 to 400 of 512 in the paper), else the last ones modulo the number of slots. Patches
+    that meet in one slot stay there in the order of their numbers, where Python moves them to slots nearby: for 10 to
+    50 of 512 that changes how often a patch is hidden by 0.4 % of the draws on average, 6 % at most.
 
     Args:
         first_draw: From `draw_clusters`, shape (B, N).
@@ -146,7 +158,7 @@ def set_table_size(count: Tensor, largest: int) -> Tensor:
 
 
 def without_padding(mask_indices: Tensor, column_mask: Tensor, num_rows: int) -> Tensor:
-    """Check given patch numbers (B, K), -1 for none, and take out (to -1) those in columns (B, T') that are padding."""
+    """Check given patch numbers (B, K), -1 for none, and set those to -1 whose column (B, T') is padding."""
     batch_size, num_columns = column_mask.shape
     num_patches = num_rows * num_columns
     if mask_indices.ndim != 2 or len(mask_indices) != batch_size or mask_indices.is_floating_point():
@@ -169,7 +181,7 @@ def masked_grid(mask_indices: Tensor, num_rows: int, num_columns: int) -> Tensor
     # One cell more, for the numbers that name no patch
     cells = torch.zeros(len(mask_indices), num_patches + 1, dtype=torch.bool, device=mask_indices.device)
     cells = cells.scatter(1, mask_indices.where(mask_indices >= 0, num_patches), True)
-    return cells[:, :num_patches].unflatten(1, (num_rows, num_columns))
+    return cells[:, :num_patches].view(-1, num_rows, num_columns)
 
 
 def _uniform(batch_size: int, size: int, device: torch.device, generator: torch.Generator | None) -> Tensor:

@@ -1,7 +1,8 @@
-"""Masked-patch objectives of SSAST (https://arxiv.org/abs/2110.09784): tell the hidden patches apart, and rebuild them.
+"""Objectives of SSAST (https://arxiv.org/abs/2110.09784): tell the hidden patches apart, and rebuild them.
 
 Both are computed from one forward pass, where the official code makes one for each (`mpc` and `mpg` in
-src/models/ast_models.py), with masks of its own. Clips of a batch may hide different numbers of patches: numbers of -1 in `mask_indices` count nowhere.
+src/models/ast_models.py), with masks of its own. Clips of a batch may hide different numbers of patches: a number of
+-1 in `mask_indices` counts nowhere.
 """
 
 from typing import NamedTuple
@@ -84,7 +85,7 @@ class MaskedPatchObjectives(nn.Module):
 
     def draw_mask(self, column_mask: Tensor, num_rows: int, generator: torch.Generator | None = None) -> Tensor:
         """Numbers of the patches to hide (B, K), for the real columns (B, T') of the patch grid; see `sample_mask`."""
-        num_masks = self.num_mask_patches
+        num_masks: int | Tensor = self.num_mask_patches
         if self.mask_ratio is not None:
             num_masks = (column_mask.sum(dim=1) * (num_rows * self.mask_ratio)).round().long().clamp(min=1)
         return sample_mask(
@@ -167,9 +168,7 @@ def reconstruction_loss(predictions: Tensor, targets: Tensor, is_hidden: Tensor)
     return squared_error.masked_fill(~is_hidden, 0.0).sum() / is_hidden.sum().clamp(min=1)
 
 
-def patch_values(
-    input_values: Tensor, patch_indices: Tensor, num_patches: int, patch_size: tuple[int, int]
-) -> Tensor:
+def patch_values(input_values: Tensor, patch_indices: Tensor, num_patches: int, patch_size: tuple[int, int]) -> Tensor:
     """Values of some patches, as their predictions list them: frames within mel bins.
 
     Args:

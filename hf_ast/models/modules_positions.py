@@ -114,8 +114,10 @@ class SSASTPositionTable(JointPositionTable):
 
     @torch.no_grad()
     def resize(self, grid: tuple[int, int]) -> None:
+        """See the class."""
         rows, columns = grid
-        table, fewer_rows = self.table, rows < self.table.shape[1]
+        fewer_rows = rows < self.table.shape[1]
+        table: Tensor = self.table
         if columns < self.num_columns or fewer_rows:
             table = resize_axis(table, 2, columns)
         else:

@@ -1,17 +1,17 @@
 """Masked-patch pretraining of a spectrogram transformer, in plain torch.
 
 Example:
-
     backbone = SpectrogramTransformer(frequency_stride=16, time_stride=16, pooling="mean")
     model = MaskedPatchPretraining(backbone)
     model(input_values).loss.backward()
 """
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from .modules_embeddings import SpectrogramEmbeddings
 from .modules_masking import masked_grid, without_padding
 from .modules_objectives import MaskedPatchObjectives, MaskedPatchOutput
 from .modules_transformer import SpectrogramTransformer, initialize_weights
@@ -45,8 +45,17 @@ class MaskedPatchPretraining(nn.Module):
         return output
 
 
+class Backbone(Protocol):
+    """What `pretraining_step` needs of a backbone: `SpectrogramTransformer`, or a transformers model like it."""
+
+    embeddings: SpectrogramEmbeddings
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Arguments of `SpectrogramTransformer.forward`; the result has `last_hidden_state`."""
+
+
 def pretraining_step(
-    backbone: nn.Module,
+    backbone: Backbone,
     objectives: MaskedPatchObjectives,
     input_values: Tensor,
     attention_mask: Tensor | None = None,
@@ -57,12 +66,12 @@ def pretraining_step(
     """Hide patches, encode what is left, predict what was hidden.
 
     Args:
-        backbone: `SpectrogramTransformer`, or a model with its embeddings and arguments.
+        backbone: With strides equal to the patch size.
         objectives: Masking and losses.
         input_values: Normalised log-mel spectrograms, shape (B, T, M).
         attention_mask: 1 for real frames, 0 for padding, shape (B, T). Padding is never hidden.
-        mask_indices: Numbers of the patches to hide, row by row over the patch grid, shape (B, K), -1 for none; padding
-            among them is not hidden. Drawn if None.
+        mask_indices: Numbers of the patches to hide, row by row over the patch grid, shape (B, K), -1 for none;
+            padding among them is not hidden. Drawn if None.
         generator: Source of randomness of the draw; the global one if None.
         kwargs: For the backbone.
 
@@ -73,8 +82,8 @@ def pretraining_step(
     embeddings.check(input_values, attention_mask)
     if tuple(embeddings.stride) != tuple(embeddings.patch_size):
         raise ValueError(
-            f"frequency_stride and time_stride are {embeddings.stride}, but pretraining needs patches that do not overlap, so "
-            f"the patch size {tuple(embeddings.patch_size)}; load the model with these strides."
+            f"frequency_stride and time_stride are {embeddings.stride}, but pretraining needs patches that do not "
+            f"overlap, so the patch size {tuple(embeddings.patch_size)}; load the model with these strides."
         )
     frame_mask = torch.ones_like(input_values[..., 0]) if attention_mask is None else attention_mask
     column_mask = embeddings.column_mask(frame_mask)
