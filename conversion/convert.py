@@ -1,5 +1,6 @@
 """`convert_checkpoint`: a state dict in an official layout -> one of our models."""
 
+import copy
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +10,9 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from .layouts import LAYOUTS, POSITIONS, PREFIX_POSITIONS, Layout
+
+# Top-level names of the parts that some classes of a family have and others have not
+HEADS = ("classifier", "objectives")
 
 
 def convert_checkpoint(
@@ -20,8 +24,10 @@ def convert_checkpoint(
         state_dict: Content of the official file, as `torch.load(file, weights_only=True)` gives it: with or without
             the `module.` prefix of `DataParallel`, or under a top-level `model` key (DeiT, TorchOnlyAST).
         config: Geometry and labels of the model; its class names the family.
-        model_class: Class to build. By default the one that the checkpoint fills completely; a classification model
-            from a checkpoint without a head (DeiT) gets a new, random one.
+        model_class: Class to build. By default the one that the checkpoint fills completely. A head that another class
+            lacks is left out; a classification model from a checkpoint without its head (DeiT, SSAST pretraining)
+            gets a new, random one. A pretraining model whose checkpoint lacks the head of one objective, or whose
+            config gives that objective the weight 0, is built without it.
 
     Returns:
         The model, in eval mode.
@@ -37,11 +43,17 @@ def convert_checkpoint(
     if layout.adapt is not None:
         layout.adapt(renamed, config)
     _split_positions(renamed, config)
+    config = _settle_objectives(renamed, config)
+    expected = _expected_shapes(model_class, config)
     new_head = not any(name.startswith("classifier.") for name in renamed)
     if not hasattr(model_class, "backbone_class"):  # a bare backbone: no prefix, no head
         prefix = f"{model_class.base_model_prefix}."
         renamed = {key.removeprefix(prefix): value for key, value in renamed.items() if key.startswith(prefix)}
-    return _build(model_class, config, renamed, allowed_missing="classifier." if new_head else None)
+    elif model_class is not layout.model_class:
+        absent = tuple(f"{head}." for head in HEADS if not any(name.startswith(f"{head}.") for name in expected))
+        renamed = {key: value for key, value in renamed.items() if not key.startswith(absent)}
+    _check(renamed, expected, model_class, allowed_missing="classifier." if new_head else None)
+    return model_class.from_pretrained(None, config=config, state_dict=renamed)
 
 
 def _unwrapped(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -101,16 +113,39 @@ def _split_positions(renamed: dict[str, Tensor], config: PreTrainedConfig) -> No
     renamed[f"{POSITIONS}.table"] = table[:, num_prefix_tokens:].unflatten(1, (rows, columns)).clone()
 
 
-def _build(
+def _settle_objectives(renamed: dict[str, Tensor], config: PreTrainedConfig) -> PreTrainedConfig:
+    """Checkpoint and config agree on the objectives of pretraining: one that either lacks is left out of both.
+
+    Official files hold the heads of both, also those that were trained with one objective only.
+    """
+    weights = {name: f"{name}_loss_weight" for name in ("classification", "reconstruction")}
+    heads = {name: [key for key in renamed if key.startswith(f"objectives.{name}_head.")] for name in weights}
+    if not any(heads.values()):
+        return config
+    config = copy.deepcopy(config)
+    for name, weight in weights.items():
+        if not heads[name]:
+            setattr(config, weight, 0.0)
+        elif not getattr(config, weight):
+            for key in heads[name]:
+                del renamed[key]
+    config.validate_masking()
+    return config
+
+
+def _expected_shapes(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> dict[str, torch.Size]:
+    with torch.device("meta"):
+        return {name: tensor.shape for name, tensor in model_class(config).state_dict().items()}
+
+
+def _check(
+    tensors: Mapping[str, Tensor],
+    expected: Mapping[str, torch.Size],
     model_class: type[PreTrainedModel],
-    config: PreTrainedConfig,
-    tensors: dict[str, Tensor],
     *,
     allowed_missing: str | None,
-) -> PreTrainedModel:
-    """A model with exactly these tensors; anything missing, left over or of another shape is an error."""
-    with torch.device("meta"):
-        expected = {name: tensor.shape for name, tensor in model_class(config).state_dict().items()}
+) -> None:
+    """The tensors are exactly the expected ones; anything missing, left over or of another shape is an error."""
     missing = [
         name for name in expected if name not in tensors and not (allowed_missing and name.startswith(allowed_missing))
     ]
@@ -126,4 +161,3 @@ def _build(
                 f"The tensor for {name!r} has shape {tuple(tensor.shape)}, the config describes "
                 f"{tuple(expected[name])}."
             )
-    return model_class.from_pretrained(None, config=config, state_dict=tensors)

@@ -69,25 +69,48 @@ PASST: KeyMap = {
     **_weight_and_bias({"head.0": "classifier.norm", "head.1": "classifier.linear", "head_dist": None}),
 }
 
-# tky823/TorchOnlyAST, torch_only_ast/models/passt.py
-TORCH_ONLY_PASST: KeyMap = {
+# YuanGongND/ssast, src/models/ast_models.py. Pretraining files, and those of fine-tuning, which have another head.
+# The geometry of the pretraining is in the config; its patch shape and table size are checked by the shapes.
+SSAST: KeyMap = {
+    **AST,
+    "p_input_fdim": None,
+    "p_input_tdim": None,
+    "mask_embed": "objectives.mask_embedding",
+    **_weight_and_bias(
+        {
+            "cpredlayer.0": "objectives.classification_head.fc1",
+            "cpredlayer.2": "objectives.classification_head.fc2",
+            "gpredlayer.0": "objectives.reconstruction_head.fc1",
+            "gpredlayer.2": "objectives.reconstruction_head.fc2",
+        }
+    ),
+}
+
+# tky823/TorchOnlyAST, around `nn.TransformerEncoder`: all families, with or without a head
+TORCH_ONLY: KeyMap = {
     "embedding.cls_token": "backbone.embeddings.cls_token",
     "embedding.dist_token": "backbone.embeddings.distillation_token",
+    "embedding.positional_embedding": "backbone.embeddings.positions.table",
     "embedding.frequency_embedding": "backbone.embeddings.positions.frequency_table",
     "embedding.time_embedding": "backbone.embeddings.positions.time_table",
     "backbone.layers.{}.self_attn.in_proj_weight": "backbone.layers.{}.attention.qkv.weight",
     "backbone.layers.{}.self_attn.in_proj_bias": "backbone.layers.{}.attention.qkv.bias",
+    "masker.mask_embedding": "objectives.mask_embedding",
     **_weight_and_bias(
         {
             "embedding.conv2d": "backbone.embeddings.patch_embedding.projection",
+            "backbone.layers.{}.norm1": "backbone.layers.{}.norm1",
             "backbone.layers.{}.self_attn.out_proj": "backbone.layers.{}.attention.proj",
+            "backbone.layers.{}.norm2": "backbone.layers.{}.norm2",
             "backbone.layers.{}.linear1": "backbone.layers.{}.feed_forward.fc1",
             "backbone.layers.{}.linear2": "backbone.layers.{}.feed_forward.fc2",
-            "backbone.layers.{}.norm1": "backbone.layers.{}.norm1",
-            "backbone.layers.{}.norm2": "backbone.layers.{}.norm2",
             "backbone.norm": "backbone.norm",
             "head.norm": "classifier.norm",
             "head.linear": "classifier.linear",
+            "classifier.linear1": "objectives.classification_head.fc1",
+            "classifier.linear2": "objectives.classification_head.fc2",
+            "reconstructor.linear1": "objectives.reconstruction_head.fc1",
+            "reconstructor.linear2": "objectives.reconstruction_head.fc2",
         }
     ),
 }

@@ -14,6 +14,9 @@ from hf_ast import (
     PaSSTConfig,
     PaSSTForAudioClassification,
     PaSSTModel,
+    SSASTConfig,
+    SSASTForAudioClassification,
+    SSASTForPreTraining,
 )
 from hf_ast.models.modules_positions import resize_axis
 
@@ -23,6 +26,7 @@ EMBEDDINGS = "backbone.embeddings"
 PREFIX_POSITIONS = f"{EMBEDDINGS}.prefix_positions"
 # One table for all tokens, until it is split into prefix and patch positions
 POSITIONS = f"{EMBEDDINGS}.positions"
+JOINT_TABLE = f"{POSITIONS}.table"
 FREQUENCY_TABLE = f"{POSITIONS}.frequency_table"
 TIME_TABLE = f"{POSITIONS}.time_table"
 
@@ -77,14 +81,19 @@ def adapt_passt_image_model(renamed: dict[str, Tensor], config: PreTrainedConfig
     renamed[TIME_TABLE] = grid.mean(dim=1, keepdim=True)
 
 
-def adapt_passt_torch_only(renamed: dict[str, Tensor], config: PreTrainedConfig) -> None:
-    """TorchOnlyAST keeps no positions for prefix tokens (they are part of the tokens), and tables (D, F'), (D, T')."""
+def adapt_torch_only(renamed: dict[str, Tensor], config: PreTrainedConfig) -> None:
+    """TorchOnlyAST leaves out axes of size 1, and adds the positions of prefix tokens to the tokens themselves.
+
+    Its tables are (D, F', T'), or (D, F') and (D, T').
+    """
+    for name in (f"{EMBEDDINGS}.cls_token", f"{EMBEDDINGS}.distillation_token", "objectives.mask_embedding"):
+        if name in renamed:
+            renamed[name] = renamed[name].view(1, 1, -1)
+    if JOINT_TABLE in renamed:
+        renamed[JOINT_TABLE] = renamed[JOINT_TABLE].permute(1, 2, 0).unsqueeze(0).contiguous()
     for name, axis in ((FREQUENCY_TABLE, 2), (TIME_TABLE, 1)):
         if name in renamed:
             renamed[name] = renamed[name].T.unsqueeze(0).unsqueeze(axis).contiguous()
-    for name in (f"{EMBEDDINGS}.cls_token", f"{EMBEDDINGS}.distillation_token"):
-        if name in renamed:
-            renamed[name] = renamed[name].view(1, 1, -1)
     num_prefix_tokens = 2 if config.use_distillation_token else 1
     renamed[PREFIX_POSITIONS] = torch.zeros(1, num_prefix_tokens, config.hidden_size)
 
@@ -102,21 +111,26 @@ def _split_image_model(renamed: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     return prefix, patches.unflatten(1, (side, side))
 
 
+def _torch_only(marker: str, model_class: type[PreTrainedModel]) -> Layout:
+    return Layout("TorchOnlyAST", marker, key_maps.TORCH_ONLY, model_class, adapt_torch_only)
+
+
 # By the config class of the family; the first layout whose marker is there applies
 LAYOUTS: dict[type[PreTrainedConfig], tuple[Layout, ...]] = {
     HfASTConfig: (
         Layout("AST", "v.pos_embed", key_maps.AST, HfASTForAudioClassification),
         Layout("DeiT", "pos_embed", key_maps.DEIT, HfASTModel, adapt_image_model),
+        _torch_only("embedding.positional_embedding", HfASTForAudioClassification),
+    ),
+    SSASTConfig: (
+        Layout("SSAST pretraining", "mask_embed", key_maps.SSAST, SSASTForPreTraining),
+        Layout("SSAST", "v.pos_embed", key_maps.SSAST, SSASTForAudioClassification),
+        _torch_only("masker.mask_embedding", SSASTForPreTraining),
+        _torch_only("embedding.positional_embedding", SSASTForAudioClassification),
     ),
     PaSSTConfig: (
         Layout("PaSST", "time_new_pos_embed", key_maps.PASST, PaSSTForAudioClassification, adapt_passt),
         Layout("DeiT", "pos_embed", key_maps.DEIT, PaSSTModel, adapt_passt_image_model),
-        Layout(
-            "TorchOnlyAST",
-            "embedding.time_embedding",
-            key_maps.TORCH_ONLY_PASST,
-            PaSSTForAudioClassification,
-            adapt_passt_torch_only,
-        ),
+        _torch_only("embedding.time_embedding", PaSSTForAudioClassification),
     ),
 }

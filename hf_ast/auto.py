@@ -43,6 +43,16 @@ FAMILIES = (
             "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING": "modeling_passt:PaSSTForAudioClassification",
         },
     ),
+    Family(
+        model_type="ssast",
+        config="configuration_ssast:SSASTConfig",
+        feature_extractor="feature_extraction_ast:HfASTFeatureExtractor",
+        models={
+            "MODEL_MAPPING": "modeling_ssast:SSASTModel",
+            "MODEL_FOR_PRETRAINING_MAPPING": "modeling_ssast:SSASTForPreTraining",
+            "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING": "modeling_ssast:SSASTForAudioClassification",
+        },
+    ),
 )
 AUDIO_CLASSIFICATION = "audio-classification"
 

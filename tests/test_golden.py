@@ -7,10 +7,11 @@ from pathlib import Path
 
 import golden_ast
 import golden_passt
+import golden_ssast
 import pytest
 from golden_common import CASES, INDEX, check
 
-RUNNERS = golden_ast.RUNNERS | golden_passt.RUNNERS
+RUNNERS = golden_ast.RUNNERS | golden_ssast.RUNNERS | golden_passt.RUNNERS
 
 
 @pytest.mark.parametrize("case", INDEX)

@@ -1,10 +1,10 @@
-"""A tiny AST for tests, with weights large enough that mistakes show."""
+"""Tiny models for tests, with weights large enough that mistakes show."""
 
 from typing import Any
 
 import torch
 
-from hf_ast import HfASTConfig, HfASTForAudioClassification
+from hf_ast import HfASTConfig, HfASTForAudioClassification, SSASTConfig, SSASTForPreTraining
 
 GEOMETRY = {"patch_size": (8, 6), "frequency_stride": 6, "time_stride": 4, "max_length": 50, "num_mel_bins": 32}
 SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
@@ -29,3 +29,13 @@ def tiny_model(seed: int = 0, **changes: Any) -> HfASTForAudioClassification:
 
 def spectrograms(batch_size: int, num_frames: int, num_mel_bins: int = 32, seed: int = 1) -> torch.Tensor:
     return torch.randn(batch_size, num_frames, num_mel_bins, generator=torch.Generator().manual_seed(seed))
+
+
+def tiny_ssast_config(**changes: Any) -> SSASTConfig:
+    """A grid of 4 rows and 8 columns."""
+    geometry = {"patch_size": (8, 6), "max_length": 50, "num_mel_bins": 32}
+    return SSASTConfig(**SIZE | geometry | {"num_mask_patches": 20} | changes)
+
+
+def tiny_ssast(seed: int = 0, **changes: Any) -> SSASTForPreTraining:
+    return randomize(SSASTForPreTraining(tiny_ssast_config(**changes)), seed)

@@ -215,6 +215,8 @@ class SpectrogramModel(SpectrogramPreTrainedModel):
         self,
         input_values: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        hidden_patches: Tensor | None = None,
+        mask_embedding: Tensor | None = None,
         generator: torch.Generator | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
@@ -224,6 +226,8 @@ class SpectrogramModel(SpectrogramPreTrainedModel):
             input_values: Normalised log-mel spectrograms, shape (B, T, M), as the feature extractor makes them.
             attention_mask: 1 for real frames, 0 for padding, shape (B, T). Without it padding is attended to, as in
                 the official models.
+            hidden_patches: True for patches to replace by `mask_embedding` (for pretraining), shape (B, F', T').
+            mask_embedding: Shape (1, 1, D).
             generator: Source of the random draws of patchout and positions in training mode; the global one if None.
 
         Returns:
@@ -231,7 +235,9 @@ class SpectrogramModel(SpectrogramPreTrainedModel):
         """
         if input_values is None:
             raise ValueError("input_values is required: a spectrogram of shape (B, frames, mel bins).")
-        tokens, token_mask = self.embeddings(input_values.to(self.dtype), attention_mask, generator=generator)
+        tokens, token_mask = self.embeddings(
+            input_values.to(self.dtype), attention_mask, hidden_patches, mask_embedding, generator=generator
+        )
         encoder_mask = create_bidirectional_mask(self.config, tokens, token_mask)
         for layer in self.layers:
             tokens = layer(tokens, encoder_mask, **kwargs)

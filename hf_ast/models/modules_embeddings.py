@@ -97,10 +97,22 @@ class SpectrogramEmbeddings(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.patchout = Patchout() if patchout is None else patchout
 
+    def initialize(self, std: float) -> None:
+        """Draw new tokens and their positions."""
+        for parameter in self.parameters(recurse=False):
+            nn.init.trunc_normal_(parameter, std=std)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the patch grid, F'."""
+        return (self.num_mel_bins - self.patch_size[0]) // self.stride[0] + 1
+
     def forward(
         self,
         input_values: Tensor,
         attention_mask: Tensor | None = None,
+        hidden_patches: Tensor | None = None,
+        mask_embedding: Tensor | None = None,
         *,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor | None]:
@@ -109,6 +121,8 @@ class SpectrogramEmbeddings(nn.Module):
         Args:
             input_values: Normalised log-mel spectrograms, shape (B, T, M).
             attention_mask: 1 for real frames, 0 for padding, shape (B, T).
+            hidden_patches: True for patches to replace by `mask_embedding`, shape (B, F', T'); positions stay.
+            mask_embedding: Shape (1, 1, D).
             generator: Source of the random draws in training mode; the global one if None.
 
         Returns:
@@ -119,21 +133,24 @@ class SpectrogramEmbeddings(nn.Module):
                 after patchout.
         """
         patches, column_mask = self.embed(input_values, attention_mask)
+        if hidden_patches is not None and mask_embedding is not None:
+            patches = torch.where(hidden_patches.unsqueeze(-1), mask_embedding.to(patches.dtype), patches)
         tokens, token_mask = self.assemble(patches, column_mask, generator=generator)
         _, num_rows, num_columns, _ = patches.shape
         return self.patchout(tokens, token_mask, (num_rows, num_columns), generator)
 
     def embed(self, input_values: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Patches without positions (B, F', T', D), and which columns are real (B, T'), or None without a mask."""
-        self._check(input_values, attention_mask)
+        self.check(input_values, attention_mask)
         patches = self.patch_embedding(input_values)
-        column_mask = None
-        if attention_mask is not None:
-            column_mask = real_column_mask(attention_mask, self.patch_size[1], self.stride[1])
         if self.position_overflow == "crop":
             patches = patches[:, :, : self.positions.num_columns]
-            column_mask = None if column_mask is None else column_mask[:, : self.positions.num_columns]
-        return patches, column_mask
+        return patches, None if attention_mask is None else self.column_mask(attention_mask)
+
+    def column_mask(self, attention_mask: Tensor) -> Tensor:
+        """Frame mask (B, T) -> which columns of the patch grid are real (B, T')."""
+        columns = real_column_mask(attention_mask, self.patch_size[1], self.stride[1])
+        return columns[:, : self.positions.num_columns] if self.position_overflow == "crop" else columns
 
     def assemble(
         self, patches: Tensor, column_mask: Tensor | None, *, generator: torch.Generator | None = None
@@ -174,7 +191,8 @@ class SpectrogramEmbeddings(nn.Module):
         self.patch_embedding.projection.stride = stride
         self.positions.resize(grid)
 
-    def _check(self, input_values: Tensor, attention_mask: Tensor | None) -> None:
+    def check(self, input_values: Tensor, attention_mask: Tensor | None) -> None:
+        """Raise the errors of `forward`."""
         if input_values.ndim != 3 or input_values.shape[2] != self.num_mel_bins:
             raise ValueError(
                 f"input_values must have shape (B, frames, {self.num_mel_bins} mel bins), got "

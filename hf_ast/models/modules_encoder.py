@@ -114,18 +114,20 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with an activation between them."""
+    """Two linear layers with an activation between them; back to the hidden size unless `output_size` is given."""
 
-    def __init__(self, hidden_size: int, intermediate_size: int, *, activation: str = "gelu"):
+    def __init__(
+        self, hidden_size: int, intermediate_size: int, *, activation: str = "gelu", output_size: int | None = None
+    ):
         super().__init__()
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation={activation!r} is unknown; choose one of {sorted(ACTIVATIONS)}.")
         self.activation = ACTIVATIONS[activation]
         self.fc1 = nn.Linear(hidden_size, intermediate_size)
-        self.fc2 = nn.Linear(intermediate_size, hidden_size)
+        self.fc2 = nn.Linear(intermediate_size, output_size or hidden_size)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """(..., D) -> (..., D)."""
+        """(..., D) -> (..., output size)."""
         return self.fc2(self.activation(self.fc1(hidden_states)))
 
 

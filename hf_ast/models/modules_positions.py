@@ -60,17 +60,27 @@ def resize_axis(table: Tensor, axis: int, size: int) -> Tensor:
 
 def stretch_axis(table: Tensor, axis: int, size: int) -> Tensor:
     """Interpolate one axis of a (1, R, W, D) table linearly to another size."""
-    if size == table.shape[axis]:
+    rows, columns = (size if a == axis else table.shape[a] for a in (1, 2))
+    return stretch(table, rows, columns)
+
+
+def stretch(table: Tensor, rows: int, columns: int) -> Tensor:
+    """Resample a (1, R, W, D) table bilinearly to (1, rows, columns, D)."""
+    if table.shape[1:3] == (rows, columns):
         return table
-    shape = [size if a == axis else table.shape[a] for a in (1, 2)]
     # float32 because CPU kernels lack some half types, and positions are worth the precision
     channels_first = table.permute(0, 3, 1, 2).float()
-    resized = nn.functional.interpolate(channels_first, size=shape, mode="bilinear", align_corners=False)
+    resized = nn.functional.interpolate(channels_first, size=(rows, columns), mode="bilinear", align_corners=False)
     return resized.permute(0, 2, 3, 1).to(table.dtype)
 
 
 class PositionTable(nn.Module):
     """What the embeddings need of a position table; each family has its own kind."""
+
+    def initialize(self, std: float) -> None:
+        """Draw new positions."""
+        for parameter in self.parameters(recurse=False):
+            nn.init.trunc_normal_(parameter, std=std)
 
     @property
     def num_columns(self) -> int:
@@ -106,6 +116,26 @@ class JointPositionTable(PositionTable):
     def resize(self, grid: tuple[int, int]) -> None:
         """See `PositionTable`. Time first, then frequency, as the official code."""
         table = resize_axis(resize_axis(self.table, 2, grid[1]), 1, grid[0])
+        self.table = nn.Parameter(table.contiguous(), requires_grad=self.table.requires_grad)
+
+
+class SSASTPositionTable(JointPositionTable):
+    """A table that is resized by the rule of SSAST's official fine-tuning code (ast_models.py:192-202)."""
+
+    @torch.no_grad()
+    def resize(self, grid: tuple[int, int]) -> None:
+        """See the class."""
+        rows, columns = grid
+        fewer_rows = rows < self.table.shape[1]
+        table: Tensor = self.table
+        if columns < self.num_columns or fewer_rows:
+            table = resize_axis(table, 2, columns)
+        else:
+            # The official code takes 8 rows for granted; a table of another height makes a detour over them
+            table = stretch(table, 8, columns)
+        # Where rows get fewer, the official code cuts a wrong range, and fails unless it happens to fit. This is the
+        # middle, as on the time axis, and what it gives where it works.
+        table = resize_axis(table, 1, rows) if fewer_rows else stretch(table, rows, columns)
         self.table = nn.Parameter(table.contiguous(), requires_grad=self.table.requires_grad)
 
 

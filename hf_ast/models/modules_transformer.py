@@ -24,7 +24,7 @@ from .modules_encoder import (
 )
 from .modules_patchout import Patchout
 from .modules_pooling import pool_tokens
-from .modules_positions import FactorisedPositionTable, JointPositionTable, PositionTable, factorised_grid
+from .modules_positions import FactorisedPositionTable, JointPositionTable, factorised_grid
 
 
 def initialize_weights(module: nn.Module, std: float = 0.02) -> None:
@@ -40,9 +40,8 @@ def initialize_weights(module: nn.Module, std: float = 0.02) -> None:
     elif isinstance(module, nn.LayerNorm):
         nn.init.ones_(module.weight)
         nn.init.zeros_(module.bias)
-    elif isinstance(module, SpectrogramEmbeddings | PositionTable):
-        for parameter in module.parameters(recurse=False):
-            nn.init.trunc_normal_(parameter, std=std)
+    elif (initialize := getattr(module, "initialize", None)) is not None:
+        initialize(std)
 
 
 class Encoded(NamedTuple):
@@ -141,6 +140,8 @@ class SpectrogramTransformer(nn.Module):
         self,
         input_values: Tensor,
         attention_mask: Tensor | None = None,
+        hidden_patches: Tensor | None = None,
+        mask_embedding: Tensor | None = None,
         *,
         attention_function: AttentionFunction = sdpa_attention,
         generator: torch.Generator | None = None,
@@ -150,10 +151,13 @@ class SpectrogramTransformer(nn.Module):
         Args:
             input_values: Shape (B, T, M).
             attention_mask: 1 for real frames, 0 for padding, shape (B, T).
+            hidden_patches, mask_embedding: For pretraining; see `SpectrogramEmbeddings.forward`.
             attention_function: See `modules_encoder`.
-            generator: Source of the patchout draws in training mode; the global one if None.
+            generator: Source of the draws of patchout and positions in training mode; the global one if None.
         """
-        tokens, token_mask = self.embeddings(input_values, attention_mask, generator=generator)
+        tokens, token_mask = self.embeddings(
+            input_values, attention_mask, hidden_patches, mask_embedding, generator=generator
+        )
         key_mask = None if token_mask is None else token_mask[:, None, None, :]
         for layer in self.layers:
             tokens = layer(tokens, key_mask, attention_function=attention_function)

@@ -13,6 +13,7 @@ import hf_ast  # noqa: E402
 sys.path.insert(0, str(Path(__file__).parent))
 
 MELS, FRAMES, PATCH, STRIDE = 16, 24, 4, 2
+NUM_MASKS = 10
 
 
 # A tiny model of any family
@@ -27,6 +28,8 @@ TINY = {
     "max_length": FRAMES,
     "num_mel_bins": MELS,
 }
+# Pretraining needs patches that do not overlap, the default
+SSAST_TINY = {k: v for k, v in TINY.items() if not k.endswith("_stride")} | {"num_mask_patches": NUM_MASKS}
 
 
 def spectrogram(config, batch_size):
@@ -36,6 +39,13 @@ def spectrogram(config, batch_size):
 def num_tokens(config):
     rows, columns = config.grid
     return rows * columns + 2
+
+
+def with_fixed_mask(inputs, model_class, return_labels):
+    """The same patches hidden in every forward pass: the tests compare passes."""
+    if model_class is hf_ast.SSASTForPreTraining:
+        inputs["mask_indices"] = torch.arange(NUM_MASKS).expand(len(inputs["input_values"]), -1)
+    return inputs
 
 
 FAMILIES = [
@@ -58,6 +68,27 @@ FAMILIES = [
         skip={
             "test_reverse_loading_mapping": "models are saved in our own layout, also those loaded from the native one",
         },
+    ),
+    Family(
+        name="ssast",
+        config_class=hf_ast.SSASTConfig,
+        models={
+            "base": hf_ast.SSASTModel,
+            "pretraining": hf_ast.SSASTForPreTraining,
+            "audio-classification": hf_ast.SSASTForAudioClassification,
+        },
+        config=lambda: hf_ast.SSASTConfig(**SSAST_TINY),
+        inputs=spectrogram,
+        prepare_for_class=with_fixed_mask,
+        seq_length=lambda config: config.max_length,
+        encoder_seq_length=num_tokens,
+        config_kwargs={"hidden_size": 36, "patch_size": [4, 2], "mask_sampler": "uniform", "num_mask_patches": 7},
+        feature_extractor=FeatureExtractorSpec(
+            cls=hf_ast.HfASTFeatureExtractor,
+            kwargs={"num_mel_bins": MELS, "padding_value": 0.0, "sampling_rate": 8000, "return_attention_mask": True},
+            feature_size=MELS,
+            pipeline_kwargs={"num_mel_bins": MELS, "max_length": FRAMES},
+        ),
     ),
     Family(
         name="passt",

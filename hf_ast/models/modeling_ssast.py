@@ -1,0 +1,127 @@
+"""Self-Supervised Audio Spectrogram Transformer (Gong et al. 2022, https://arxiv.org/abs/2110.09784) for transformers.
+
+Reproduces the official code (YuanGongND/ssast, src/models/ast_models.py): pretraining, and fine-tuning with other
+strides, lengths and mel bins than in pretraining.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils.generic import can_return_tuple
+
+from .configuration_ssast import SSASTConfig
+from .modeling_common import SpectrogramForAudioClassification, SpectrogramModel, SpectrogramPreTrainedModel
+from .modules_objectives import MaskedPatchObjectives
+from .modules_positions import SSASTPositionTable
+from .modules_pretraining import pretraining_step
+
+
+@dataclass
+class SSASTForPreTrainingOutput(ModelOutput):
+    """Output of `SSASTForPreTraining`: the fields of `MaskedPatchOutput`, and the usual two if asked for.
+
+    Without `return_loss` the total `loss` is None; what belongs to an objective of weight 0 always is.
+    """
+
+    loss: Tensor | None = None
+    classification_loss: Tensor | None = None
+    reconstruction_loss: Tensor | None = None
+    accuracy: Tensor | None = None
+    classification_predictions: Tensor | None = None
+    reconstructions: Tensor | None = None
+    targets: Tensor | None = None
+    mask_indices: Tensor | None = None
+    mask_lengths: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+class SSASTPreTrainedModel(SpectrogramPreTrainedModel):
+    """Names of the family."""
+
+    config: SSASTConfig
+    config_class = SSASTConfig
+    # Each class leaves the heads of the other ones in the checkpoint
+    _keys_to_ignore_on_load_unexpected = [r"^objectives\.", r"^classifier\."]
+    _auto_classes = {
+        "AutoModel": "SSASTModel",
+        "AutoModelForPreTraining": "SSASTForPreTraining",
+        "AutoModelForAudioClassification": "SSASTForAudioClassification",
+    }
+
+
+class SSASTModel(SSASTPreTrainedModel, SpectrogramModel):
+    """SSAST without a head: `last_hidden_state` (B, N, D) and `pooler_output` (B, D)."""
+
+    _auto_class = "AutoModel"
+    position_table_class = SSASTPositionTable
+
+
+class SSASTForPreTraining(SSASTPreTrainedModel):
+    """SSAST with both objectives of its pretraining: hides patches, tells them apart, and rebuilds them."""
+
+    _auto_class = "AutoModelForPreTraining"
+    backbone_class: ClassVar[type[SpectrogramModel]] = SSASTModel
+
+    def __init__(self, config: SSASTConfig):
+        super().__init__(config)
+        if config.time_patchout or config.frequency_patchout or config.unstructured_patchout:
+            raise ValueError(
+                "time_patchout, frequency_patchout and unstructured_patchout must be 0 in SSASTForPreTraining: every "
+                "hidden patch is predicted, so none can be left out."
+            )
+        self.backbone = self.backbone_class(config)
+        height, width = config.patch_size
+        self.objectives = MaskedPatchObjectives(
+            config.hidden_size,
+            (height, width),
+            num_mask_patches=config.num_mask_patches,
+            mask_ratio=config.mask_ratio,
+            mask_clusters=config.mask_clusters,
+            mask_sampler=config.mask_sampler,
+            classification_weight=config.classification_loss_weight,
+            reconstruction_weight=config.reconstruction_loss_weight,
+        )
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_values: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        mask_indices: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        return_loss: bool = True,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> SSASTForPreTrainingOutput:
+        """Hide patches and predict them, in training and in eval mode.
+
+        Args:
+            input_values: Normalised log-mel spectrograms, shape (B, T, M).
+            attention_mask: 1 for real frames, 0 for padding, shape (B, T). Padding is never hidden.
+            mask_indices: Numbers of the patches to hide, row by row over the patch grid, shape (B, K), -1 for none;
+                padding among them is not hidden. Drawn if None.
+            generator: Source of randomness of the draw; the global one if None.
+            return_loss: Whether to return `loss`. By this argument Trainer sees that the model needs no labels.
+        """
+        if input_values is None:
+            raise ValueError("input_values is required: a spectrogram of shape (B, frames, mel bins).")
+        encoded, output = pretraining_step(
+            self.backbone, self.objectives, input_values, attention_mask, mask_indices, generator, **kwargs
+        )
+        values = output._asdict() | {"loss": output.loss if return_loss else None}
+        return SSASTForPreTrainingOutput(**values, hidden_states=encoded.hidden_states, attentions=encoded.attentions)
+
+
+class SSASTForAudioClassification(SSASTPreTrainedModel, SpectrogramForAudioClassification):
+    """SSAST with a layer norm and a linear layer on the pooled output: `logits` (B, C)."""
+
+    _auto_class = "AutoModelForAudioClassification"
+    backbone_class = SSASTModel
+
+
+__all__ = ["SSASTForAudioClassification", "SSASTForPreTraining", "SSASTForPreTrainingOutput", "SSASTModel"]
