@@ -116,9 +116,7 @@ def bench_timestamps(checkout: Path, sizes: dict[str, int], seconds: int, repeti
     medians = interleaved_medians(sides, repetitions)
     report(f"timestamp embeddings of {seconds} s", medians, 1.6)
     bound = counter.get_total_flops() / matmul_flops_per_s()
-    print(
-        f"  bound by FLOPs: {bound:.1f} s at the speed of a large matrix product; ours is at {bound / medians['ours']:.0%}"
-    )
+    print(f"  FLOP bound (speed of a large matrix product): {bound:.1f} s, {bound / medians['ours']:.0%} of our time")
 
 
 def check_equal(what: str, ours: Tensor, theirs: Tensor) -> None:

@@ -1,7 +1,7 @@
 """The official PaSST code, from checkouts of kkoutini/PaSST and kkoutini/passt_hear21, without their dependencies.
 
-What stands in for those is used only while modules are imported (ba3l, timm), or makes the mel filters (torchaudio, for
-which ours take their place): the timed code is the official one.
+What stands in for those is used only during imports (ba3l, timm), or makes the mel filters (torchaudio; ours take
+their place): the timed code is the official one.
 """
 
 import contextlib
