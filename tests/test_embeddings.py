@@ -6,11 +6,12 @@ import sys
 import numpy as np
 import pytest
 import torch
-from test_passt import RATE, tiny_passt, waveforms
-from tiny import tiny_model
+from tiny import tiny_model, tiny_passt, waveforms
 
 from hf_ast import HfASTFeatureExtractor, PaSSTFeatureExtractor, scene_embeddings, timestamp_embeddings
 from hf_ast.inference.embeddings import HEAR_VARIANTS
+
+RATE = 32000
 
 
 def passt_extractor() -> PaSSTFeatureExtractor:
@@ -140,7 +141,7 @@ import resource, sys
 sys.path.insert(0, "tests")
 import torch
 from test_embeddings import passt_extractor
-from test_passt import tiny_passt
+from tiny import tiny_passt
 from hf_ast import scene_embeddings, timestamp_embeddings
 
 def peak_mb():

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from test_imports import PACKAGE, run
-from tiny import randomize, spectrograms, tiny_model
+from tiny import randomize, spectrograms, tiny_model, tiny_passt
 from transformers import AutoModelForAudioClassification
 
-from hf_ast import HfASTFeatureExtractor, HfASTModel
+from hf_ast import HfASTFeatureExtractor, HfASTModel, PaSSTFeatureExtractor
 
 LOAD = """
 import json
@@ -32,19 +33,23 @@ def run_without_package(folder: Path, arguments: str = "") -> str:
     return run(code, without=("hf_ast",), env=environment, cwd=folder)
 
 
-def test_a_saved_model_opens_by_remote_code_with_equal_logits(tmp_path: Path) -> None:
-    model = tiny_model()
+@pytest.mark.parametrize(
+    ("make_model", "extractor_class", "file"),
+    [(tiny_model, HfASTFeatureExtractor, "modeling_ast.py"), (tiny_passt, PaSSTFeatureExtractor, "modeling_passt.py")],
+)
+def test_a_saved_model_opens_by_remote_code_with_equal_logits(make_model, extractor_class, file, tmp_path) -> None:
+    model = make_model()
     model.save_pretrained(tmp_path)
-    HfASTFeatureExtractor(num_mel_bins=32, max_length=50).save_pretrained(tmp_path)
+    extractor_class(num_mel_bins=32, max_length=50).save_pretrained(tmp_path)
     clip = spectrograms(2, 50)
     np.save(tmp_path / "input.npy", clip.numpy())
-    assert run_without_package(tmp_path).strip() == '[5, [2, 32], "HfASTFeatureExtractor", false]'
+    assert run_without_package(tmp_path).strip() == f'[5, [2, 32], "{extractor_class.__name__}", false]'
     with torch.no_grad():
         np.testing.assert_array_equal(np.load(tmp_path / "logits.npy"), model(clip).logits.numpy())
         # what a process without the package saves is again a complete folder
         again = AutoModelForAudioClassification.from_pretrained(tmp_path / "again")
         torch.testing.assert_close(again(clip).logits, model(clip).logits, atol=0, rtol=0)
-    assert {path.name for path in (tmp_path / "again").glob("*.py")} >= {"modeling_ast.py", "modules_encoder.py"}
+    assert {path.name for path in (tmp_path / "again").glob("*.py")} >= {file, "modules_encoder.py"}
 
 
 def test_another_length_by_remote_code(tmp_path: Path) -> None:

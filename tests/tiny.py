@@ -4,7 +4,14 @@ from typing import Any
 
 import torch
 
-from hf_ast import HfASTConfig, HfASTForAudioClassification, SSASTConfig, SSASTForPreTraining
+from hf_ast import (
+    HfASTConfig,
+    HfASTForAudioClassification,
+    PaSSTConfig,
+    PaSSTForAudioClassification,
+    SSASTConfig,
+    SSASTForPreTraining,
+)
 
 GEOMETRY = {"patch_size": (8, 6), "frequency_stride": 6, "time_stride": 4, "max_length": 50, "num_mel_bins": 32}
 SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
@@ -29,6 +36,16 @@ def tiny_model(seed: int = 0, **changes: Any) -> HfASTForAudioClassification:
 
 def spectrograms(batch_size: int, num_frames: int, num_mel_bins: int = 32, seed: int = 1) -> torch.Tensor:
     return torch.randn(batch_size, num_frames, num_mel_bins, generator=torch.Generator().manual_seed(seed))
+
+
+def waveforms(batch_size: int, num_samples: int, seed: int = 0) -> torch.Tensor:
+    return 0.1 * torch.randn(batch_size, num_samples, generator=torch.Generator().manual_seed(seed))
+
+
+def tiny_passt(seed: int = 0, **changes: Any) -> PaSSTForAudioClassification:
+    """A grid of 5 rows and 12 columns."""
+    config = PaSSTConfig(**SIZE | GEOMETRY | {"num_labels": 5} | changes)
+    return randomize(PaSSTForAudioClassification(config), seed)
 
 
 def tiny_ssast_config(**changes: Any) -> SSASTConfig:
