@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_model, tiny_passt, waveforms
+from tiny import tiny_model, tiny_passt, tiny_ssast, waveforms
 
 from hf_ast import HfASTFeatureExtractor, PaSSTFeatureExtractor, scene_embeddings, timestamp_embeddings
 from hf_ast.inference.embeddings import HEAR_VARIANTS
@@ -96,6 +96,15 @@ def test_ast_too():
         inputs = extractor(waveform[:, :4000], 16000, return_tensors="pt")  # padded to max_length, as in training
         expected = model.backbone(**inputs).pooler_output
         torch.testing.assert_close(scene_embeddings(model, extractor, waveform[:, :4000]), expected)
+
+
+@torch.no_grad()
+def test_ssast_too():
+    model, extractor = tiny_ssast(), HfASTFeatureExtractor(num_mel_bins=32, max_length=50)
+    waveform = waveforms(2, 8000)
+    embeddings, _ = timestamp_embeddings(model, extractor, waveform, hop_s=0.25)
+    inputs = extractor(waveform[:, 2720:5280], 16000, return_tensors="pt", max_length=14)
+    torch.testing.assert_close(embeddings[:, 1], model.backbone(**inputs).pooler_output, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()

@@ -1,1 +1,1 @@
-"""From recordings to labels."""
+"""From recordings to labels and embeddings."""

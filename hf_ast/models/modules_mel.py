@@ -119,22 +119,27 @@ class PaSSTMel(nn.Module):
     """Normalised log-mel spectrograms, in training mode with the official augmentation; for use in front of a model.
 
     Args:
+        sampling_rate, num_mel_bins, n_fft, window_length, hop_length: See `passt_log_mel`.
+        low_frequency_hz, high_frequency_hz: Edges of the mel scale without augmentation.
         low_frequency_jitter, high_frequency_jitter: Ranges in Hz of the edges of the mel scale: the lower one is drawn
             from [low, low + jitter), the upper one from (high - jitter / 2, high + jitter / 2]. 1 means none.
         max_mel_mask, max_time_mask: Bounds of the widths of the masked bands, in mel bins and frames. 0 means none.
-        settings: Of `passt_log_mel`.
     """
 
     def __init__(
         self,
         *,
+        sampling_rate: int = 32000,
+        num_mel_bins: int = 128,
+        n_fft: int = 1024,
+        window_length: int = 800,
+        hop_length: int = 320,
         low_frequency_hz: float = 0.0,
         high_frequency_hz: float = 15000.0,
         low_frequency_jitter: int = 10,
         high_frequency_jitter: int = 2000,
         max_mel_mask: int = 48,
         max_time_mask: int = 192,
-        **settings: int,
     ):
         super().__init__()
         for name, value in (
@@ -147,7 +152,13 @@ class PaSSTMel(nn.Module):
         self.jitter = (low_frequency_jitter, high_frequency_jitter)
         self.max_mel_mask = max_mel_mask
         self.max_time_mask = max_time_mask
-        self.settings = settings
+        self.settings = {
+            "sampling_rate": sampling_rate,
+            "num_mel_bins": num_mel_bins,
+            "n_fft": n_fft,
+            "window_length": window_length,
+            "hop_length": hop_length,
+        }
 
     def draw(self, batch_size: int, generator: torch.Generator | None = None) -> MelDraws:
         """Draw the augmentation of one step; the edges are the same for the batch, the masks are not."""

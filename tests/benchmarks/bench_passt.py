@@ -1,4 +1,4 @@
-"""PaSST: what patchout saves in training, and embeddings, both also against the official code.
+"""PaSST: what patchout saves in training, the front end, and embeddings, against the official code.
 
     python -m tests.benchmarks.bench_passt --official PaSST --hear passt_hear21 [--smoke]
 
@@ -16,8 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from conversion import convert_checkpoint
 from hf_ast import PaSSTConfig, PaSSTFeatureExtractor, PaSSTForAudioClassification, timestamp_embeddings
+from hf_ast.models.modules_mel import passt_log_mel
 from tests.benchmarks.interleave import interleaved_medians, report
-from tests.benchmarks.official_passt import build_hear, build_passt
+from tests.benchmarks.official_passt import build_hear, build_mel, build_passt
 
 RATE = 32000
 BASE = {"embed_dim": 768, "depth": 12, "num_heads": 12}
@@ -100,6 +101,15 @@ def bench_training(checkout: Path, sizes: dict[str, int], batch_size: int, repet
 
 
 @torch.no_grad()
+def bench_front_end(checkout: Path, num_clips: int, repetitions: int) -> None:
+    """Spectrograms of 10 s clips."""
+    official = build_mel(checkout)
+    waveform = 0.1 * torch.randn(num_clips, 10 * RATE)
+    sides = {"ours": lambda: passt_log_mel(waveform), "official": lambda: official(waveform)}
+    report(f"front end, {num_clips} clip(s) of 10 s", interleaved_medians(sides, repetitions), 1.0)
+
+
+@torch.no_grad()
 def bench_timestamps(checkout: Path, sizes: dict[str, int], seconds: int, repetitions: int) -> None:
     """Embeddings and logits every 50 ms."""
     official = build_passt(checkout, "hear21passt.models", **sizes).eval()
@@ -133,13 +143,15 @@ def matmul_flops_per_s(size: int = 2048, repetitions: int = 5) -> float:
 
 
 def main() -> None:
-    """Run both comparisons."""
+    """Run all comparisons."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--official", type=Path, required=True, help="checkout of kkoutini/PaSST")
     parser.add_argument("--hear", type=Path, required=True, help="checkout of kkoutini/passt_hear21")
     parser.add_argument("--smoke", action="store_true", help="small models, to see that everything runs")
     arguments = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}")
+    for num_clips in (1, 8):
+        bench_front_end(arguments.hear, num_clips, repetitions=1 if arguments.smoke else 15)
     if arguments.smoke:
         bench_timestamps(arguments.hear, SMOKE, seconds=2, repetitions=1)
         bench_training(arguments.official, SMOKE, batch_size=2, repetitions=1)

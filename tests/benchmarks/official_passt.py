@@ -79,8 +79,14 @@ def build_passt(checkout: Path, package: str, **sizes: Any) -> nn.Module:
     return network
 
 
+def build_mel(checkout: Path) -> nn.Module:
+    """The official front end, in eval mode, with the settings of training and of the HEAR wrapper."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        front_end = _import(checkout, "hear21passt.models.preprocess").AugmentMelSTFT
+        return front_end(fmin_aug_range=10, fmax_aug_range=2000).eval()
+
+
 def build_hear(checkout: Path, network: nn.Module) -> nn.Module:
     """The HEAR wrapper of module `base` around a network, in the mode "all"."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        mel = _import(checkout, "hear21passt.models.preprocess").AugmentMelSTFT(fmin_aug_range=10, fmax_aug_range=2000)
-    return _import(checkout, "hear21passt.wrapper").PasstBasicWrapper(mel=mel, net=network, mode="all").eval()
+    wrapper = _import(checkout, "hear21passt.wrapper").PasstBasicWrapper
+    return wrapper(mel=build_mel(checkout), net=network, mode="all").eval()
