@@ -107,7 +107,7 @@ def run_passt_patchout(entry: dict[str, Any], inputs: dict[str, Any], tmp_path: 
 
     model.backbone.embeddings.patchout.random_permutations = recorded
     if "time_offset" in drawn:
-        model.backbone.embeddings.random_start = lambda num_starts, generator: int(drawn["time_offset"])
+        model.backbone.embeddings.random_start = lambda num_starts, generator: torch.as_tensor(drawn["time_offset"])
     return classify(model, entry, inputs)
 
 

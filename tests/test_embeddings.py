@@ -78,6 +78,8 @@ def test_modes():
     torch.testing.assert_close(logits, model.classifier(pooled))
     torch.testing.assert_close(both, torch.cat((logits, pooled), dim=1))
     torch.testing.assert_close(scene_embeddings(model.backbone, extractor, waveform), pooled)
+    with pytest.raises(ValueError, match=r"window_s=0.8 is longer than the extractor's max_length of 50 frames"):
+        scene_embeddings(model, extractor, waveform, window_s=0.8)
     with pytest.raises(ValueError, match="needs logits, which PaSSTModel has not"):
         scene_embeddings(model.backbone, extractor, waveform, mode="all")
 
@@ -135,6 +137,7 @@ def test_eval_mode_for_the_call():
         (waveforms(1, 2560), {}, "2560 samples, but must have more than half of the longest window .5120."),
         (waveforms(1, 12800), {"window_s": (0.16, 0.8)}, "more than half of the longest window .25600."),
         (waveforms(1, 9600), {"mode": "embedding"}, "mode='embedding' is unknown"),
+        (waveforms(1, 9600), {"window_s": ()}, "window_s is empty"),
         (waveforms(1, 9600), {"hop_s": 0.0}, "hop_s=0.0 must be at least one sample"),
         (waveforms(1, 9600)[None], {}, r"shape \(1, 1, 9600\)"),
         (torch.zeros(1, 9600, dtype=torch.int16), {}, "divide 16-bit samples"),

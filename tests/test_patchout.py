@@ -169,3 +169,14 @@ def test_too_much_patchout_is_an_error_of_the_forward_pass():
         model(torch.randn(1, 31, 32))
     with pytest.raises(StrictDataclassClassValidationError, match="time_patchout=-1"):
         HfASTConfig(**TINY, time_patchout=-1)
+
+
+def test_training_with_patchout_is_one_graph():
+    config = HfASTConfig(**TINY, **PATCHOUT, position_crop="random", num_labels=3)
+    model = HfASTForAudioClassification(config).train()
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    spectrograms, labels = torch.randn(2, 48, 32, generator=seeded()), torch.tensor([0, 2])
+    torch.manual_seed(0)
+    expected = model(spectrograms, labels=labels).loss
+    torch.manual_seed(0)
+    torch.testing.assert_close(compiled(spectrograms, labels=labels).loss, expected)

@@ -64,6 +64,12 @@ def scene_embeddings(
     rate = feature_extractor.sampling_rate
     window = feature_extractor.max_samples if window_s is None else _num_samples("window_s", window_s, rate)
     hop = max(1, window // 4) if hop_s is None else _num_samples("hop_s", hop_s, rate)
+    if window > feature_extractor.max_samples:
+        raise ValueError(
+            f"window_s={window_s} is longer than the extractor's max_length of {feature_extractor.max_length} frames "
+            f"({feature_extractor.max_samples / rate:.4g} s), to which it cuts; take a shorter one, or load both the "
+            "model and the extractor with a larger max_length."
+        )
     with _evaluating(model):
         if waveform.shape[1] <= window:
             pieces = [embed(_features(feature_extractor, clips, model)) for clips in waveform.split(batch_size)]
@@ -112,6 +118,8 @@ def timestamp_embeddings(
     rate = feature_extractor.sampling_rate
     hop = _num_samples("hop_s", hop_s, rate)
     lengths_s = (window_s,) if isinstance(window_s, int | float) else tuple(window_s)
+    if not lengths_s:
+        raise ValueError("window_s is empty; give at least one length.")
     windows = [_num_samples("window_s", length_s, rate) for length_s in lengths_s]
     mel_window = feature_extractor.num_samples(num_mel_frames) if num_mel_frames else 0
     longest = max(*windows, mel_window)

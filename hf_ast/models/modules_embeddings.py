@@ -172,17 +172,18 @@ class SpectrogramEmbeddings(nn.Module):
         """Positions (1 or B, F', T', D) of the patches."""
         num_spare = self.positions.num_columns - num_columns
         if self.position_crop == "random" and self.training and num_spare > 0:
-            start = self.random_start(num_spare + 1, generator)
-            return self.positions(self.positions.num_columns)[:, :, start : start + num_columns]
+            positions = self.positions(self.positions.num_columns)
+            columns = self.random_start(num_spare + 1, generator).to(positions.device)
+            return positions.index_select(2, columns + torch.arange(num_columns, device=positions.device))
         real_columns = None if column_mask is None else column_mask.sum(dim=1)
         crop = "center" if self.position_crop == "center" else "start"
         return self.positions(num_columns, crop=crop, real_columns=real_columns)
 
     @staticmethod
-    def random_start(num_starts: int, generator: torch.Generator | None = None) -> int:
-        """A number below `num_starts`; drawn where the generator lives, by default on the CPU as the official code."""
+    def random_start(num_starts: int, generator: torch.Generator | None = None) -> Tensor:
+        """A number below `num_starts`, shape (1,); drawn where the generator lives, by default on the CPU."""
         device = "cpu" if generator is None else generator.device
-        return int(torch.randint(num_starts, (1,), generator=generator, device=device))
+        return torch.randint(num_starts, (1,), generator=generator, device=device)
 
     def resize(self, *, num_mel_bins: int, stride: tuple[int, int], grid: tuple[int, int]) -> None:
         """Move to another input geometry: the patch projection stays, the position table goes to `grid`."""
