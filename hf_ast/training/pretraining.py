@@ -131,7 +131,7 @@ class Crops(Dataset):
 
 
 def draw_mask(model: SSASTForPreTraining, frame_mask: Tensor, generator: torch.Generator) -> Tensor:
-    """Patches to hide in one clip, whose frames are real where `frame_mask` (T,) is 1; shape (patches of the grid,)."""
+    """Patches to hide in one clip with the frame mask (T,), shape (patches of the grid,); -1 behind the last one."""
     embeddings = model.backbone.embeddings
     columns = embeddings.column_mask(frame_mask[None])
     drawn = model.objectives.draw_mask(columns, embeddings.num_rows, generator)[0]
