@@ -14,6 +14,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="hf-ast", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_classify(commands)
+    add_pretrain(commands)
     args = parser.parse_args(arguments)
     return args.run(args)
 
@@ -98,6 +99,42 @@ def as_table(results: Sequence) -> str:
     lines.insert(0, ("file", "time", "labels"))
     name_width, time_width = (max(len(line[i]) for line in lines) for i in (0, 1))
     return "\n".join(f"{name:<{name_width}}  {time:>{time_width}}  {labels}" for name, time, labels in lines)
+
+
+def add_pretrain(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "pretrain",
+        help="pretrain an SSAST on recordings without labels",
+        description="Pretrain an SSAST on recordings in any format that libsndfile reads, without labels.",
+    )
+    parser.add_argument("folder", metavar="DIR", help="recordings, in any subfolder")
+    parser.add_argument("--output", default="ssast", help="folder for the result (default: ssast)")
+    sizes, kinds = ("tiny", "small", "base"), ("patch", "frame")
+    parser.add_argument("--config", dest="size", choices=sizes, default="tiny", help="model size (default: tiny)")
+    parser.add_argument("--kind", choices=kinds, default="patch", help="shape of the patches (default: patch)")
+    parser.add_argument("--model", help="SSAST checkpoint to start from, instead of --config and --kind")
+    parser.add_argument("--duration", dest="duration_s", type=float, default=10.24, help="seconds per crop")
+    parser.add_argument("--steps", dest="num_steps", type=int, default=100_000, help="optimiser steps")
+    parser.add_argument("--batch-size", type=int, default=24, help="crops per step and device")
+    parser.add_argument("--learning-rate", type=float, default=1e-4)
+    parser.add_argument("--eval-every", type=int, default=1000, help="steps between evaluations and saved states")
+    parser.add_argument("--num-workers", type=int, default=2, help="processes that read audio")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", action="store_true", help="continue from the last state saved in --output")
+    parser.set_defaults(run=pretrain)
+
+
+def pretrain(args: argparse.Namespace) -> int:
+    """Pretrain; the arguments are those of `training.pretraining.pretrain`."""
+    from .training import pretraining
+
+    values = {name: value for name, value in vars(args).items() if name not in ("folder", "output", "run")}
+    try:
+        pretraining.pretrain(args.folder, args.output, **values)
+    except (OSError, ValueError) as error:
+        print(f"hf-ast: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,3 @@
-import argparse
 import json
 from pathlib import Path
 
@@ -10,14 +9,13 @@ from tiny import SIZE
 from transformers import TrainingArguments
 
 from hf_ast import HfASTFeatureExtractor, SSASTForAudioClassification, SSASTForPreTraining, audio
+from hf_ast.cli import main
 from hf_ast.training.pretraining import (
     Crops,
     PretrainingTrainer,
-    add_pretrain_arguments,
     find_recordings,
     pretrain,
     pretraining_config,
-    run_pretrain,
 )
 
 TINY = {"num_mel_bins": 32, **SIZE}
@@ -120,15 +118,13 @@ def test_read_a_part(folder: Path) -> None:
 
 
 def test_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    parser = argparse.ArgumentParser()
-    add_pretrain_arguments(parser)
-    assert run_pretrain(parser.parse_args([str(tmp_path / "nowhere")])) == 1
+    assert main(["pretrain", str(tmp_path / "nowhere")]) == 1
     assert "is no folder" in capsys.readouterr().err
     (tmp_path / "notes.txt").write_text("no audio")
-    assert run_pretrain(parser.parse_args([str(tmp_path)])) == 1
+    assert main(["pretrain", str(tmp_path)]) == 1
     assert "holds no recording" in capsys.readouterr().err
-    arguments = [str(folder), "--output", str(tmp_path / "out"), "--duration", "0.32", "--steps", "1"]
-    assert run_pretrain(parser.parse_args([*arguments, "--kind", "frame", "--num-workers", "0"])) == 0
+    arguments = ["pretrain", str(folder), "--output", str(tmp_path / "out"), "--duration", "0.32", "--steps", "1"]
+    assert main([*arguments, "--kind", "frame", "--num-workers", "0"]) == 0
     model = SSASTForPreTraining.from_pretrained(tmp_path / "out")
     assert (model.config.patch_size, model.config.max_length, model.config.hidden_size) == ([128, 2], 32, 192)
 

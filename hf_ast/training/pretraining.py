@@ -5,8 +5,6 @@ much audio as there is. The result opens with `AutoModelForAudioClassification.f
 for fine-tuning, and `--model` continues from any SSAST checkpoint.
 """
 
-import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -261,31 +259,3 @@ def pretrain(
     network.save_pretrained(output)
     feature_extractor.save_pretrained(output)
     return network
-
-
-def add_pretrain_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `hf-ast pretrain`."""
-    parser.add_argument("folder", metavar="DIR", help="recordings, in any subfolder")
-    parser.add_argument("--output", default="ssast", help="folder for the result (default: ssast)")
-    parser.add_argument("--config", dest="size", choices=SIZES, default="tiny", help="model size (default: tiny)")
-    parser.add_argument("--kind", choices=KINDS, default="patch", help="shape of the patches (default: patch)")
-    parser.add_argument("--model", help="SSAST checkpoint to start from, instead of --config and --kind")
-    parser.add_argument("--duration", dest="duration_s", type=float, default=10.24, help="seconds per crop")
-    parser.add_argument("--steps", dest="num_steps", type=int, default=100_000, help="optimiser steps")
-    parser.add_argument("--batch-size", type=int, default=24, help="crops per step and device")
-    parser.add_argument("--learning-rate", type=float, default=1e-4)
-    parser.add_argument("--eval-every", type=int, default=1000, help="steps between evaluations and saved states")
-    parser.add_argument("--num-workers", type=int, default=2, help="processes that read audio")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--resume", action="store_true", help="continue from the last state saved in --output")
-
-
-def run_pretrain(args: argparse.Namespace) -> int:
-    """`hf-ast pretrain`; returns the exit status."""
-    values = {name: value for name, value in vars(args).items() if name in pretrain.__kwdefaults__}
-    try:
-        pretrain(args.folder, args.output, **values)
-    except (OSError, ValueError) as error:
-        print(f"hf-ast: {error}", file=sys.stderr)
-        return 1
-    return 0

@@ -286,6 +286,13 @@ def set_peak(waveform: np.ndarray, peak_db: float) -> np.ndarray:
     return (waveform * (10 ** (peak_db / 20) / peak)).astype(np.float32) if peak > 0 else waveform
 
 
+def change_speed(waveform: np.ndarray, factor: float) -> np.ndarray:
+    """Play faster: duration divided, pitch and formants multiplied by `factor`. (S,) -> (S / factor,), float32."""
+    import soxr
+
+    return soxr.resample(waveform, SAMPLING_RATE_HZ * factor, SAMPLING_RATE_HZ)
+
+
 def place(waveform: np.ndarray, num_samples: int, rng: np.random.Generator) -> np.ndarray:
     """Put a waveform at a random position of a clip of zeros, or cut a random part out if it is too long.
 

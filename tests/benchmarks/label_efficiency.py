@@ -25,7 +25,7 @@ from transformers.utils import logging
 
 from hf_ast import HfASTFeatureExtractor, SSASTConfig, SSASTForAudioClassification, SSASTForPreTraining
 from hf_ast.training.augmentation import spec_augment
-from hf_ast.training.keywords import KEYWORDS, speak, unknown_words
+from hf_ast.training.keyword_clips import KEYWORDS, speak, unknown_words
 from hf_ast.training.pretraining import MASK_RATIO, PretrainingTrainer
 from hf_ast.training.synthetic_speech import NOISE_KINDS, SAMPLING_RATE_HZ, make_noise, mix_at_snr, place, set_peak
 

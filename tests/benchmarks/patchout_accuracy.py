@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hf_ast import HfASTFeatureExtractor, PaSSTConfig, PaSSTForAudioClassification
-from hf_ast.training.keywords import LABELS, MEAN, STD, RandomClips, held_out_clips, speech_pool
+from hf_ast.training.keyword_clips import LABELS, MEAN, STD, RandomClips, held_out_clips, speech_pool
 
 BATCH_SIZE = 32
 LEARNING_RATE = 1e-3
