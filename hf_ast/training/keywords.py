@@ -229,6 +229,7 @@ def main() -> None:
     elif arguments.command == "embed":
         embed(arguments.folder)
     else:
+        result = evaluate(arguments.model, seed=arguments.seed)
         print(json.dumps(result, indent=2) if arguments.json else report(result))
 
 
