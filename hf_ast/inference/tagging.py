@@ -15,10 +15,9 @@ from transformers import (
     PreTrainedModel,
 )
 
+from hf_ast.models.configuration_ast import NATIVE_MODEL_TYPE
 from hf_ast.models.feature_extraction_ast import HfASTFeatureExtractor
 from hf_ast.models.modeling_ast import HfASTForAudioClassification
-
-NATIVE_AST = "audio-spectrogram-transformer"
 
 
 class Tag(NamedTuple):
@@ -42,7 +41,7 @@ def load_classifier(model: str | os.PathLike) -> tuple[PreTrainedModel, FeatureE
 
     Checkpoints of transformers' own AST open as ours, which gives the numbers of the official code.
     """
-    if AutoConfig.from_pretrained(model).model_type == NATIVE_AST:
+    if AutoConfig.from_pretrained(model).model_type == NATIVE_MODEL_TYPE:
         return HfASTForAudioClassification.from_pretrained(model), HfASTFeatureExtractor.from_pretrained(model)
     return AutoModelForAudioClassification.from_pretrained(model), AutoFeatureExtractor.from_pretrained(model)
 

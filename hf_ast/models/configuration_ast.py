@@ -6,6 +6,8 @@ from huggingface_hub.dataclasses import strict
 
 from .configuration_common import SpectrogramConfig
 
+# Of transformers' own AST
+NATIVE_MODEL_TYPE = "audio-spectrogram-transformer"
 AUDIOSET_NUM_LABELS = 527
 
 
@@ -20,7 +22,7 @@ class HfASTConfig(SpectrogramConfig):
     def get_config_dict(cls, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """Read a config.json; one of transformers' own AST becomes one of ours, with the official settings."""
         values, unused = super().get_config_dict(*args, **kwargs)
-        if values.get("model_type") == "audio-spectrogram-transformer":
+        if values.get("model_type") == NATIVE_MODEL_TYPE:
             values = official_settings(values)
         return values, unused
 

@@ -6,8 +6,6 @@ from torch import Tensor
 from transformers import Concatenate, WeightConverter
 from transformers.core_model_loading import ConversionOps, WeightRenaming, WeightTransform
 
-NATIVE_MODEL_TYPE = "audio-spectrogram-transformer"
-
 # Old names first: they become v5 names, which then become ours. No pattern matches a key of ours.
 RENAMINGS = {
     r"^audio_spectrogram_transformer\.": "backbone.",

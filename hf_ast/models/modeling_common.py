@@ -129,26 +129,34 @@ class SpectrogramPreTrainedModel(PreTrainedModel):
             return None
         return cls.config_class.from_pretrained(path, **{k: kwargs[k] for k in HUB_ARGUMENTS if k in kwargs})
 
-    def resize_input(self, **geometry: int) -> None:
-        """Move the model to another input geometry, in place and with its weights.
+    def resize_input(
+        self,
+        *,
+        max_length: int | None = None,
+        num_mel_bins: int | None = None,
+        frequency_stride: int | None = None,
+        time_stride: int | None = None,
+    ) -> None:
+        """Move the model to another input geometry, in place and with its weights; what is None stays.
 
         The position table is cut or interpolated by the rule of its kind (`modules_positions`); everything else stays.
-
-        Args:
-            geometry: New values of `max_length`, `num_mel_bins`, `frequency_stride` or `time_stride`; the others stay.
         """
-        old = {name: getattr(self.config, name) for name in GEOMETRY_FIELDS}
-        new = {**old, **geometry}
-        if new == old:
+        values = (num_mel_bins, max_length, frequency_stride, time_stride)
+        geometry = {
+            name: value
+            for name, value in zip(GEOMETRY_FIELDS, values, strict=True)
+            if value is not None and value != getattr(self.config, name)
+        }
+        if not geometry:
             return
-        checked = _with_geometry(self.config, new)
+        moved = _with_geometry(self.config, geometry)
         self.base_model.embeddings.resize(
-            num_mel_bins=checked.num_mel_bins,
-            stride=(checked.frequency_stride, checked.time_stride),
-            grid=checked.position_grid,
+            num_mel_bins=moved.num_mel_bins,
+            stride=(moved.frequency_stride, moved.time_stride),
+            grid=moved.position_grid,
         )
-        for name in GEOMETRY_FIELDS:
-            setattr(self.config, name, getattr(checked, name))
+        for name, value in geometry.items():
+            setattr(self.config, name, value)
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
         """Save weights, config and the code that opens them (`trust_remote_code=True` works without `hf_ast`)."""
@@ -166,10 +174,9 @@ class SpectrogramPreTrainedModel(PreTrainedModel):
 
 def _with_geometry(config: SpectrogramConfig, geometry: dict[str, int]) -> SpectrogramConfig:
     """A validated copy of `config` with other geometry fields."""
-    values = config.to_dict() | geometry
     changed = copy.deepcopy(config)
-    for name in GEOMETRY_FIELDS:
-        setattr(changed, name, values[name])
+    for name, value in geometry.items():
+        setattr(changed, name, value)
     changed.validate_geometry()
     return changed
 
