@@ -1,6 +1,6 @@
 """What the feature extractors of all families share: checks of waveforms, cutting, padding, masks, normalisation."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -145,51 +145,54 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         padding = self.default_padding if padding is None else padding
         longest = padding in (True, "longest")
         max_length = self.max_length if max_length is None else max_length
-        features = self._features(clips, max_length if truncation else None)
-        lengths = [len(feature) for feature in features]
-        if not truncation and padding == "max_length" and max(lengths) > max_length:
+        lengths = [self.num_frames(len(clip)) for clip in clips]
+        if truncation:
+            lengths = self._cut(lengths, max_length)
+        elif padding == "max_length" and max(lengths) > max_length:
             raise ValueError(
                 f"A clip has {max(lengths)} frames, max_length={max_length}; use truncation=True, padding='longest' "
                 "or a larger max_length."
             )
-        if padding in (False, "do_not_pad"):
-            frames = None
-        elif longest or padding == "max_length":
+        features = self._features(clips, lengths)
+        masks = [torch.ones(length, dtype=torch.long, device=clips[0].device) for length in lengths]
+        data = {"input_values": features, "attention_mask": masks}
+        if longest or padding == "max_length":
             frames = max(lengths) if longest else max_length
-            features = torch.stack([self._padded(feature, frames) for feature in features])
-        else:
+            data = {
+                "input_values": _padded(features, (len(clips), frames, self.num_mel_bins), self.padding_value),
+                "attention_mask": _padded(masks, (len(clips), frames), 0),
+            }
+        elif padding not in (False, "do_not_pad"):
             raise ValueError(f"padding={padding!r} is unknown; choose 'max_length', 'longest' or False.")
-
-        data = {"input_values": features}
         if return_attention_mask is None:
             return_attention_mask = self.return_attention_mask or longest
-        if return_attention_mask:
-            masks = [(torch.arange(frames or n, device=features[0].device) < n).long() for n in lengths]
-            data["attention_mask"] = masks if frames is None else torch.stack(masks)
+        if not return_attention_mask:
+            del data["attention_mask"]
         return _to_batch(data, return_tensors)
 
-    def _features(self, clips: list[Tensor], max_length: int | None) -> list[Tensor]:
-        """Spectrograms (T, M) of the clips, of at most `max_length` frames."""
-        clips = [self._prepared(clip) for clip in clips]
-        if max_length is not None:
-            if any(self.num_frames(len(clip)) > max_length for clip in clips):
-                seconds = self.num_samples(max_length) / self.sampling_rate
-                logger.warning_once(
-                    f"Audio beyond {max_length} frames ({seconds:.4g} s) is cut off, as in the official code. Pass "
-                    "shorter windows, a larger max_length, or truncation=False with padding='longest'."
-                )
-            clips = [clip[: self.num_samples(max_length)] for clip in clips]
-        if len({len(clip) for clip in clips}) == 1:
-            features = list(self._log_mel(torch.stack(clips)))
-        else:
-            features = [self._log_mel(clip[None])[0] for clip in clips]
-        if self.do_normalize:
-            features = [(feature - self.mean) / (self.std * 2) for feature in features]
-        return features
+    def _cut(self, lengths: list[int], max_length: int) -> list[int]:
+        """Frames that stay of clips with so many."""
+        if max(lengths) > max_length:
+            seconds = self.num_samples(max_length) / self.sampling_rate
+            logger.warning_once(
+                f"Audio beyond {max_length} frames ({seconds:.4g} s) is cut off, as in the official code. Pass "
+                "shorter windows, a larger max_length, or truncation=False with padding='longest'."
+            )
+        return [min(length, max_length) for length in lengths]
 
-    def _padded(self, feature: Tensor, frames: int) -> Tensor:
-        """(T, M) -> (frames, M)."""
-        return torch.nn.functional.pad(feature, (0, 0, 0, frames - len(feature)), value=self.padding_value)
+    def _features(self, clips: list[Tensor], lengths: list[int]) -> Iterator[Tensor]:
+        """Spectrograms (T, M) of the clips, cut to so many frames; one by one on a CPU, to reuse its memory."""
+        whole = (self._prepared(clip) for clip in clips)
+        prepared = (
+            clip if length == self.num_frames(len(clip)) else clip[: self.num_samples(length)]
+            for clip, length in zip(whole, lengths, strict=True)
+        )
+        if clips[0].device.type == "cpu" or len({len(clip) for clip in clips}) > 1:
+            features = (self._log_mel(clip[None])[0] for clip in prepared)
+        else:
+            features = iter(self._log_mel(torch.stack(list(prepared))))
+        for feature in features:
+            yield (feature - self.mean) / (self.std * 2) if self.do_normalize else feature
 
     def _check_sampling_rate(self, sampling_rate: int | None) -> None:
         if sampling_rate is None:
@@ -254,9 +257,24 @@ def _as_clips(raw_speech: Any) -> list[Any]:
     return list(raw_speech)
 
 
+def _padded(items: Iterable[Tensor], shape: tuple[int, ...], value: float) -> Tensor:
+    """Tensors of different lengths in one of a given shape (B, T, ...), with `value` behind the shorter ones."""
+    batch: Tensor | None = None
+    for index, item in enumerate(items):
+        if batch is None:
+            batch = item.new_full(shape, value)
+        batch[index, : len(item)] = item
+    return batch
+
+
 def _to_batch(data: dict[str, Any], return_tensors: str | None) -> BatchFeature:
-    """Tensors -> what `return_tensors` asks for; without one, lists of arrays."""
-    if return_tensors == "pt" and all(isinstance(value, Tensor) for value in data.values()):
-        return BatchFeature(data)
-    arrays = {name: [item.cpu().numpy() for item in value] for name, value in data.items()}
-    return BatchFeature(arrays, tensor_type=return_tensors)
+    """Tensors, or iterables of them, -> what `return_tensors` asks for; without one, lists of arrays."""
+    if all(isinstance(value, Tensor) for value in data.values()):
+        if return_tensors == "pt":
+            return BatchFeature(data)
+        arrays = {name: value.cpu().numpy() for name, value in data.items()}
+        return BatchFeature(
+            arrays if return_tensors == "np" else {name: list(value) for name, value in arrays.items()}
+        )
+    lists = {name: [item.cpu().numpy() for item in value] for name, value in data.items()}
+    return BatchFeature(lists, tensor_type=return_tensors)

@@ -17,8 +17,13 @@ PREEMPHASIS = 0.97
 LOW_FREQUENCY_HZ = 20.0
 # Kaldi's floor under the mel energies: the float32 epsilon, whatever the dtype
 LOG_FLOOR = 1.1920928955078125e-07
-# About 1 MB of intermediate values per chunk, which stays in a CPU's cache: for a batch 4x faster than one piece
-FRAMES_PER_CHUNK = 512
+# 512 kB per intermediate result: it stays in a CPU's cache, and the allocator keeps its memory between chunks
+FRAMES_PER_CHUNK = 256
+# Neighbouring filters that are multiplied together; see `group_filters`
+FILTERS_PER_GROUP = 32
+
+# Groups of filters: the frequency bins that they reach over, and their transposed values (bins, filters)
+FilterGroups = list[tuple[slice, Tensor]]
 
 
 def frame_geometry(sampling_rate: int) -> tuple[int, int, int]:
@@ -72,12 +77,12 @@ def kaldi_mel_filters(
 @lru_cache(maxsize=16)
 def _constants(
     num_mel_bins: int, sampling_rate: int, device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """Window (frame_length,) and transposed filters (n_fft // 2 + 1, M), built once per setting."""
+) -> tuple[Tensor, FilterGroups]:
+    """Window (frame_length,) and filters, built once per setting."""
     frame_length, _, n_fft = frame_geometry(sampling_rate)
     window = torch.hann_window(frame_length, periodic=False, dtype=dtype, device=device)
     filters = kaldi_mel_filters(num_mel_bins, n_fft, sampling_rate)
-    return window, filters.T.contiguous().to(device=device, dtype=dtype)
+    return window, group_filters(filters.to(device=device, dtype=dtype))
 
 
 def kaldi_fbank(waveform: Tensor, *, sampling_rate: int = 16000, num_mel_bins: int = 128) -> Tensor:
@@ -109,7 +114,7 @@ def kaldi_fbank(waveform: Tensor, *, sampling_rate: int = 16000, num_mel_bins: i
     return map_frames(lambda chunk: _log_mel(chunk, window, filters, n_fft), frames, FRAMES_PER_CHUNK)
 
 
-def _log_mel(frames: Tensor, window: Tensor, filters: Tensor, n_fft: int) -> Tensor:
+def _log_mel(frames: Tensor, window: Tensor, filters: FilterGroups, n_fft: int) -> Tensor:
     """Frames of raw samples (..., frame_length) -> log-mel energies (..., M)."""
     frames = frames - frames.mean(-1, keepdim=True)
     # The sample before a frame's first one is taken equal to it, as in Kaldi
@@ -127,15 +132,25 @@ def check_waveform(waveform: Tensor) -> None:
         )
 
 
-def mel_energies(frames: Tensor, filters: Tensor, n_fft: int) -> Tensor:
-    """Windowed frames (..., frame_length) and filters (n_fft // 2 + 1, M) -> energies of their spectra (..., M)."""
+def group_filters(filters: Tensor) -> FilterGroups:
+    """Cut filters (M, n_fft // 2 + 1) into groups without most of their zeros: half the time of one dense product."""
+    groups = []
+    for group in torch.split(filters, FILTERS_PER_GROUP):
+        used = group.any(dim=0).nonzero().flatten().tolist() or [0]
+        reach = slice(used[0], used[-1] + 1)
+        groups.append((reach, group[:, reach].T.contiguous()))
+    return groups
+
+
+def mel_energies(frames: Tensor, filters: FilterGroups, n_fft: int) -> Tensor:
+    """Windowed frames (..., frame_length) -> energies of their spectra under the filters (..., M)."""
     # Padding here and not with `rfft(n=...)`, and no `abs()`: together 4x faster on CPU
     frames = nn.functional.pad(frames, (0, n_fft - frames.shape[-1]))
     real, imaginary = torch.view_as_real(torch.fft.rfft(frames)).unbind(-1)
     power = real.square().addcmul_(imaginary, imaginary)
     # Autocast would round the energies to half precision
     with torch.autocast(frames.device.type, enabled=False):
-        return power @ filters
+        return torch.cat([power[..., reach] @ group for reach, group in filters], dim=-1)
 
 
 def map_frames(function: Callable[[Tensor], Tensor], frames: Tensor, frames_per_chunk: int) -> Tensor:

@@ -9,14 +9,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .modules_fbank import PREEMPHASIS, check_waveform, kaldi_mel_filters, map_frames, mel_energies
+from .modules_fbank import (
+    PREEMPHASIS,
+    FilterGroups,
+    check_waveform,
+    group_filters,
+    kaldi_mel_filters,
+    map_frames,
+    mel_energies,
+)
 from .modules_spec_augment import spec_augment
 
 LOG_OFFSET = 1e-5
 # The official normalisation (x + 4.5) / 5, written as (x - mean) / (2 std)
 MEAN, STD = -4.5, 2.5
-# About 1 MB of intermediate values per chunk, which stays in a CPU's cache
-FRAMES_PER_CHUNK = 256
+# 512 kB per intermediate result; see `modules_fbank`
+FRAMES_PER_CHUNK = 128
 
 
 def passt_log_mel(
@@ -91,8 +99,8 @@ def _constants(
     high_frequency_hz: float,
     device: torch.device,
     dtype: torch.dtype,
-) -> tuple[Tensor, Tensor]:
-    """Window (window_length,) and transposed filters (n_fft // 2 + 1, M), built once per setting."""
+) -> tuple[Tensor, FilterGroups]:
+    """Window (window_length,) and filters, built once per setting."""
     window = torch.hann_window(window_length, periodic=False, dtype=dtype, device=device)
     filters = kaldi_mel_filters(
         num_mel_bins,
@@ -101,7 +109,7 @@ def _constants(
         low_frequency_hz=low_frequency_hz,
         high_frequency_hz=high_frequency_hz,
     )
-    return window, filters.T.contiguous().to(device=device, dtype=dtype)
+    return window, group_filters(filters.to(device=device, dtype=dtype))
 
 
 class MelDraws(NamedTuple):

@@ -42,7 +42,7 @@ def main() -> None:
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}")
     bench_extractor(1, 30)
     bench_extractor(32, 5)
-    bench_forward(1, 10)
+    bench_forward(1, 12)
     bench_forward(4, 5)
 
 

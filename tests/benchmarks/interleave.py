@@ -5,14 +5,17 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+# numpy's and torch's worker threads spin for a while after their last work, and would slow down the other side
+PAUSE_S = 0.1
+
 
 def interleaved_medians(sides: Mapping[str, Callable[[], Any]], repetitions: int) -> dict[str, float]:
-    """Median duration of each side in seconds, after one warm-up each; A B A B ... in one run."""
-    for run in sides.values():
-        run()
+    """Median duration of each side in seconds: A B A B ... in one run, each time after a pause and a warm-up."""
     durations: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repetitions):
         for name, run in sides.items():
+            time.sleep(PAUSE_S)
+            run()
             start = time.perf_counter()
             run()
             durations[name].append(time.perf_counter() - start)
