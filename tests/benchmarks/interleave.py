@@ -10,10 +10,10 @@ PAUSE_S = 0.1
 
 
 def interleaved_medians(sides: Mapping[str, Callable[[], Any]], repetitions: int) -> dict[str, float]:
-    """Median duration of each side in seconds: A B A B ... in one run, each time after a pause and a warm-up."""
+    """Median duration of each side in seconds: A B B A ... in one run, each time after a pause and a warm-up."""
     durations: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(repetitions):
-        for name, run in sides.items():
+    for repetition in range(repetitions):
+        for name, run in list(sides.items())[:: 1 if repetition % 2 else -1]:
             time.sleep(PAUSE_S)
             run()
             start = time.perf_counter()
