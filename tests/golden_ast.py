@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from golden_common import Result, check, encode, layout_config, load_new_head, state_dict, to_numpy
+from golden_common import Result, check, classifier_fields, encode, layout_config, load_new_head, state_dict, to_numpy
 
 from conversion import convert_checkpoint
 from hf_ast import HfASTConfig, HfASTFeatureExtractor, HfASTForAudioClassification
@@ -14,19 +14,7 @@ from hf_ast.training.augmentation import mixup_waveforms, spec_augment
 
 def ast_config(facts: dict[str, Any], **changes: Any) -> HfASTConfig:
     """Our config of an official AST checkpoint."""
-    values = {
-        "hidden_size": facts["hidden_size"],
-        "num_hidden_layers": facts["depth"],
-        "num_attention_heads": facts["num_heads"],
-        "intermediate_size": 4 * facts["hidden_size"],
-        "patch_size": facts["patch_size"],
-        "frequency_stride": facts["fstride"],
-        "time_stride": facts["tstride"],
-        "max_length": facts["input_tdim"],
-        "num_mel_bins": facts["input_fdim"],
-        "num_labels": facts["num_labels"],
-    }
-    return HfASTConfig(**values | changes)
+    return HfASTConfig(**classifier_fields(facts) | changes)
 
 
 def classify(model: HfASTForAudioClassification, entry: dict[str, Any], inputs: dict[str, Any]) -> Result:

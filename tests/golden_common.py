@@ -35,6 +35,28 @@ def layout_config(entry: dict[str, Any]) -> dict[str, Any]:
     return json.loads((CASES.parent / "layouts" / f"{entry['layout']}.json").read_text())["config"]
 
 
+def size_fields(facts: dict[str, Any]) -> dict[str, Any]:
+    """Config fields of the encoder, from the facts of a checkpoint."""
+    return {
+        "hidden_size": facts["hidden_size"],
+        "num_hidden_layers": facts["depth"],
+        "num_attention_heads": facts["num_heads"],
+        "intermediate_size": 4 * facts["hidden_size"],
+        "patch_size": facts["patch_size"],
+    }
+
+
+def classifier_fields(facts: dict[str, Any]) -> dict[str, Any]:
+    """Config fields of a classification checkpoint, from its facts."""
+    return size_fields(facts) | {
+        "frequency_stride": facts["fstride"],
+        "time_stride": facts["tstride"],
+        "max_length": facts["input_tdim"],
+        "num_mel_bins": facts["input_fdim"],
+        "num_labels": facts["num_labels"],
+    }
+
+
 def state_dict(entry: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {key: torch.as_tensor(value) for key, value in check.build_state_dict(entry).items()}
 

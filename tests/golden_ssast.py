@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from golden_common import Result, encode, layout_config, load_new_head, state_dict, to_numpy
+from golden_common import Result, encode, layout_config, load_new_head, size_fields, state_dict, to_numpy
 
 from conversion import convert_checkpoint
 from hf_ast import SSASTConfig, SSASTForAudioClassification, SSASTForPreTraining, SSASTModel
@@ -13,12 +13,7 @@ from hf_ast.models.modules_objectives import best_targets, pair_log_probabilitie
 
 def ssast_config(facts: dict[str, Any], **changes: Any) -> SSASTConfig:
     """Our config of an official pretraining checkpoint."""
-    values = {
-        "hidden_size": facts["hidden_size"],
-        "num_hidden_layers": facts["depth"],
-        "num_attention_heads": facts["num_heads"],
-        "intermediate_size": 4 * facts["hidden_size"],
-        "patch_size": facts["patch_size"],
+    values = size_fields(facts) | {
         "max_length": facts["p_input_tdim"],
         "num_mel_bins": facts["p_input_fdim"],
     }

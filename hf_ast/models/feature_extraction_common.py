@@ -153,21 +153,19 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
                 f"A clip has {max(lengths)} frames, max_length={max_length}; use truncation=True, padding='longest' "
                 "or a larger max_length."
             )
-        features = self._features(clips, lengths)
-        masks = [torch.ones(length, dtype=torch.long, device=clips[0].device) for length in lengths]
-        data = {"input_values": features, "attention_mask": masks}
-        if longest or padding == "max_length":
-            frames = max(lengths) if longest else max_length
-            data = {
-                "input_values": _padded(features, (len(clips), frames, self.num_mel_bins), self.padding_value),
-                "attention_mask": _padded(masks, (len(clips), frames), 0),
-            }
-        elif padding not in (False, "do_not_pad"):
+        padded = longest or padding == "max_length"
+        if not padded and padding not in (False, "do_not_pad"):
             raise ValueError(f"padding={padding!r} is unknown; choose 'max_length', 'longest' or False.")
+        shape = (len(clips), max(lengths) if longest else max_length)
+        features = self._features(clips, lengths)
+        if padded:
+            features = _padded(features, (*shape, self.num_mel_bins), self.padding_value)
+        data = {"input_values": features}
         if return_attention_mask is None:
             return_attention_mask = self.return_attention_mask or longest
-        if not return_attention_mask:
-            del data["attention_mask"]
+        if return_attention_mask:
+            masks = [torch.ones(length, dtype=torch.long, device=clips[0].device) for length in lengths]
+            data["attention_mask"] = _padded(masks, shape, 0) if padded else masks
         return _to_batch(data, return_tensors)
 
     def _cut(self, lengths: list[int], max_length: int) -> list[int]:
