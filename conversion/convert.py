@@ -36,7 +36,7 @@ def convert_checkpoint(
         ValueError: The layout is unknown for the config, or a tensor is unknown, missing, or of another shape than the
             config describes; the message names it.
     """
-    tensors = _unwrapped(state_dict)
+    tensors = unwrapped(state_dict)
     layout = _layout_of(tensors, config)
     model_class = model_class or layout.model_class
     renamed = rename(tensors, layout)
@@ -56,8 +56,12 @@ def convert_checkpoint(
     return model_class.from_pretrained(None, config=config, state_dict=renamed)
 
 
-def _unwrapped(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Without the nesting and the prefix that training code put around the names."""
+def unwrapped(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
+    """A state dict without the nesting (`model`) and the prefix (`module.`) that training code put around the names.
+
+    Raises:
+        ValueError: There is something in it that is no tensor.
+    """
     if isinstance(state_dict.get("model"), Mapping):
         state_dict = state_dict["model"]
     for key, value in state_dict.items():

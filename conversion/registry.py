@@ -1,0 +1,67 @@
+"""Every released checkpoint by name, and by every other name it goes by."""
+
+import difflib
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from .checkpoint import Checkpoint, file_name
+from .checkpoints_ast import AST_CHECKPOINTS, DEIT_CHECKPOINTS
+from .checkpoints_passt import PASST_CHECKPOINTS
+from .checkpoints_ssast import SSAST_CHECKPOINTS
+
+
+def _by_name(checkpoints: tuple[Checkpoint, ...]) -> dict[str, Checkpoint]:
+    """Names -> checkpoints; two of one name are an error."""
+    by_name: dict[str, Checkpoint] = {}
+    for checkpoint in checkpoints:
+        if checkpoint.name in by_name:
+            raise ValueError(f"Two checkpoints are called {checkpoint.name!r}.")
+        by_name[checkpoint.name] = checkpoint
+    return by_name
+
+
+def _by_alias(checkpoints: Mapping[str, Checkpoint]) -> dict[str, Checkpoint]:
+    """Everything a checkpoint is called, in lower case -> checkpoint; one name for two is an error."""
+    by_alias: dict[str, Checkpoint] = {}
+    for checkpoint in checkpoints.values():
+        files = [file_name(url) for url in checkpoint.urls]
+        stems = [file.rpartition(".")[0] for file in files]
+        names = (checkpoint.name, checkpoint.hub_id, *files, *stems, *checkpoint.aliases)
+        for alias in {name.lower() for name in names}:
+            if alias in by_alias:
+                raise ValueError(f"{checkpoint.name} and {by_alias[alias].name} are both called {alias!r}.")
+            by_alias[alias] = checkpoint
+    return by_alias
+
+
+CHECKPOINTS: Mapping[str, Checkpoint] = MappingProxyType(
+    _by_name((*AST_CHECKPOINTS, *SSAST_CHECKPOINTS, *PASST_CHECKPOINTS, *DEIT_CHECKPOINTS))
+)
+ALIASES: Mapping[str, Checkpoint] = MappingProxyType(_by_alias(CHECKPOINTS))
+
+
+def find(name: str) -> Checkpoint:
+    """The checkpoint of that name.
+
+    Args:
+        name: Our name, or one that people already have: the official file's, with or without its suffix, PaSST's
+            `arch`, TorchOnlyAST's, or that of a repository on the Hub. Case does not matter.
+
+    Raises:
+        ValueError: Nothing is called that; the message names what comes close.
+    """
+    if name.lower() in ALIASES:
+        return ALIASES[name.lower()]
+    close = difflib.get_close_matches(name.lower(), ALIASES, n=3, cutoff=0.4)
+    hint = f" Close: {', '.join(close)}." if close else ""
+    raise ValueError(f"No checkpoint is called {name!r}.{hint} `python -m conversion list` shows all.")
+
+
+def search(*, family: str | None = None, words: str = "") -> list[Checkpoint]:
+    """Checkpoints of a family, or of all; each of the words must be in a name or the title."""
+    found = []
+    for checkpoint in CHECKPOINTS.values():
+        text = " ".join((checkpoint.name, checkpoint.title, checkpoint.file_name, *checkpoint.aliases)).lower()
+        if family in (None, checkpoint.family) and all(word in text for word in words.lower().split()):
+            found.append(checkpoint)
+    return found
