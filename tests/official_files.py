@@ -82,7 +82,7 @@ def write_official_file(checkpoint: Checkpoint, folder: Path) -> Path:
 
 
 def torch_only(official: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same weights as TorchOnlyAST holds them: no leftovers, prefix positions added to the tokens, no axes of 1."""
+    """The weights as TorchOnlyAST holds them: no leftovers, prefix positions added to the tokens, no axes of 1."""
     tensors = {key.removeprefix("module.").removeprefix("v."): value for key, value in official.items()}
     mirrored = {}
     for name, tensor in tensors.items():
