@@ -26,13 +26,6 @@ FAMILIES = {
     "ssast": (SSASTConfig, HfASTFeatureExtractor),
     "passt": (PaSSTConfig, PaSSTFeatureExtractor),
 }
-SIZES: Mapping[str, Mapping[str, int]] = MappingProxyType(
-    {
-        "tiny": MappingProxyType({"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768}),
-        "small": MappingProxyType({"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536}),
-        "base": MappingProxyType({}),  # the defaults of the configs
-    }
-)
 # Models that are ours to publish go here
 HUB_NAMESPACE = "hf-ast"
 

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from .checkpoint import SIZES, Checkpoint, Metric
+from hf_ast.models.configuration_common import SIZES
+
+from .checkpoint import Checkpoint, Metric
 
 REPOSITORY = "https://github.com/YuanGongND/ast"
 README = f"{REPOSITORY}#pretrained-models"

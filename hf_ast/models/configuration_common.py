@@ -13,6 +13,12 @@ from .modules_positions import POSITION_CROPS, POSITION_OVERFLOWS
 
 # Fields that `from_pretrained` may change on a trained model: they size the position table
 GEOMETRY_FIELDS = ("num_mel_bins", "max_length", "frequency_stride", "time_stride")
+# DeiT's, which the official models have
+SIZES = {
+    "tiny": {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768},
+    "small": {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536},
+    "base": {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072},
+}
 
 
 @strict

@@ -18,15 +18,11 @@ from transformers import Trainer, TrainingArguments, set_seed
 from transformers.utils import logging
 
 from hf_ast import HfASTFeatureExtractor, SSASTConfig, SSASTForPreTraining, audio
+from hf_ast.models.configuration_common import SIZES
 from hf_ast.models.modules_fbank import frame_geometry
 
 logger = logging.get_logger(__name__)
 
-SIZES = {
-    "tiny": {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768},
-    "small": {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536},
-    "base": {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072},
-}
 KINDS = ("patch", "frame")
 # 400 of 512 patches in the paper
 MASK_RATIO = 400 / 512

@@ -1,0 +1,196 @@
+"""Every checkpoint of the registry, from a file of its exact official layout to a folder that everybody opens.
+
+    python -m tests.zoo [--search WORDS] [--workers 2] [--scratch DIR]
+
+For each: `python -m conversion` converts the file, verifies the folder and writes its card; then a process with hf_ast
+and one without it, by remote code, open it with `AutoModel`, the class of its task, `AutoFeatureExtractor` and
+`pipeline`, and must compute the same. The weights come from the generator of the golden cases: the official ones give
+the same account, and their own numbers.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT / "tests")]
+
+from huggingface_hub import ModelCard  # noqa: E402
+from official_files import write_official_file  # noqa: E402
+
+from conversion.checkpoint import Checkpoint  # noqa: E402
+from conversion.registry import search  # noqa: E402
+
+MB = 2**20
+# Prints what it opened, and a digest of every number that the models computed
+OPEN = """
+import hashlib, json, sys
+import torch, transformers
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, pipeline
+folder, remote = sys.argv[1], sys.argv[2] == "remote"
+if remote:
+    sys.modules["hf_ast"] = None  # cannot be imported
+else:
+    import hf_ast
+trust = {"trust_remote_code": True} if remote else {}
+transformers.utils.logging.set_verbosity_error()
+digest = hashlib.sha256()
+
+@torch.no_grad()
+def run(auto_class, inputs, **arguments):
+    torch.manual_seed(0)
+    outputs = auto_class.from_pretrained(folder, **trust)(**inputs, **arguments)
+    for tensor in outputs.to_tuple():
+        if tensor is not None:
+            assert tensor.isfinite().all(), "not finite"
+            digest.update(tensor.numpy().tobytes())
+
+config = AutoConfig.from_pretrained(folder, **trust)
+extractor = AutoFeatureExtractor.from_pretrained(folder, **trust)
+waveform = 0.1 * torch.randn(3 * extractor.sampling_rate, generator=torch.Generator().manual_seed(0)).numpy()
+inputs = extractor(waveform, sampling_rate=extractor.sampling_rate, return_tensors="pt")
+run(AutoModel, inputs)
+task = config.architectures[0]
+if task.endswith("ForPreTraining"):
+    torch.manual_seed(0)
+    run(transformers.AutoModelForPreTraining, inputs)
+elif task.endswith("ForAudioClassification"):
+    run(transformers.AutoModelForAudioClassification, inputs)
+torch.manual_seed(0)  # of the head that only fine-tuned checkpoints have
+scores = pipeline("audio-classification", model=folder, top_k=None, **trust)(waveform)
+digest.update(json.dumps(scores).encode())
+known = task.endswith("ForAudioClassification")
+print(json.dumps({"task": task, "label": scores[0]["label"] if known else "(new head)", "digest": digest.hexdigest()}))
+"""
+
+
+class Measured(NamedTuple):
+    """What a process took and printed."""
+
+    output: str
+    duration_s: float
+    peak_mb: float
+
+
+class Row(NamedTuple):
+    """A line of the table."""
+
+    name: str
+    task: str
+    convert: str
+    tensors: str
+    reference: str
+    native: str
+    card: str
+    pipeline: str
+    remote: str
+
+
+HEADER = Row(
+    "checkpoint",
+    "class",
+    "convert",
+    "kept/derived/dropped",
+    "reference",
+    "native AST",
+    "card",
+    "pipeline",
+    "remote code",
+)
+WIDTHS = (44, 28, 24, 20, 9, 10, 5, 34, 11)
+
+
+def run(*command: str) -> Measured:
+    """Run Python in a process of its own; raise with what it said if it fails."""
+    start = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=output, stderr=errors)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        errors.seek(0)
+        if process.returncode:
+            raise RuntimeError(f"{' '.join(command[:5])} failed: {errors.read().strip()[-2000:]}")
+        return Measured(output.read(), time.perf_counter() - start, usage.ru_maxrss / 1024)
+
+
+def prove(checkpoint: Checkpoint, scratch: Path) -> Row:
+    """All steps for one checkpoint; any that fails raises."""
+    with tempfile.TemporaryDirectory(dir=scratch) as temporary:
+        file = write_official_file(checkpoint, Path(temporary))
+        folder = Path(temporary) / checkpoint.name
+        converted = run("-m", "conversion", "convert", str(file), "--out", str(folder))
+        run("-m", "conversion", "verify", str(folder), "--source", str(file))
+        run("-m", "conversion", "card", str(folder))
+        card = ModelCard.load(folder / "README.md")
+        if card.data.license is None or checkpoint.file_name not in card.text:
+            raise RuntimeError("The card lacks its licence or its source.")
+        verification = json.loads((folder / "conversion.json").read_text())["verification"]
+        local = json.loads(run("-c", OPEN, str(folder), "local").output.splitlines()[-1])
+        remote = json.loads(run("-c", OPEN, str(folder), "remote").output.splitlines()[-1])
+        size_mb = file.stat().st_size / MB
+    tensors, forward = verification["tensors"], verification["forward"]
+    native = forward["native_difference"]
+    return Row(
+        checkpoint.name,
+        local["task"],
+        f"{converted.duration_s:4.1f} s {converted.peak_mb:4.0f} MB {converted.peak_mb / size_mb:5.2f}x",
+        f"{tensors['kept']}/{len(tensors['derived'])}/{len(tensors['dropped'])}",
+        f"{forward['reference_difference']:.1e}",
+        "" if native is None else f"{native:.1e}",
+        "ok",
+        local["label"][:34],
+        "equal" if remote == local else "DIFFERENT",
+    )
+
+
+def proofs(
+    checkpoints: list[Checkpoint], scratch: Path, num_workers: int
+) -> Iterator[tuple[Checkpoint, Row | Exception]]:
+    """The rows in order, each as soon as it is there; the error instead of a row where a step failed."""
+
+    def attempt(checkpoint: Checkpoint) -> Row | Exception:
+        try:
+            return prove(checkpoint, scratch)
+        except Exception as error:
+            return error
+
+    with ThreadPoolExecutor(num_workers) as pool:
+        yield from pool.map(attempt, checkpoints)
+
+
+def line(row: Row) -> str:
+    """A row of the table as text."""
+    return "  ".join(value.ljust(width) for value, width in zip(row, WIDTHS, strict=True)).rstrip()
+
+
+def main() -> None:
+    """Print the table; exit status 1 if a checkpoint failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--search", default="", help="words that must be in the name")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--scratch", type=Path, help="folder with 3 GB of space; the system's by default")
+    args = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // args.workers))
+    checkpoints = search(words=args.search)
+    num_passed = 0
+    print(line(HEADER), flush=True)
+    results = proofs(checkpoints, args.scratch, args.workers)
+    for checkpoint, result in zip(checkpoints, results, strict=True):
+        passed = isinstance(result, Row) and result.remote == "equal"
+        num_passed += passed
+        print(line(result) if isinstance(result, Row) else f"{checkpoint.name}  FAILED: {result}", flush=True)
+    print(f"{num_passed} of {len(checkpoints)} checkpoints passed")
+    sys.exit(num_passed < len(checkpoints))
+
+
+if __name__ == "__main__":
+    main()
