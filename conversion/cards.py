@@ -89,7 +89,7 @@ def model_card(
         repo_id: Repository that the snippets load from.
     """
     released = is_released(checkpoint, provenance)
-    changes = provenance["changes"]
+    changes = provenance["changes"] | provenance.get("front_end_changes", {})
     source = provenance["source"]
     verification = provenance.get("verification")
     tensors = verification["tensors"] if verification else {}

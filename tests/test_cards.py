@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from converted import DEIT, OPENMIC, SPEECH_COMMANDS, SSAST, converted, verified
+from converted import DEIT, OPENMIC, SPEECH_COMMANDS, SSAST, VERIFICATION, converted, verified
 from huggingface_hub import ModelCard, ModelCardData, metadata_load
 from huggingface_hub.utils import validate_repo_id
 from test_imports import run
@@ -56,7 +56,7 @@ def card_of(checkpoint: Checkpoint, **changes: Any) -> ModelCard:
     config = checkpoint.build_config()
     config.architectures = [CLASSES[checkpoint.family][checkpoint.label_set is None]]
     extractor = checkpoint.build_feature_extractor()
-    origin = provenance(checkpoint, **changes)
+    origin = provenance(checkpoint, **changes) | {"verification": VERIFICATION}
     return model_card(checkpoint, origin, config, extractor, num_parameters=10**6, repo_id=checkpoint.hub_id)
 
 
@@ -133,7 +133,7 @@ def test_the_card_of_a_folder_says_what_it_is_and_where_it_comes_from(folders: d
         f"| sha256 | `{source['sha256']}` |",
         f"| file | `speechcommands_10_10_0.9812.pth`, {source['num_bytes']} bytes |",
         "[MIT/ast-finetuned-speech-commands-v2](https://huggingface.co/MIT/ast-finetuned-speech-commands-v2)",
-        "Not verified yet. `python -m conversion verify DIR`",
+        "Not verified yet. `python -m conversion verify DIR --source FILE`",
         "@inproceedings{gong2021ast,",
     ):
         assert fact in text
@@ -148,12 +148,13 @@ def test_the_card_of_a_verified_folder_accounts_for_every_tensor(tmp_path: Path)
         "- derived (split into prefix and patch positions): `v.pos_embed`\n",
         "- dropped (ImageNet classes, never used): `v.head.weight`, `v.head.bias`\n",
         "`logits` of shape [2, 35]: largest difference 3.8e-06 from an independent",
-        "0.0012 from transformers' own `ASTForAudioClassification`\n",
+        "0.0012 from transformers' own `ASTForAudioClassification` with the same tensors and epsilons\n",
     ):
         assert fact in text
-    failed = render_card(verified(folder, passed=False, problems=["v.norm.bias differs"]))
+    failed = render_card(verified(folder, passed=False, problems=["v.norm.bias differs"], forward=None))
     assert "**The verification failed**" in failed
     assert "- problem: v.norm.bias differs\n" in failed
+    assert "forward pass" not in failed
 
 
 def test_writing_a_card_twice_writes_the_same_bytes(folders: dict[str, Path]) -> None:
