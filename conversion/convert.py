@@ -41,7 +41,7 @@ def convert_checkpoint(
     model_class = model_class or layout.model_class
     renamed = rename(tensors, layout)
     layout.adapt(renamed, config)
-    config = _settle_objectives(renamed, config)
+    config = settle_objectives(renamed, config)
     expected = expected_shapes(model_class, config)
     new_head = not any(name.startswith("classifier.") for name in renamed)
     if not hasattr(model_class, "backbone_class"):  # a bare backbone: no prefix, no head
@@ -99,7 +99,7 @@ def rename(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
     return renamed
 
 
-def _settle_objectives(renamed: dict[str, Tensor], config: PreTrainedConfig) -> PreTrainedConfig:
+def settle_objectives(renamed: dict[str, Tensor], config: PreTrainedConfig) -> PreTrainedConfig:
     """Checkpoint and config agree on the objectives of pretraining: one that either lacks is left out of both.
 
     Official files hold the heads of both, also those that were trained with one objective only.
