@@ -87,6 +87,8 @@ def open_model(folder: Path) -> PreTrainedModel:
     Raises:
         ValueError: It is none of ours, or a tensor is missing or left over.
     """
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"folder={str(folder)!r} has no config.json: `save_pretrained` and conversions make one.")
     config = AutoConfig.from_pretrained(folder)
     architecture = (config.architectures or [""])[0]
     model_class = getattr(hf_ast, architecture, None)
@@ -179,6 +181,7 @@ def to_native_ast(model: PreTrainedModel) -> ASTForAudioClassification | ASTMode
     That one has a single epsilon for all norms. It gets the encoder's, 1e-6, where the head's norm has 1e-5 here and
     in the official code: what its head normalises comes out larger, before weight and bias, by the factor
     1 + 4.5e-6 / variance of the pooled vector. Patchout, drop path and other lengths than `max_length` it has not.
+    Tensors that need no reshaping are shared with `model`.
 
     Raises:
         ValueError: The model has a setting or tensors that `ASTConfig` cannot express.

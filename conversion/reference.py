@@ -40,7 +40,7 @@ def reference_forward(
         input_values: Shape (B, T, M).
         num_heads: Attention heads.
         stride: Mel bins and frames between patches.
-        pooling: "prefix", or "mean" for SSAST fine-tuned as `ft_avgtok`.
+        pooling: "prefix" (cls and distillation token), "mean" (of the patches, SSAST's `ft_avgtok`) or "cls".
         mask_indices: Patches to hide, row by row over the grid, shape (B, K); for SSAST in pretraining.
 
     Returns:
@@ -59,7 +59,7 @@ def reference_forward(
     encoded = (_encode_torch_only if torch_only else _encode)(tensors, patches, num_heads)
 
     outputs = {"last_hidden_state": encoded}
-    pooled = encoded[:, 2:].mean(1) if pooling == "mean" else encoded[:, :2].mean(1)
+    pooled = {"prefix": encoded[:, :2], "cls": encoded[:, :1], "mean": encoded[:, 2:]}[pooling].mean(1)
     for norm, linear in CLASSIFIERS:
         if f"{linear}.weight" in tensors:
             outputs["logits"] = F.linear(_norm(tensors, norm, pooled, HEAD_EPS), *_layer(tensors, linear))

@@ -262,6 +262,8 @@ def test_bad_folders_and_layouts_are_errors(tmp_path: Path) -> None:
     to_native_ast(square_model()).save_pretrained(tmp_path / "native")
     with pytest.raises(ValueError, match="holds a ASTForAudioClassification, no model of ours"):
         export_folder(tmp_path / "native", tmp_path / "out", "official")
+    with pytest.raises(ValueError, match=r"has no config\.json"):
+        export_folder(tmp_path / "missing", tmp_path / "out", "official")
     with pytest.raises(ValueError, match="layout='onnx' is unknown"):
         export_folder(tmp_path / "native", tmp_path / "out", "onnx")
     HfASTModel(tiny_config()).save_pretrained(tmp_path / "headless")
