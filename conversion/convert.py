@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from .layouts import LAYOUTS, POSITIONS, PREFIX_POSITIONS, Layout
+from .layouts import LAYOUTS, Layout
 
 # Top-level names of the parts that some classes of a family have and others have not
 HEADS = ("classifier", "objectives")
@@ -37,14 +37,12 @@ def convert_checkpoint(
             config describes; the message names it.
     """
     tensors = unwrapped(state_dict)
-    layout = _layout_of(tensors, config)
+    layout = layout_of(tensors, config)
     model_class = model_class or layout.model_class
     renamed = rename(tensors, layout)
-    if layout.adapt is not None:
-        layout.adapt(renamed, config)
-    _split_positions(renamed, config)
-    config = _settle_objectives(renamed, config)
-    expected = _expected_shapes(model_class, config)
+    layout.adapt(renamed, config)
+    config = settle_objectives(renamed, config)
+    expected = expected_shapes(model_class, config)
     new_head = not any(name.startswith("classifier.") for name in renamed)
     if not hasattr(model_class, "backbone_class"):  # a bare backbone: no prefix, no head
         prefix = f"{model_class.base_model_prefix}."
@@ -72,7 +70,8 @@ def unwrapped(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
     return dict(state_dict)
 
 
-def _layout_of(tensors: Mapping[str, Tensor], config: PreTrainedConfig) -> Layout:
+def layout_of(tensors: Mapping[str, Tensor], config: PreTrainedConfig) -> Layout:
+    """The layout of a file's tensors; none for the config's family is an error."""
     layouts = LAYOUTS.get(type(config))
     if layouts is None:
         raise ValueError(f"config is a {type(config).__name__}, but must be one of {[c.__name__ for c in LAYOUTS]}.")
@@ -95,29 +94,12 @@ def rename(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
         if pattern not in layout.key_map:
             raise ValueError(f"state_dict has the tensor {key!r}, which is unknown in the {layout.name} layout.")
         name = layout.key_map[pattern]
-        if name is not None:
+        if isinstance(name, str):
             renamed[name if number is None else name.format(number[0])] = tensor
     return renamed
 
 
-def _split_positions(renamed: dict[str, Tensor], config: PreTrainedConfig) -> None:
-    """One table (1, P + F' * T', D) -> prefix positions (1, P, D) and patch positions (1, F', T', D)."""
-    if POSITIONS not in renamed:
-        return
-    table = renamed.pop(POSITIONS)
-    num_prefix_tokens = 2 if config.use_distillation_token else 1
-    rows, columns = config.grid
-    if table.shape[1] != num_prefix_tokens + rows * columns:
-        raise ValueError(
-            f"state_dict['pos_embed'] holds {table.shape[1]} positions, config describes {num_prefix_tokens} + {rows} "
-            f"x {columns}; give the config the strides, max_length and num_mel_bins of the checkpoint (a model is "
-            "moved to others afterwards, by `from_pretrained(..., max_length=...)`)."
-        )
-    renamed[PREFIX_POSITIONS] = table[:, :num_prefix_tokens].clone()
-    renamed[f"{POSITIONS}.table"] = table[:, num_prefix_tokens:].unflatten(1, (rows, columns)).clone()
-
-
-def _settle_objectives(renamed: dict[str, Tensor], config: PreTrainedConfig) -> PreTrainedConfig:
+def settle_objectives(renamed: dict[str, Tensor], config: PreTrainedConfig) -> PreTrainedConfig:
     """Checkpoint and config agree on the objectives of pretraining: one that either lacks is left out of both.
 
     Official files hold the heads of both, also those that were trained with one objective only.
@@ -137,7 +119,8 @@ def _settle_objectives(renamed: dict[str, Tensor], config: PreTrainedConfig) -> 
     return config
 
 
-def _expected_shapes(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> dict[str, torch.Size]:
+def expected_shapes(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> dict[str, torch.Size]:
+    """Names and shapes of the tensors that a model of that class has."""
     with torch.device("meta"):
         return {name: tensor.shape for name, tensor in model_class(config).state_dict().items()}
 

@@ -1,81 +1,90 @@
-"""Official parameter names -> ours, one table per layout.
+"""Official parameter names -> ours, one table per layout, in the order of the official files.
 
-`{}` stands for a layer number. None marks a tensor that is dropped on purpose, with the reason beside it. A name that
-no table knows is an error.
+`{}` stands for a layer number. A tensor that is not kept has, instead of our name, what becomes of it. A name that no
+table knows is an error.
 """
 
 from collections.abc import Mapping
-
-KeyMap = Mapping[str, str | None]
-
-
-def _with_prefix(key_map: KeyMap, source: str, target: str = "") -> KeyMap:
-    return {source + key: None if name is None else target + name for key, name in key_map.items()}
+from dataclasses import dataclass
 
 
-def _weight_and_bias(names: Mapping[str, str | None]) -> KeyMap:
+@dataclass(frozen=True)
+class Dropped:
+    """A tensor that is left out on purpose.
+
+    Args:
+        reason: Why.
+        shape: Its sizes, as numbers or fields of the config: the official loader demands a tensor all the same.
+    """
+
+    reason: str
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class ConfigField:
+    """A number that a file holds as a tensor, and we keep in a field of the config."""
+
+    name: str
+
+
+KeyMap = Mapping[str, str | Dropped | ConfigField]
+
+
+def _with_prefix(key_map: KeyMap, source: str, target: str) -> KeyMap:
+    return {source + key: target + name if isinstance(name, str) else name for key, name in key_map.items()}
+
+
+def _weight_and_bias(names: Mapping[str, str]) -> KeyMap:
+    return {f"{source}.{kind}": f"{target}.{kind}" for source, target in names.items() for kind in ("weight", "bias")}
+
+
+def _dropped_head(name: str, num_classes: int | str, reason: str) -> KeyMap:
     return {
-        f"{source}.{kind}": None if target is None else f"{target}.{kind}"
-        for source, target in names.items()
-        for kind in ("weight", "bias")
+        f"{name}.weight": Dropped(reason, (num_classes, "hidden_size")),
+        f"{name}.bias": Dropped(reason, (num_classes,)),
     }
 
 
-# A distilled ViT of timm 0.4.5 without its positions, which each layout keeps in another way
-VIT: KeyMap = {
+# A distilled ViT of timm 0.4.5 without its tokens and positions
+VIT: KeyMap = _weight_and_bias(
+    {
+        "patch_embed.proj": "embeddings.patch_embedding.projection",
+        "blocks.{}.norm1": "layers.{}.norm1",
+        "blocks.{}.attn.qkv": "layers.{}.attention.qkv",
+        "blocks.{}.attn.proj": "layers.{}.attention.proj",
+        "blocks.{}.norm2": "layers.{}.norm2",
+        "blocks.{}.mlp.fc1": "layers.{}.feed_forward.fc1",
+        "blocks.{}.mlp.fc2": "layers.{}.feed_forward.fc2",
+        "norm": "norm",
+    }
+)
+
+# One table for all positions: "positions" is split into prefix and patch positions after the renaming
+IMAGE_VIT: KeyMap = {
     "cls_token": "embeddings.cls_token",
+    "pos_embed": "embeddings.positions",
     "dist_token": "embeddings.distillation_token",
-    **_weight_and_bias(
-        {
-            "patch_embed.proj": "embeddings.patch_embedding.projection",
-            "blocks.{}.norm1": "layers.{}.norm1",
-            "blocks.{}.attn.qkv": "layers.{}.attention.qkv",
-            "blocks.{}.attn.proj": "layers.{}.attention.proj",
-            "blocks.{}.norm2": "layers.{}.norm2",
-            "blocks.{}.mlp.fc1": "layers.{}.feed_forward.fc1",
-            "blocks.{}.mlp.fc2": "layers.{}.feed_forward.fc2",
-            "norm": "norm",
-        }
-    ),
+    **VIT,
+    **_dropped_head("head", 1000, "classes of ImageNet, never used on sounds"),
+    **_dropped_head("head_dist", 1000, "classes of ImageNet, never used on sounds"),
 }
 
-# 1000 ImageNet classes: left over from the initialisation, never used
-IMAGENET_HEADS = _weight_and_bias({"head": None, "head_dist": None})
-
-# "positions" is split into prefix and patch positions after the renaming
-JOINT_POSITIONS: KeyMap = {"pos_embed": "embeddings.positions"}
-
 # facebookresearch/deit, deit_*_distilled_patch16_*.pth
-DEIT: KeyMap = _with_prefix({**VIT, **JOINT_POSITIONS, **IMAGENET_HEADS}, "", "backbone.")
+DEIT: KeyMap = _with_prefix(IMAGE_VIT, "", "backbone.")
 
-# YuanGongND/ast, src/models/ast_models.py
+# YuanGongND/ast, src/models/ast_models.py; what fine-tuning of YuanGongND/ssast saves has the same names
 AST: KeyMap = {
-    **_with_prefix({**VIT, **JOINT_POSITIONS, **IMAGENET_HEADS}, "v.", "backbone."),
+    **_with_prefix(IMAGE_VIT, "v.", "backbone."),
     **_weight_and_bias({"mlp_head.0": "classifier.norm", "mlp_head.1": "classifier.linear"}),
 }
 
-# kkoutini/PaSST, models/passt.py, and kkoutini/passt_hear21. The second head is in every file, and used by no forward
-PASST: KeyMap = {
-    **_with_prefix(
-        {
-            **VIT,
-            "new_pos_embed": "embeddings.prefix_positions",
-            "freq_new_pos_embed": "embeddings.positions.frequency_table",
-            "time_new_pos_embed": "embeddings.positions.time_table",
-        },
-        "",
-        "backbone.",
-    ),
-    **_weight_and_bias({"head.0": "classifier.norm", "head.1": "classifier.linear", "head_dist": None}),
-}
-
-# YuanGongND/ssast, src/models/ast_models.py. Pretraining files, and those of fine-tuning, which have another head.
-# The geometry of the pretraining is in the config; its patch shape and table size are checked by the shapes.
+# YuanGongND/ssast, src/models/ast_models.py: pretraining
 SSAST: KeyMap = {
-    **AST,
-    "p_input_fdim": None,
-    "p_input_tdim": None,
+    "p_input_fdim": ConfigField("num_mel_bins"),
+    "p_input_tdim": ConfigField("max_length"),
     "mask_embed": "objectives.mask_embedding",
+    **_with_prefix(IMAGE_VIT, "v.", "backbone."),
     **_weight_and_bias(
         {
             "cpredlayer.0": "objectives.classification_head.fc1",
@@ -84,6 +93,24 @@ SSAST: KeyMap = {
             "gpredlayer.2": "objectives.reconstruction_head.fc2",
         }
     ),
+}
+
+# kkoutini/PaSST, models/passt.py, and kkoutini/passt_hear21
+PASST: KeyMap = {
+    **_with_prefix(
+        {
+            "cls_token": "embeddings.cls_token",
+            "dist_token": "embeddings.distillation_token",
+            "new_pos_embed": "embeddings.prefix_positions",
+            "freq_new_pos_embed": "embeddings.positions.frequency_table",
+            "time_new_pos_embed": "embeddings.positions.time_table",
+            **VIT,
+        },
+        "",
+        "backbone.",
+    ),
+    **_weight_and_bias({"head.0": "classifier.norm", "head.1": "classifier.linear"}),
+    **_dropped_head("head_dist", "num_labels", "a second head that no forward pass of the official code uses"),
 }
 
 # tky823/TorchOnlyAST, around `nn.TransformerEncoder`: all families, with or without a head
@@ -113,4 +140,32 @@ TORCH_ONLY: KeyMap = {
             "reconstructor.linear2": "objectives.reconstruction_head.fc2",
         }
     ),
+}
+
+# transformers' own ASTForAudioClassification, as version 5 names its parameters; three projections are our `qkv`
+NATIVE_AST: KeyMap = {
+    **_with_prefix(
+        {
+            "embeddings.cls_token": "embeddings.cls_token",
+            "embeddings.distillation_token": "embeddings.distillation_token",
+            "embeddings.position_embeddings": "embeddings.positions",
+            **_weight_and_bias(
+                {
+                    "embeddings.patch_embeddings.projection": "embeddings.patch_embedding.projection",
+                    "layers.{}.layernorm_before": "layers.{}.norm1",
+                    "layers.{}.attention.q_proj": "layers.{}.attention.q_proj",
+                    "layers.{}.attention.k_proj": "layers.{}.attention.k_proj",
+                    "layers.{}.attention.v_proj": "layers.{}.attention.v_proj",
+                    "layers.{}.attention.o_proj": "layers.{}.attention.proj",
+                    "layers.{}.layernorm_after": "layers.{}.norm2",
+                    "layers.{}.mlp.fc1": "layers.{}.feed_forward.fc1",
+                    "layers.{}.mlp.fc2": "layers.{}.feed_forward.fc2",
+                    "layernorm": "norm",
+                }
+            ),
+        },
+        "audio_spectrogram_transformer.",
+        "backbone.",
+    ),
+    **_weight_and_bias({"classifier.layernorm": "classifier.norm", "classifier.dense": "classifier.linear"}),
 }

@@ -1,7 +1,7 @@
-"""The official checkpoint layouts, and what brings their tensors into our shapes."""
+"""The official checkpoint layouts, and what brings their tensors into our shapes and back."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,8 @@ POSITIONS = f"{EMBEDDINGS}.positions"
 JOINT_TABLE = f"{POSITIONS}.table"
 FREQUENCY_TABLE = f"{POSITIONS}.frequency_table"
 TIME_TABLE = f"{POSITIONS}.time_table"
+PROJECTION = f"{EMBEDDINGS}.patch_embedding.projection.weight"
+Adaptation = Callable[[dict[str, Tensor], PreTrainedConfig], None]
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,43 @@ class Layout:
         model_class: The class that it fills completely.
         adapt: Brings tensors, already under our names, into our shapes, in place. What a checkpoint lacks it leaves
             out, to be reported with everything else that is missing.
+        restore: The inverse of `adapt`; None if there is none.
+        prefix: What the names of its files begin with.
+        derived: Tensors of its files that `restore` does not bring back, and what became of them.
+        new: Our tensors that its files do not hold; they are zeros.
     """
 
     name: str
     marker: str
     key_map: key_maps.KeyMap
     model_class: type[PreTrainedModel]
-    adapt: Callable[[dict[str, Tensor], PreTrainedConfig], None] | None = None
+    adapt: Adaptation
+    restore: Adaptation | None
+    prefix: str = ""
+    derived: Mapping[str, str] = field(default_factory=dict)
+    new: tuple[str, ...] = ()
+
+
+def split_positions(renamed: dict[str, Tensor], config: PreTrainedConfig) -> None:
+    """One table (1, P + F' * T', D) -> prefix positions (1, P, D) and patch positions (1, F', T', D)."""
+    if POSITIONS not in renamed:
+        return
+    table = renamed.pop(POSITIONS)
+    num_prefix_tokens = 2 if config.use_distillation_token else 1
+    rows, columns = config.grid
+    if table.shape[1] != num_prefix_tokens + rows * columns:
+        raise ValueError(
+            f"state_dict['pos_embed'] holds {table.shape[1]} positions, config describes {num_prefix_tokens} + {rows} "
+            f"x {columns}; give the config the strides, max_length and num_mel_bins of the checkpoint (a model is "
+            "moved to others afterwards, by `from_pretrained(..., max_length=...)`)."
+        )
+    renamed[PREFIX_POSITIONS] = table[:, :num_prefix_tokens].clone()
+    renamed[JOINT_TABLE] = table[:, num_prefix_tokens:].unflatten(1, (rows, columns)).clone()
+
+
+def join_positions(tensors: dict[str, Tensor], config: PreTrainedConfig) -> None:
+    """The inverse of `split_positions`."""
+    tensors[POSITIONS] = torch.cat((tensors.pop(PREFIX_POSITIONS), tensors.pop(JOINT_TABLE).flatten(1, 2)), dim=1)
 
 
 def adapt_image_model(renamed: dict[str, Tensor], config: PreTrainedConfig) -> None:
@@ -56,7 +88,8 @@ def adapt_image_model(renamed: dict[str, Tensor], config: PreTrainedConfig) -> N
     prefix, grid = _split_image_model(renamed)
     rows, columns = config.grid
     grid = resize_axis(resize_axis(grid, 2, columns), 1, rows)
-    renamed[POSITIONS] = torch.cat((prefix, grid.flatten(1, 2)), dim=1)
+    renamed[PREFIX_POSITIONS] = prefix.clone()
+    renamed[JOINT_TABLE] = grid.contiguous()
 
 
 def adapt_passt(renamed: dict[str, Tensor], config: PreTrainedConfig) -> None:
@@ -64,6 +97,12 @@ def adapt_passt(renamed: dict[str, Tensor], config: PreTrainedConfig) -> None:
     for name in (FREQUENCY_TABLE, TIME_TABLE):
         if name in renamed:
             renamed[name] = renamed[name].permute(0, 2, 3, 1).contiguous()
+
+
+def restore_passt(tensors: dict[str, Tensor], config: PreTrainedConfig) -> None:
+    """The inverse of `adapt_passt`."""
+    for name in (FREQUENCY_TABLE, TIME_TABLE):
+        tensors[name] = tensors[name].permute(0, 3, 1, 2).contiguous()
 
 
 def adapt_passt_image_model(renamed: dict[str, Tensor], config: PreTrainedConfig) -> None:
@@ -98,11 +137,33 @@ def adapt_torch_only(renamed: dict[str, Tensor], config: PreTrainedConfig) -> No
     renamed[PREFIX_POSITIONS] = torch.zeros(1, num_prefix_tokens, config.hidden_size)
 
 
+def restore_torch_only(tensors: dict[str, Tensor], config: PreTrainedConfig) -> None:
+    """The inverse of `adapt_torch_only`; prefix positions that are not zero become part of the tokens."""
+    prefix_positions = tensors.pop(PREFIX_POSITIONS)
+    for index, name in enumerate((f"{EMBEDDINGS}.cls_token", f"{EMBEDDINGS}.distillation_token")):
+        if name in tensors:
+            tensors[name] = (tensors[name] + prefix_positions[:, index]).flatten()
+    if "objectives.mask_embedding" in tensors:
+        tensors["objectives.mask_embedding"] = tensors["objectives.mask_embedding"].flatten()
+    if JOINT_TABLE in tensors:
+        tensors[JOINT_TABLE] = tensors[JOINT_TABLE].squeeze(0).permute(2, 0, 1).contiguous()
+    for name, axis in ((FREQUENCY_TABLE, 2), (TIME_TABLE, 1)):
+        if name in tensors:
+            tensors[name] = tensors[name].squeeze(axis).squeeze(0).T.contiguous()
+
+
+def restore_native(tensors: dict[str, Tensor], config: PreTrainedConfig) -> None:
+    """What transformers' own AST holds: one position table, and three projections instead of one."""
+    join_positions(tensors, config)
+    for name in [name for name in tensors if ".attention.qkv." in name]:
+        for projection, part in zip(("q_proj", "k_proj", "v_proj"), tensors.pop(name).chunk(3), strict=True):
+            tensors[name.replace("qkv", projection)] = part.clone()
+
+
 def _split_image_model(renamed: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Sum the weights of the colours; take out the positions of the prefix (1, 2, D) and the grid (1, n, n, D)."""
-    weight = f"{EMBEDDINGS}.patch_embedding.projection.weight"
-    if weight in renamed:
-        renamed[weight] = renamed[weight].sum(dim=1, keepdim=True)
+    if PROJECTION in renamed:
+        renamed[PROJECTION] = renamed[PROJECTION].sum(dim=1, keepdim=True)
     positions = renamed.pop(POSITIONS)
     prefix, patches = positions[:, :2], positions[:, 2:]
     side = round(patches.shape[1] ** 0.5)
@@ -111,26 +172,49 @@ def _split_image_model(renamed: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     return prefix, patches.unflatten(1, (side, side))
 
 
+def _joint(name: str, marker: str, key_map: key_maps.KeyMap, model_class: type[PreTrainedModel]) -> Layout:
+    return Layout(name, marker, key_map, model_class, split_positions, join_positions, prefix="module.")
+
+
 def _torch_only(marker: str, model_class: type[PreTrainedModel]) -> Layout:
-    return Layout("TorchOnlyAST", marker, key_maps.TORCH_ONLY, model_class, adapt_torch_only)
+    return Layout(
+        "TorchOnlyAST",
+        marker,
+        key_maps.TORCH_ONLY,
+        model_class,
+        adapt_torch_only,
+        restore_torch_only,
+        new=(PREFIX_POSITIONS,),
+    )
 
 
 # By the config class of the family; the first layout whose marker is there applies
 LAYOUTS: dict[type[PreTrainedConfig], tuple[Layout, ...]] = {
     HfASTConfig: (
-        Layout("AST", "v.pos_embed", key_maps.AST, HfASTForAudioClassification),
-        Layout("DeiT", "pos_embed", key_maps.DEIT, HfASTModel, adapt_image_model),
+        _joint("AST", "v.pos_embed", key_maps.AST, HfASTForAudioClassification),
+        Layout(
+            "DeiT",
+            "pos_embed",
+            key_maps.DEIT,
+            HfASTModel,
+            adapt_image_model,
+            join_positions,
+            derived={
+                "patch_embed.proj.weight": "summed over the three colours",
+                "pos_embed": "cut or stretched from the image's grid to the spectrogram's",
+            },
+        ),
         _torch_only("embedding.positional_embedding", HfASTForAudioClassification),
     ),
     SSASTConfig: (
-        Layout("SSAST pretraining", "mask_embed", key_maps.SSAST, SSASTForPreTraining),
-        Layout("SSAST", "v.pos_embed", key_maps.SSAST, SSASTForAudioClassification),
+        _joint("SSAST pretraining", "mask_embed", key_maps.SSAST, SSASTForPreTraining),
+        _joint("SSAST", "v.pos_embed", key_maps.AST, SSASTForAudioClassification),
         _torch_only("masker.mask_embedding", SSASTForPreTraining),
         _torch_only("embedding.positional_embedding", SSASTForAudioClassification),
     ),
     PaSSTConfig: (
-        Layout("PaSST", "time_new_pos_embed", key_maps.PASST, PaSSTForAudioClassification, adapt_passt),
-        Layout("DeiT", "pos_embed", key_maps.DEIT, PaSSTModel, adapt_passt_image_model),
+        Layout("PaSST", "time_new_pos_embed", key_maps.PASST, PaSSTForAudioClassification, adapt_passt, restore_passt),
+        Layout("DeiT", "pos_embed", key_maps.DEIT, PaSSTModel, adapt_passt_image_model, None),
         _torch_only("embedding.time_embedding", PaSSTForAudioClassification),
     ),
 }

@@ -7,7 +7,7 @@ import torch
 from tiny import tiny_config, tiny_model
 
 from conversion import convert_checkpoint
-from conversion.key_maps import AST
+from conversion.key_maps import AST, Dropped
 from hf_ast import HfASTConfig, HfASTForAudioClassification, HfASTModel
 
 
@@ -25,7 +25,7 @@ def official_checkpoint(model: HfASTForAudioClassification) -> dict[str, torch.T
     }
     for official, name in AST.items():
         for layer in range(model.config.num_hidden_layers) if "{}" in official else [0]:
-            if name is None:
+            if isinstance(name, Dropped):
                 checkpoint[official] = torch.zeros(1000)
             elif name.format(layer) in ours:
                 checkpoint[official.format(layer)] = ours[name.format(layer)]

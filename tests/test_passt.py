@@ -297,7 +297,7 @@ def official_checkpoint(model: PaSSTForAudioClassification) -> dict[str, torch.T
     ours = model.state_dict()
     checkpoint = {"head_dist.weight": torch.zeros(5, 32), "head_dist.bias": torch.zeros(5)}
     for official, name in PASST.items():
-        for layer in range(model.config.num_hidden_layers) if name else ():
+        for layer in range(model.config.num_hidden_layers) if isinstance(name, str) else ():
             tensor = ours[name.format(layer)]
             is_table = official in ("freq_new_pos_embed", "time_new_pos_embed")
             checkpoint[official.format(layer)] = tensor.permute(0, 3, 1, 2) if is_table else tensor

@@ -1,0 +1,263 @@
+"""The way back: our models -> files of the official code, and folders of transformers' own AST."""
+
+import copy
+import os
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+from transformers import (
+    ASTConfig,
+    ASTFeatureExtractor,
+    ASTForAudioClassification,
+    ASTModel,
+    AutoConfig,
+    AutoFeatureExtractor,
+    PreTrainedConfig,
+    PreTrainedModel,
+    SequenceFeatureExtractor,
+)
+
+import hf_ast
+
+from .convert import expected_shapes
+from .folders import whole_folder
+from .key_maps import NATIVE_AST, ConfigField, Dropped, KeyMap
+from .layouts import JOINT_TABLE, LAYOUTS, Layout, restore_native
+
+FORMATS = ("official", "native")
+# What the official code has fixed, by hidden size for the heads: a file cannot say otherwise
+OFFICIAL_SETTINGS = {
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-6,
+    "head_layer_norm_eps": 1e-5,
+    "qkv_bias": True,
+    "use_distillation_token": True,
+}
+OFFICIAL_HEADS = {192: 3, 384: 6, 768: 12}
+# Fields that mean the same in transformers' own ASTConfig
+NATIVE_FIELDS = (
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",
+    "hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range", "layer_norm_eps", "qkv_bias",
+    "frequency_stride", "time_stride", "max_length", "num_mel_bins", "id2label", "label2id", "problem_type",
+)  # fmt: skip
+NATIVE_FRONT_END_FIELDS = (
+    "sampling_rate", "num_mel_bins", "max_length", "mean", "std", "do_normalize", "return_attention_mask",
+)  # fmt: skip
+
+
+def export_folder(folder: Path, out: Path, layout: str) -> list[str]:
+    """Export a saved model: one of ours from the Hub or a conversion, or one that was fine-tuned from it.
+
+    Args:
+        folder: Of `save_pretrained`.
+        out: What to make: for "official" a file (.pth), for "native" a folder. It must not exist yet.
+        layout: "official" (`to_official`), or "native" (`to_native_ast`, with its feature extractor).
+
+    Returns:
+        Names of the tensors that are zeros, because the official loader demands them and the model has them not.
+
+    Raises:
+        ValueError: `out` exists, `folder` holds no whole model of ours, or the layout cannot express the model.
+    """
+    if layout not in FORMATS:
+        raise ValueError(f"layout={layout!r} is unknown; choose one of {FORMATS}.")
+    if out.exists():
+        raise ValueError(f"out={str(out)!r} exists; give another name, or remove it.")
+    model = open_model(folder)
+    if layout == "official":
+        tensors, zeros = to_official(model)
+        _save(tensors, out)
+        return zeros
+    native = to_native_ast(model)
+    front_end = to_native_front_end(AutoFeatureExtractor.from_pretrained(folder))
+    with whole_folder(out) as partial:
+        native.save_pretrained(partial)
+        front_end.save_pretrained(partial)
+    return []
+
+
+def open_model(folder: Path) -> PreTrainedModel:
+    """The model of a folder, by the Auto class of the architecture that its config names.
+
+    Raises:
+        ValueError: It is none of ours, or a tensor is missing or left over.
+    """
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"folder={str(folder)!r} has no config.json: `save_pretrained` and conversions make one.")
+    config = AutoConfig.from_pretrained(folder)
+    architecture = (config.architectures or [""])[0]
+    model_class = getattr(hf_ast, architecture, None)
+    auto_classes = {name: auto for auto, name in getattr(model_class, "_auto_classes", {}).items()}
+    if architecture not in auto_classes:
+        raise ValueError(f"folder={str(folder)!r} holds a {architecture or type(config).__name__}, no model of ours.")
+    auto_class = getattr(transformers, auto_classes[architecture])
+    model, found = auto_class.from_pretrained(folder, output_loading_info=True)
+    for kind in ("missing_keys", "unexpected_keys"):
+        if found[kind]:
+            raise ValueError(f"folder={str(folder)!r} has {kind.replace('_', ' ')}: {sorted(found[kind])}.")
+    return model
+
+
+def to_official(model: PreTrainedModel, layout: Layout | None = None) -> tuple[dict[str, Tensor], list[str]]:
+    """Our model -> the state dict that the official code opens, strictly.
+
+    Settings of training (dropout, patchout, ...) and labels are no part of such a file.
+
+    Args:
+        model: With its head, or a backbone. Tensors that need no reshaping are not copied.
+        layout: One of the family's in `LAYOUTS`; by default the official one that the model's class fills, and for a
+            backbone the first.
+
+    Returns:
+        The state dict, names and order as in the official files; and the names in it that the official loader demands
+        and the model has not, which are zeros.
+
+    Raises:
+        ValueError: The model has a setting that the official code does not know, or tensors that the layout has no
+            place for.
+    """
+    layout = _official_layout(model) if layout is None else layout
+    if layout.restore is None or layout.derived:
+        raise ValueError(f"layout={layout.name!r} is a way into our models, and loses values that none leads back to.")
+    config, settings = model.config, dict(OFFICIAL_SETTINGS)
+    if config.hidden_size in OFFICIAL_HEADS:
+        settings["num_attention_heads"] = OFFICIAL_HEADS[config.hidden_size]
+    if not isinstance(config, hf_ast.SSASTConfig):  # whose official class takes it as an argument
+        settings["pooling"] = "prefix"
+    if layout.model_class is hf_ast.SSASTForPreTraining:
+        settings["frequency_stride"], settings["time_stride"] = config.patch_size
+    _require(config, settings, f"the official {layout.name} code")
+    tensors, zeros = official_tensors(model, layout)
+    named = {layout.prefix + name: tensor for name, tensor in tensors.items()}
+    return named, [layout.prefix + name for name in zeros]
+
+
+def official_tensors(model: PreTrainedModel, layout: Layout) -> tuple[dict[str, Tensor], list[str]]:
+    """`to_official` without its prefix, and without looking at the config: tensors, and names of those made up."""
+    config = _with_all_objectives(model.config)
+    tensors = {_prefix(type(model)) + name: tensor for name, tensor in model.state_dict().items()}
+    expected = {
+        _prefix(layout.model_class) + name: shape
+        for name, shape in expected_shapes(layout.model_class, config).items()
+    }
+    absent = expected.keys() - tensors.keys()
+    tensors |= {name: torch.zeros(expected[name], dtype=model.dtype) for name in absent}
+    if layout.restore is not None:
+        layout.restore(tensors, config)
+    official, zeros = {}, []
+    for name, target in file_names(layout.key_map, config.num_hidden_layers):
+        if isinstance(target, ConfigField):
+            official[name] = torch.tensor(getattr(config, target.name))
+        elif isinstance(target, Dropped):
+            sizes = [size if isinstance(size, int) else getattr(config, size) for size in target.shape]
+            official[name] = torch.zeros(sizes, dtype=model.dtype)
+            zeros.append(name)
+        elif target in tensors:  # TorchOnlyAST's table is for all families at once
+            official[name] = tensors.pop(target)
+            zeros += [name] if target in absent else []
+    if tensors:
+        raise ValueError(f"The {layout.name} layout has no place for {sorted(tensors)} of {type(model).__name__}.")
+    return official, zeros
+
+
+def file_names(key_map: KeyMap, num_layers: int) -> Iterator[tuple[str, str | Dropped | ConfigField]]:
+    """All names of a file of that many layers, in its order, and what the key map has for each."""
+    for is_layer, patterns in groupby(key_map, lambda pattern: "{}" in pattern):
+        patterns = list(patterns)
+        for number in range(num_layers if is_layer else 1):
+            for pattern in patterns:
+                target = key_map[pattern]
+                yield pattern.format(number), target.format(number) if isinstance(target, str) else target
+
+
+def to_native_ast(model: PreTrainedModel) -> ASTForAudioClassification | ASTModel:
+    """Our model -> transformers' own `ASTForAudioClassification`, or `ASTModel` for a backbone.
+
+    That one has a single epsilon for all norms. It gets the encoder's, 1e-6, where the head's norm has 1e-5 here and
+    in the official code: what its head normalises comes out larger, before weight and bias, by the factor
+    1 + 4.5e-6 / variance of the pooled vector. Patchout, drop path and other lengths than `max_length` it has not.
+    Tensors that need no reshaping are shared with `model`.
+
+    Raises:
+        ValueError: The model has a setting or tensors that `ASTConfig` cannot express.
+    """
+    config = model.config
+    _require(config, {"pooling": "prefix", "use_distillation_token": True}, "transformers' own AST")
+    height, width = config.patch_size
+    if height != width:
+        raise ValueError(f"config.patch_size={config.patch_size}, but transformers' own AST has square patches only.")
+    tensors = {_prefix(type(model)) + name: tensor for name, tensor in model.state_dict().items()}
+    if JOINT_TABLE not in tensors:
+        raise ValueError(
+            f"model is a {type(model).__name__} with positions per row and per column; transformers' own AST has one "
+            "per patch."
+        )
+    restore_native(tensors, config)
+    named = {
+        name: tensors.pop(target)
+        for name, target in file_names(NATIVE_AST, config.num_hidden_layers)
+        if target in tensors
+    }
+    if tensors:
+        raise ValueError(f"transformers' own AST has no place for {sorted(tensors)} of {type(model).__name__}.")
+    native_class = ASTForAudioClassification
+    if hasattr(model, "embeddings"):
+        native_class = ASTModel
+        named = {name.partition(".")[2]: tensor for name, tensor in named.items()}
+    native_config = ASTConfig(patch_size=height, **{name: getattr(config, name) for name in NATIVE_FIELDS})
+    return native_class.from_pretrained(None, config=native_config, state_dict=named)
+
+
+def to_native_front_end(front_end: SequenceFeatureExtractor) -> ASTFeatureExtractor:
+    """Our feature extractor of AST and SSAST -> transformers' own, with the same statistics.
+
+    Raises:
+        ValueError: It pads otherwise than transformers' own, which pads before the normalisation, with zeros.
+    """
+    values = front_end.to_dict()
+    if values["padding_value"] is not None:
+        raise ValueError(f"padding_value={values['padding_value']}, but transformers' own AST pads with zeros only.")
+    return ASTFeatureExtractor(**{name: values[name] for name in NATIVE_FRONT_END_FIELDS})
+
+
+def _official_layout(model: PreTrainedModel) -> Layout:
+    layouts = LAYOUTS.get(type(model.config))
+    if layouts is None:
+        raise ValueError(f"model is a {type(model).__name__}, but must be one of ours.")
+    return next((layout for layout in layouts if layout.model_class is type(model) and not layout.derived), layouts[0])
+
+
+def _require(config: PreTrainedConfig, settings: Mapping[str, Any], what: str) -> None:
+    for name, value in settings.items():
+        if getattr(config, name) != value:
+            raise ValueError(f"config.{name}={getattr(config, name)!r}, but {what} has only {value!r}.")
+
+
+def _with_all_objectives(config: PreTrainedConfig) -> PreTrainedConfig:
+    """A config whose pretraining model has both heads, as official files always do."""
+    config = copy.deepcopy(config)
+    for name in ("classification_loss_weight", "reconstruction_loss_weight"):
+        if getattr(config, name, None) == 0:
+            setattr(config, name, 1.0)
+    return config
+
+
+def _prefix(model_class: type[PreTrainedModel]) -> str:
+    """What the names of a backbone lack when it is saved alone."""
+    return "" if hasattr(model_class, "backbone_class") else f"{model_class.base_model_prefix}."
+
+
+def _save(tensors: dict[str, Tensor], out: Path) -> None:
+    """Write a file that is whole once it has its name."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    try:
+        torch.save(tensors, partial)
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)

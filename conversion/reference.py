@@ -1,0 +1,153 @@
+"""Forward passes straight on the tensors of official files.
+
+They prove that a conversion mapped the names right, which a round trip cannot: a mistake in a key map cancels there.
+So nothing here uses `hf_ast`, the key maps or the layouts; the facts are those of YuanGongND/ast and YuanGongND/ssast
+(src/models/ast_models.py), kkoutini/PaSST (models/passt.py) and tky823/TorchOnlyAST. In eval mode, for clips that the
+position tables cover.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+ENCODER_EPS = 1e-6
+HEAD_EPS = 1e-5  # torch's default, which the heads have
+# Norm and linear layer of each kind of file
+CLASSIFIERS = (("mlp_head.0", "mlp_head.1"), ("head.0", "head.1"), ("head.norm", "head.linear"))
+# Two linear layers
+PREDICTORS = {
+    "classification_predictions": (("cpredlayer.0", "cpredlayer.2"), ("classifier.linear1", "classifier.linear2")),
+    "reconstructions": (("gpredlayer.0", "gpredlayer.2"), ("reconstructor.linear1", "reconstructor.linear2")),
+}
+
+
+def reference_forward(
+    tensors: Mapping[str, Tensor],
+    input_values: Tensor,
+    *,
+    num_heads: int,
+    stride: tuple[int, int],
+    pooling: str = "prefix",
+    mask_indices: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """What the official model with these tensors computes.
+
+    Args:
+        tensors: Content of a file of AST, SSAST, PaSST or TorchOnlyAST without `module.`; of DeiT, after
+            `spectrogram_start`.
+        input_values: Shape (B, T, M).
+        num_heads: Attention heads.
+        stride: Mel bins and frames between patches.
+        pooling: "prefix" (cls and distillation token), "mean" (of the patches, SSAST's `ft_avgtok`) or "cls".
+        mask_indices: Patches to hide, row by row over the grid, shape (B, K); for SSAST in pretraining.
+
+    Returns:
+        `last_hidden_state` (B, N, D); `logits` (B, C) if there is a classifier; with `mask_indices` the
+        `classification_predictions` and `reconstructions` (B, K, P) of those heads that there are.
+    """
+    tensors = {name.removeprefix("v."): tensor for name, tensor in tensors.items()}
+    torch_only = "embedding.cls_token" in tensors
+    projection = "embedding.conv2d" if torch_only else "patch_embed.proj"
+    patches = F.conv2d(input_values.mT.unsqueeze(1), *_layer(tensors, projection), stride=stride)  # (B, D, F', T')
+    if mask_indices is not None:
+        mask = tensors["masker.mask_embedding" if torch_only else "mask_embed"]
+        index = mask_indices.unsqueeze(1).expand(-1, patches.shape[1], -1)
+        hidden = mask.view(1, -1, 1).expand(index.shape)
+        patches = patches.flatten(2).scatter(2, index, hidden).view_as(patches)
+    encoded = (_encode_torch_only if torch_only else _encode)(tensors, patches, num_heads)
+
+    outputs = {"last_hidden_state": encoded}
+    pooled = {"prefix": encoded[:, :2], "cls": encoded[:, :1], "mean": encoded[:, 2:]}[pooling].mean(1)
+    for norm, linear in CLASSIFIERS:
+        if f"{linear}.weight" in tensors:
+            outputs["logits"] = F.linear(_norm(tensors, norm, pooled, HEAD_EPS), *_layer(tensors, linear))
+    if mask_indices is not None:
+        index = (2 + mask_indices).unsqueeze(-1).expand(-1, -1, encoded.shape[-1])
+        for name, layers in PREDICTORS.items():
+            for first, second in layers:
+                if f"{first}.weight" in tensors:
+                    inner = F.linear(encoded.gather(1, index), *_layer(tensors, first)).relu()
+                    outputs[name] = F.linear(inner, *_layer(tensors, second))
+    return outputs
+
+
+def spectrogram_start(tensors: Mapping[str, Tensor], grid: tuple[int, int]) -> dict[str, Tensor]:
+    """The tensors that AST makes of DeiT's before training (ast_models.py:86-107), under DeiT's names.
+
+    Args:
+        tensors: `patch_embed.proj.weight` (D, 3, H, W) and `pos_embed` (1, 2 + n * n, D) among others.
+        grid: Rows and columns of the patch grid.
+    """
+    positions = tensors["pos_embed"]
+    side = round((positions.shape[1] - 2) ** 0.5)
+    table = positions[:, 2:].mT.unflatten(2, (side, side))  # (1, D, n, n)
+    rows, columns = grid
+    if columns <= side:
+        start = side // 2 - columns // 2
+        table = table[:, :, :, start : start + columns]
+    else:
+        table = F.interpolate(table, size=(side, columns), mode="bilinear")
+    if rows <= side:
+        start = side // 2 - rows // 2
+        table = table[:, :, start : start + rows]
+    else:
+        table = F.interpolate(table, size=(rows, columns), mode="bilinear")
+    return {
+        "patch_embed.proj.weight": tensors["patch_embed.proj.weight"].sum(dim=1).unsqueeze(1),
+        "pos_embed": torch.cat((positions[:, :2], table.flatten(2).mT), dim=1),
+    }
+
+
+def _encode(tensors: Mapping[str, Tensor], patches: Tensor, num_heads: int) -> Tensor:
+    """Patches without positions (B, D, F', T') -> encoded tokens (B, 2 + F' * T', D): timm's ViT."""
+    prefix = torch.cat((tensors["cls_token"], tensors["dist_token"]), dim=1).expand(len(patches), -1, -1)
+    if "pos_embed" in tensors:
+        tokens = torch.cat((prefix, patches.flatten(2).mT), dim=1) + tensors["pos_embed"]
+    else:
+        columns = tensors["time_new_pos_embed"][:, :, :, : patches.shape[3]]
+        patches = patches + tensors["freq_new_pos_embed"] + columns
+        tokens = torch.cat((prefix + tensors["new_pos_embed"], patches.flatten(2).mT), dim=1)
+    num_layers = sum(name.endswith(".attn.qkv.weight") for name in tensors)
+    for number in range(num_layers):
+        block = f"blocks.{number}"
+        normed = _norm(tensors, f"{block}.norm1", tokens)
+        qkv = F.linear(normed, *_layer(tensors, f"{block}.attn.qkv")).unflatten(2, (3, num_heads, -1))
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        context = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        tokens = tokens + F.linear(context, *_layer(tensors, f"{block}.attn.proj"))
+        inner = F.gelu(F.linear(_norm(tensors, f"{block}.norm2", tokens), *_layer(tensors, f"{block}.mlp.fc1")))
+        tokens = tokens + F.linear(inner, *_layer(tensors, f"{block}.mlp.fc2"))
+    return _norm(tensors, "norm", tokens)
+
+
+def _encode_torch_only(tensors: Mapping[str, Tensor], patches: Tensor, num_heads: int) -> Tensor:
+    """The same for TorchOnlyAST: torch's own encoder, and prefix tokens that have their positions in them."""
+    if "embedding.positional_embedding" in tensors:
+        patches = patches + tensors["embedding.positional_embedding"]
+    else:
+        columns = tensors["embedding.time_embedding"][:, : patches.shape[3]]
+        patches = patches + tensors["embedding.frequency_embedding"].unsqueeze(2) + columns.unsqueeze(1)
+    prefix = torch.stack((tensors["embedding.cls_token"], tensors["embedding.dist_token"]))
+    tokens = torch.cat((prefix.expand(len(patches), -1, -1), patches.flatten(2).mT), dim=1)
+    width, hidden_size = tensors["backbone.layers.0.linear1.weight"].shape
+    num_layers = sum(name.endswith(".linear1.weight") and name.startswith("backbone.") for name in tensors)
+    with torch.device("meta"):
+        layer = nn.TransformerEncoderLayer(
+            hidden_size, num_heads, width, activation="gelu", layer_norm_eps=ENCODER_EPS, batch_first=True,
+            norm_first=True,
+        )  # fmt: skip
+        norm = nn.LayerNorm(hidden_size, eps=ENCODER_EPS)
+        encoder = nn.TransformerEncoder(layer, num_layers, norm, enable_nested_tensor=False)
+    backbone = {name.removeprefix("backbone."): t for name, t in tensors.items() if name.startswith("backbone.")}
+    encoder.load_state_dict(backbone, assign=True)
+    return encoder.eval()(tokens)
+
+
+def _layer(tensors: Mapping[str, Tensor], name: str) -> tuple[Tensor, Tensor]:
+    return tensors[f"{name}.weight"], tensors[f"{name}.bias"]
+
+
+def _norm(tensors: Mapping[str, Tensor], name: str, values: Tensor, eps: float = ENCODER_EPS) -> Tensor:
+    return F.layer_norm(values, values.shape[-1:], *_layer(tensors, name), eps)
