@@ -7,6 +7,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import httpx2
 from transformers.utils import logging
 
 from .changes import parse_settings, read_labels
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.disable_progress_bar()  # files of a second; downloads have one of their own
     try:
         return args.run(args)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, httpx2.HTTPError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 

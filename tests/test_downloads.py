@@ -10,11 +10,10 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from file_server import Served, Server, serving
 from huggingface_hub import constants
 from processes import exit_code, limit_file_size, start
 
@@ -29,97 +28,10 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 PAGE = b"<!DOCTYPE html><html>This link is gone</html>"
 
 
-@dataclass
-class Served:
-    """What is behind a path.
-
-    `answers` are used up by one request each, and then the whole file comes: a number of bytes after which the
-    connection is cut, or a status. `stalls`: it does not go on after half of the file.
-    """
-
-    content: bytes = CONTENT
-    headers: dict[str, str] = field(default_factory=lambda: {"ETag": '"first"'})
-    ranges: bool = True
-    length: bool = True
-    answers: list[tuple[str, int]] = field(default_factory=list)
-    stalls: threading.Event | None = None
-
-
-@dataclass
-class Server:
-    """A running server; `requests` are (path, Range, If-Range, bytes sent)."""
-
-    address: str
-    served: dict[str, Served] = field(default_factory=dict)
-    requests: list[tuple[str, str | None, str | None, int]] = field(default_factory=list)
-
-    def url(self, name: str) -> str:
-        return f"{self.address}/{name}?dl=1"
-
-    @property
-    def num_bytes(self) -> int:
-        return sum(request[3] for request in self.requests)
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    state: Server
-
-    def do_GET(self) -> None:
-        name = self.path.partition("?")[0].removeprefix("/")
-        served = self.state.served.get(name)
-        kind, number = served.answers.pop(0) if served and served.answers else ("cut", len(CONTENT) + MEGABYTE)
-        if served is None or kind == "status":
-            self.state.requests.append((name, self.headers["Range"], self.headers["If-Range"], 0))
-            self.send_error(number if served else 404)
-            return
-        body, start = served.content, 0
-        condition = self.headers["If-Range"]
-        if served.ranges and self.headers["Range"] and condition in (None, *served.headers.values()):
-            start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
-            if start >= len(body):
-                self.state.requests.append((name, self.headers["Range"], condition, 0))
-                self.send_response(416)
-                self.send_header("Content-Range", f"bytes */{len(body)}")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-                return
-            self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-        else:
-            self.send_response(200)
-        for header, value in served.headers.items():
-            self.send_header(header, value)
-        if served.length:
-            self.send_header("Content-Length", str(len(body) - start))
-        else:
-            self.close_connection = True
-        self.end_headers()
-        body = body[start:][:number]
-        self.state.requests.append((name, self.headers["Range"], condition, len(body)))
-        if served.stalls is not None:
-            self.wfile.write(body[: len(body) // 2])
-            served.stalls.wait(30)
-            self.close_connection = True
-            return
-        self.wfile.write(body)
-        if start + len(body) < len(served.content):
-            self.close_connection = True
-
-    def log_message(self, *arguments: object) -> None:
-        """Quiet."""
-
-
 @pytest.fixture
 def server() -> Iterator[Server]:
-    handler = type("Handler", (Handler,), {})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        handler.state = Server(f"http://127.0.0.1:{running.server_port}")
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield handler.state
-        running.shutdown()
-        thread.join()
+    with serving() as running:
+        yield running
 
 
 class Place:
@@ -151,7 +63,7 @@ def place(tmp_path: Path, server: Server) -> Place:
 
 
 def test_a_file_is_downloaded_once_and_its_digest_recorded(server: Server, place: Place) -> None:
-    server.served["a.pth"] = Served()
+    server.served["a.pth"] = Served(CONTENT)
     assert cached(place.checkpoint, cache=place.cache) is None
     file, url = place.fetch()
     assert (file.name, url) == ("a.pth", server.url("a.pth"))
@@ -164,7 +76,7 @@ def test_a_file_is_downloaded_once_and_its_digest_recorded(server: Server, place
 
 
 def test_recorded_digests_are_sorted_and_kept(server: Server, place: Place) -> None:
-    server.served["a.pth"] = Served()
+    server.served["a.pth"] = Served(CONTENT)
     place.checksums.write_text(json.dumps({"b.pth": "2" * 64}))
     place.fetch()
     assert list(json.loads(place.checksums.read_text()).items()) == [("a.pth", DIGEST), ("b.pth", "2" * 64)]
@@ -172,7 +84,7 @@ def test_recorded_digests_are_sorted_and_kept(server: Server, place: Place) -> N
 
 
 def test_a_cut_connection_is_taken_up_where_it_ended(server: Server, place: Place) -> None:
-    server.served["a.pth"] = Served(answers=[("cut", MEGABYTE), ("cut", MEGABYTE)])
+    server.served["a.pth"] = Served(CONTENT, answers=[("cut", MEGABYTE), ("cut", MEGABYTE)])
     file, _ = place.fetch()
     assert file.read_bytes() == CONTENT
     starts = [int(wanted[6:-1]) for _, wanted, _, _ in server.requests[1:]]
@@ -183,7 +95,7 @@ def test_a_cut_connection_is_taken_up_where_it_ended(server: Server, place: Plac
 
 
 def test_a_download_that_failed_is_continued_by_the_next_call(server: Server, place: Place) -> None:
-    server.served["a.pth"] = Served(answers=[("cut", MEGABYTE), ("status", 503)])
+    server.served["a.pth"] = Served(CONTENT, answers=[("cut", MEGABYTE), ("status", 503)])
     with pytest.raises(OSError, match=r"a\.pth\?dl=1: HTTP 503 Service Unavailable"):
         place.fetch()
     assert place.names == ["a.pth.incomplete", "a.pth.incomplete.json"]
@@ -206,11 +118,11 @@ def test_a_download_that_failed_is_continued_by_the_next_call(server: Server, pl
 def test_a_file_that_changed_meanwhile_comes_from_its_beginning(
     server: Server, place: Place, first: dict[str, str], second: dict[str, str]
 ) -> None:
-    server.served["a.pth"] = Served(headers=first, answers=[("cut", MEGABYTE), ("status", 503)])
+    server.served["a.pth"] = Served(CONTENT, headers=first, answers=[("cut", MEGABYTE), ("status", 503)])
     with pytest.raises(OSError, match="HTTP 503"):
         place.fetch()
     kept = place.incomplete
-    server.served["a.pth"] = Served(content=OTHER, headers=second)
+    server.served["a.pth"] = Served(OTHER, headers=second)
     file, _ = place.fetch()
     assert server.requests[-1] == ("a.pth", f"bytes={len(kept)}-", *first.values(), len(OTHER))
     assert file.read_bytes() == OTHER
@@ -218,17 +130,17 @@ def test_a_file_that_changed_meanwhile_comes_from_its_beginning(
 
 @pytest.mark.parametrize("num_bytes", [MEGABYTE // 2, 2 * MEGABYTE, len(CONTENT) + 9])
 def test_without_any_version_another_length_means_another_file(server: Server, place: Place, num_bytes: int) -> None:
-    server.served["a.pth"] = Served(headers={}, answers=[("cut", MEGABYTE), ("status", 503)])
+    server.served["a.pth"] = Served(CONTENT, headers={}, answers=[("cut", MEGABYTE), ("status", 503)])
     with pytest.raises(OSError, match="HTTP 503"):
         place.fetch()
     changed = b"PK\x03\x04" + random.Random(2).randbytes(num_bytes)
-    server.served["a.pth"] = Served(content=changed, headers={})
+    server.served["a.pth"] = Served(changed, headers={})
     file, _ = place.fetch()
     assert file.read_bytes() == changed
 
 
 def test_without_any_version_the_same_length_is_continued(server: Server, place: Place) -> None:
-    server.served["a.pth"] = Served(headers={"ETag": 'W/"weak"'}, answers=[("cut", MEGABYTE)])
+    server.served["a.pth"] = Served(CONTENT, headers={"ETag": 'W/"weak"'}, answers=[("cut", MEGABYTE)])
     file, _ = place.fetch()
     assert file.read_bytes() == CONTENT
     assert [request[2] for request in server.requests] == [None, None]
@@ -236,7 +148,7 @@ def test_without_any_version_the_same_length_is_continued(server: Server, place:
 
 
 def test_a_server_without_ranges_sends_the_whole_file_again(server: Server, place: Place) -> None:
-    server.served["a.pth"] = Served(ranges=False, answers=[("cut", MEGABYTE)])
+    server.served["a.pth"] = Served(CONTENT, ranges=False, answers=[("cut", MEGABYTE)])
     file, _ = place.fetch()
     assert file.read_bytes() == CONTENT
     assert server.num_bytes == len(CONTENT) + MEGABYTE
@@ -244,7 +156,7 @@ def test_a_server_without_ranges_sends_the_whole_file_again(server: Server, plac
 
 @pytest.mark.parametrize("known", ["0" * 8, "0" * 64])
 def test_a_file_with_another_digest_than_the_published_is_not_kept(server: Server, place: Place, known: str) -> None:
-    server.served["a.pth"] = Served()
+    server.served["a.pth"] = Served(CONTENT)
     with pytest.raises(OSError, match=f"sha256 is {DIGEST}, but {known} in the registry: it is another file"):
         place.fetch(sha256=known)
     assert place.names == []
@@ -254,10 +166,10 @@ def test_a_file_with_another_digest_than_the_published_is_not_kept(server: Serve
 
 
 def test_a_file_that_changes_after_its_first_download_is_refused(server: Server, place: Place) -> None:
-    server.served["a.pth"] = Served()
+    server.served["a.pth"] = Served(CONTENT)
     file, _ = place.fetch()
     file.unlink()
-    server.served["a.pth"] = Served(content=OTHER)
+    server.served["a.pth"] = Served(OTHER)
     with pytest.raises(OSError, match=rf"but {DIGEST} in conversion/checksums\.json"):
         place.fetch()
     assert not file.exists()
@@ -267,7 +179,7 @@ def test_a_file_that_changes_after_its_first_download_is_refused(server: Server,
 def test_a_cached_file_that_was_damaged_is_set_aside_and_downloaded_again(
     server: Server, place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server.served["a.pth"] = Served()
+    server.served["a.pth"] = Served(CONTENT)
     file, _ = place.fetch()
     file.write_bytes(OTHER)
     assert place.fetch()[0].read_bytes() == CONTENT
@@ -278,7 +190,7 @@ def test_a_cached_file_that_was_damaged_is_set_aside_and_downloaded_again(
 def test_a_recorded_digest_that_changes_takes_the_name_from_the_file_and_not_its_content(
     server: Server, place: Place
 ) -> None:
-    server.served["a.pth"] = Served()
+    server.served["a.pth"] = Served(CONTENT)
     place.fetch()
     place.checksums.write_text(json.dumps({"a.pth": "3" * 64}))
     with pytest.raises(OSError, match="but 3333"):
@@ -289,11 +201,11 @@ def test_a_recorded_digest_that_changes_takes_the_name_from_the_file_and_not_its
 
 def test_a_web_page_instead_of_the_file_is_a_dead_link(server: Server, tmp_path: Path) -> None:
     place = Place(tmp_path, server.url("gone.pth"), server.url("mirror.pth"))
-    server.served["gone.pth"] = Served(content=PAGE, headers={"Content-Type": "text/html; charset=utf-8"})
+    server.served["gone.pth"] = Served(PAGE, headers={"Content-Type": "text/html; charset=utf-8"})
     with pytest.raises(OSError, match=r"the link is dead: it sends text/html; charset=utf-8 that begins with b'<!DOC"):
         place.fetch()
     assert place.names == []
-    server.served["mirror.pth"] = Served()
+    server.served["mirror.pth"] = Served(CONTENT)
     file, url = place.fetch()
     assert (file.name, url) == ("gone.pth", server.url("mirror.pth"))
     assert file.read_bytes() == CONTENT
@@ -302,11 +214,11 @@ def test_a_web_page_instead_of_the_file_is_a_dead_link(server: Server, tmp_path:
 
 
 def test_a_web_page_does_not_cost_what_had_arrived(server: Server, place: Place) -> None:
-    server.served["a.pth"] = Served(answers=[("cut", MEGABYTE), ("status", 503)])
+    server.served["a.pth"] = Served(CONTENT, answers=[("cut", MEGABYTE), ("status", 503)])
     with pytest.raises(OSError, match="HTTP 503"):
         place.fetch()
     kept = place.incomplete
-    server.served["a.pth"] = Served(content=PAGE, headers={})
+    server.served["a.pth"] = Served(PAGE, headers={})
     with pytest.raises(OSError, match="the link is dead"):
         place.fetch()
     assert place.incomplete == kept
@@ -321,7 +233,7 @@ def closed_port() -> int:
 def test_a_mirror_takes_over_from_dead_urls(server: Server, tmp_path: Path) -> None:
     dead = f"http://127.0.0.1:{closed_port()}/a.pth"
     place = Place(tmp_path, dead, server.url("missing.pth"), server.url("b.pth"))
-    server.served["b.pth"] = Served()
+    server.served["b.pth"] = Served(CONTENT)
     file, url = place.fetch()
     assert (file.name, url, file.read_bytes()) == ("a.pth", server.url("b.pth"), CONTENT)
 
@@ -329,7 +241,7 @@ def test_a_mirror_takes_over_from_dead_urls(server: Server, tmp_path: Path) -> N
 def test_one_error_lists_every_url_with_its_failure_and_what_is_left_to_do(server: Server, tmp_path: Path) -> None:
     dead = f"http://127.0.0.1:{closed_port()}/a.pth"
     place = Place(tmp_path, dead, server.url("missing.pth"), server.url("page.pth"))
-    server.served["page.pth"] = Served(content=PAGE, headers={})
+    server.served["page.pth"] = Served(PAGE, headers={})
     with pytest.raises(OSError, match=r"a\.pth cannot be downloaded") as caught:
         place.fetch()
     lines = str(caught.value).splitlines()
@@ -341,7 +253,7 @@ def test_one_error_lists_every_url_with_its_failure_and_what_is_left_to_do(serve
 
 
 def test_a_cut_is_noticed_where_no_length_is_announced(server: Server, place: Place) -> None:
-    server.served["a.pth"] = Served(length=False)
+    server.served["a.pth"] = Served(CONTENT, length=False)
     with pytest.raises(OSError, match="gives no length, so that a cut connection would not be noticed"):
         place.fetch()
 
@@ -352,13 +264,13 @@ def test_a_file_put_there_by_hand_is_taken_and_checked_but_not_recorded(server: 
     assert place.fetch() == (place.cache / "a.pth", None)
     assert not place.checksums.exists()
     assert server.requests == []
-    server.served["a.pth"] = Served(content=OTHER)
+    server.served["a.pth"] = Served(OTHER)
     assert place.fetch(sha256=hashlib.sha256(OTHER).hexdigest())[1] == server.url("a.pth")
     assert (place.cache / "a.pth.damaged").read_bytes() == CONTENT
 
 
 def test_two_processes_download_once(server: Server, place: Place) -> None:
-    server.served["a.pth"] = Served()
+    server.served["a.pth"] = Served(CONTENT)
     processes = [start(place.fetch) for _ in range(2)]
     assert [exit_code(process) for process in processes] == [0, 0]
     assert server.num_bytes == len(CONTENT)
@@ -372,7 +284,7 @@ def fetch_on_a_full_disk(place: Place) -> None:
 
 
 def test_a_full_disk_is_an_error_and_the_download_continues_when_there_is_room(server: Server, place: Place) -> None:
-    server.served["a.pth"] = Served()
+    server.served["a.pth"] = Served(CONTENT)
     assert exit_code(start(fetch_on_a_full_disk, place)) == 0
     assert place.incomplete == CONTENT[:MEGABYTE]
     file, _ = place.fetch()
@@ -381,7 +293,7 @@ def test_a_full_disk_is_an_error_and_the_download_continues_when_there_is_room(s
 
 
 def test_a_killed_download_is_continued(server: Server, place: Place) -> None:
-    server.served["a.pth"] = Served(stalls=threading.Event())
+    server.served["a.pth"] = Served(CONTENT, stalls=threading.Event())
     process = start(place.fetch)
     deadline = time.monotonic() + 60
     incomplete = place.cache / "a.pth.incomplete"
@@ -393,7 +305,7 @@ def test_a_killed_download_is_continued(server: Server, place: Place) -> None:
     server.served["a.pth"].stalls.set()
     kept = place.incomplete
     assert CONTENT.startswith(kept)
-    server.served["a.pth"] = Served()
+    server.served["a.pth"] = Served(CONTENT)
     file, _ = place.fetch()
     assert file.read_bytes() == CONTENT
     assert server.requests[-1][3] == len(CONTENT) - len(kept)
