@@ -282,6 +282,7 @@ def test_a_wrong_command_shows_how_it_is_used(capsys: pytest.CaptureFixture[str]
 
 def test_the_module_is_a_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["python -m conversion", "convert", "nowhere.pth"])
+    monkeypatch.delitem(sys.modules, "conversion.__main__")
     with pytest.raises(SystemExit) as caught:
         runpy.run_module("conversion", run_name="__main__")
     assert caught.value.code == 1
