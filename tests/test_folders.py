@@ -267,6 +267,16 @@ def test_the_replaced_folder_comes_back_if_the_next_conversion_fails(official: P
     assert contents(out) == before
 
 
+def test_only_what_no_living_process_writes_is_cleaned_up(official: Path, tmp_path: Path) -> None:
+    # In a container, every process may have the same number
+    for number in (os.getpid(), os.getppid()):
+        (tmp_path / f".out.partial-{number}").mkdir()
+    (tmp_path / ".out.partial-notes").mkdir()
+    convert_file(official, TINY, tmp_path / "out")
+    left = [f".out.partial-{os.getppid()}", ".out.partial-notes", "out"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
+
+
 def test_a_folder_of_somebody_else_is_refused(official: Path, tmp_path: Path) -> None:
     out = tmp_path / "thesis"
     out.mkdir()
