@@ -18,11 +18,13 @@ def split_changes(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> tuple[d
     that a conversion can be compared with what an earlier one wrote down.
 
     Raises:
-        ValueError: A name is a field of neither; the message names what comes close. The labels contradict each other.
+        ValueError: A name is a field of neither; the message names what comes close. A field of the feature extractor
+            is no number. The labels contradict each other.
     """
     config_class, feature_extractor_class = FAMILIES[checkpoint.family]
     config_fields = {field.name for field in dataclasses.fields(config_class)} | {"num_labels"}
-    front_end_fields = inspect.signature(feature_extractor_class).parameters.keys() - {"kwargs"}
+    parameters = inspect.signature(feature_extractor_class).parameters
+    front_end_fields = parameters.keys() - {"kwargs"}
     for name in changes:
         if name not in config_fields | front_end_fields:
             close = difflib.get_close_matches(name, sorted(config_fields | front_end_fields))
@@ -31,6 +33,9 @@ def split_changes(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> tuple[d
                 f"changes has {name!r}, which is no field of {config_class.__name__} or "
                 f"{feature_extractor_class.__name__}.{hint}"
             )
+    for name in changes.keys() & front_end_fields:  # the config checks its own fields
+        if isinstance(parameters[name].default, int | float) and not isinstance(changes[name], int | float):
+            raise ValueError(f"changes has {name}={changes[name]!r}, which must be a number, or true or false.")
     changes = json.loads(json.dumps(_with_all_label_fields(changes)))
     return (
         {name: value for name, value in changes.items() if name in config_fields},

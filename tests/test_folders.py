@@ -100,6 +100,7 @@ def test_a_fine_tuned_file_brings_labels_statistics_and_geometry(tmp_path: Path)
     [
         ({"hiden_size": 3}, r"'hiden_size', which is no field of SSASTConfig or .*Close: hidden_size"),
         ({"hidden_size": "many"}, "expected int, got str"),
+        ({"mean": "low"}, "mean='low', which must be a number"),
         ({"hidden_size": 193}, "must be a multiple of num_attention_heads=3"),
         ({"num_labels": 0}, "num_labels=0 must be a positive number"),
         ({"num_labels": 3, "id2label": {0: "a", 1: "b"}}, "num_labels=3, but there are 2 labels"),
