@@ -1,9 +1,11 @@
 """A checkpoint file -> a folder that `from_pretrained` opens, or nothing at all."""
 
+import glob
 import hashlib
 import json
 import os
 import pickle
+import re
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -13,15 +15,19 @@ from typing import Any
 
 import psutil
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from torch import Tensor
 
 import hf_ast
 
+from .changes import split_changes
 from .checkpoint import Checkpoint
 from .convert import convert_checkpoint, unwrapped
 
 # What a folder says of its origin, and what `verify` found
 PROVENANCE = "conversion.json"
+WEIGHTS = "model.safetensors"
 
 
 def convert_file(
@@ -33,37 +39,58 @@ def convert_file(
         file: In any official layout.
         checkpoint: What the file is, or what it is like.
         out: The folder to make. One that an earlier conversion made is replaced, and left as it is if it holds just
-            this already; any other one is an error.
+            this already. Any other one is an error, also one whose weights were changed since.
         url: Where the file came from.
-        changes: Fields of the config that differ from the registry's, for a file that was fine-tuned with other labels
-            or another geometry.
+        changes: Fields of the config and of the feature extractor that differ from the registry's, for a file that
+            was fine-tuned with other labels, statistics or geometry.
 
     Returns:
         `out`.
 
     Raises:
         ValueError: The file is broken, no state dict, in no known layout or not of this checkpoint; a tensor is not
-            finite; `out` is somebody else's.
+            finite; a change names no field, or has no valid value; `out` is somebody else's.
         OSError: The disk is full, for example. There is nothing half-made under `out`.
     """
-    if out.exists() and not (out / PROVENANCE).is_file():
-        raise ValueError(f"out={str(out)!r} exists and no conversion made it; give another folder.")
-    changes = dict(changes or {})
+    config_changes, front_end_changes = split_changes(checkpoint, changes or {})
     origin = {
         "checkpoint": checkpoint.name,
-        "changes": changes,
+        "changes": config_changes,
+        "front_end_changes": front_end_changes,
         "hf_ast": hf_ast.__version__,
         "source": {"file": file.name, "url": url, "sha256": sha256(file), "num_bytes": file.stat().st_size},
     }
-    if out.exists() and origin.items() <= read_provenance(out).items():
+    if out.exists() and _holds(out, origin):
         return out
-    model = convert_checkpoint(read_state_dict(file), checkpoint.build_config(**changes))
-    length = {"max_length": changes["max_length"]} if "max_length" in changes else {}
+    try:
+        config = checkpoint.build_config(**config_changes)
+    except StrictDataclassError as error:  # no ValueError
+        raise ValueError(f"changes={config_changes} do not fit: {' '.join(str(error).split())}") from error
+    model = convert_checkpoint(read_state_dict(file), config)
     with whole_folder(out) as folder:
-        model.save_pretrained(folder)
-        checkpoint.build_feature_extractor(**length).save_pretrained(folder)
-        write_provenance(folder, origin)
+        try:
+            model.save_pretrained(folder)
+        except SafetensorError as error:  # no OSError, even where the disk is full
+            raise OSError(f"out={str(out)!r} cannot be written: {error}") from error
+        checkpoint.build_feature_extractor(**front_end_changes).save_pretrained(folder)
+        write_provenance(folder, origin | {"weights_sha256": sha256(folder / WEIGHTS)})
     return out
+
+
+def _holds(out: Path, origin: Mapping[str, Any]) -> bool:
+    """Whether an existing folder holds just this conversion already; one that is not ours to replace is an error."""
+    if not (out / PROVENANCE).is_file():
+        raise ValueError(f"out={str(out)!r} exists and no conversion made it; give another folder.")
+    earlier = read_provenance(out)
+    weights = out / WEIGHTS
+    if not weights.is_file():
+        return False
+    if sha256(weights) != earlier.get("weights_sha256"):
+        raise ValueError(
+            f"out={str(out)!r} is not as its conversion left it: {WEIGHTS} was changed since; give another folder, or "
+            "remove this one."
+        )
+    return origin.items() <= earlier.items()
 
 
 def read_state_dict(file: Path) -> dict[str, Tensor]:
@@ -71,17 +98,20 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
 
     Raises:
         ValueError: The file is truncated or no checkpoint, would run code, or holds a value that is not finite.
-        FileNotFoundError: There is no such file.
+        OSError: It cannot be read.
     """
+    with file.open("rb") as stream:
+        zipped = zipfile.is_zipfile(stream)  # files from before torch 1.6 are none, and cannot be mapped
     try:
-        # Files from before torch 1.6 are no zip archives, and cannot be mapped
-        content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"file={str(file)!r} holds more than tensors, and opening it could run code: {str(error).splitlines()[0]}"
-        ) from error
-    except (RuntimeError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"file={str(file)!r} is no checkpoint, or truncated; download it again. ({error})") from error
+        content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
+    except Exception as error:  # damaged bytes are read as any instruction of pickle, and fail in any way
+        code = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
+        if code is not None:
+            raise ValueError(
+                f"file={str(file)!r} holds more than tensors: opening it would run {code[1]}. Nothing of it was run; "
+                "save the state dict alone where you trust the file."
+            ) from error
+        raise ValueError(f"file={str(file)!r} is no checkpoint of torch, or damaged; download it again.") from error
     if not isinstance(content, Mapping):
         raise ValueError(f"file={str(file)!r} holds a {type(content).__name__}, but must hold a state dict.")
     tensors = unwrapped(content)
@@ -94,12 +124,10 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
 @contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
     """A new folder to write to, which gets the name `out` when the block ends well, and vanishes when it does not."""
+    out = out.resolve()  # of a link, the target is replaced
     out.parent.mkdir(parents=True, exist_ok=True)
-    for left in out.parent.glob(f".{out.name}.partial-*"):  # by a process that was killed
-        if not psutil.pid_exists(int(left.name.rpartition("-")[2])):
-            shutil.rmtree(left)
-    partial = out.parent / f".{out.name}.partial-{os.getpid()}"
-    replaced = out.parent / f".{out.name}.replaced-{os.getpid()}"
+    _clean_up(out)
+    partial, replaced = (out.with_name(f".{out.name}.{state}-{os.getpid()}") for state in ("partial", "replaced"))
     partial.mkdir()
     try:
         yield partial
@@ -111,6 +139,19 @@ def whole_folder(out: Path) -> Iterator[Path]:
             replaced.rename(out)
         for left in (partial, replaced):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _clean_up(out: Path) -> None:
+    """Remove what killed processes left beside `out`; a folder that one was about to replace gets its name back."""
+    for left in out.parent.glob(f".{glob.escape(out.name)}.*-*"):
+        found = re.fullmatch(r"\.(partial|replaced)-(\d+)", left.name.removeprefix(f".{out.name}"))
+        # In a container, the killed process may have had our number
+        if found is None or (int(found[2]) != os.getpid() and psutil.pid_exists(int(found[2]))):
+            continue
+        if found[1] == "replaced" and not out.exists():
+            left.rename(out)
+        else:
+            shutil.rmtree(left)
 
 
 def sha256(file: Path) -> str:
@@ -135,6 +176,14 @@ def read_provenance(folder: Path) -> dict[str, Any]:
 
 def write_provenance(folder: Path, content: Mapping[str, Any]) -> None:
     """Write it in one piece."""
-    partial = folder / f".{PROVENANCE}.partial"
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    partial.replace(folder / PROVENANCE)
+    write_json(folder / PROVENANCE, content)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file as a whole, or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
