@@ -21,7 +21,8 @@ from .registry import find, search
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, or 1 with a message on stderr."""
     args = build_parser().parse_args(arguments)
-    logging.disable_progress_bar()  # files of a second; downloads have one of their own
+    if args.run is not run_publish:
+        logging.disable_progress_bar()  # of files that take a second; downloads have one of their own
     try:
         return args.run(args)
     except (OSError, ValueError, httpx2.HTTPError) as error:

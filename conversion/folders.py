@@ -72,6 +72,7 @@ def convert_file(
             model.save_pretrained(folder)
         except SafetensorError as error:  # no OSError, even where the disk is full
             raise OSError(f"out={str(out)!r} cannot be written: {error}") from error
+        (folder / WEIGHTS).chmod((folder / "config.json").stat().st_mode)  # safetensors lets only its owner read it
         checkpoint.build_feature_extractor(**front_end_changes).save_pretrained(folder)
         write_provenance(folder, origin | {"weights_sha256": sha256(folder / WEIGHTS)})
     return out

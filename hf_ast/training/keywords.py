@@ -32,6 +32,7 @@ from hf_ast.training.keyword_clips import (
     random_clip,
     speech_pool,
 )
+from hf_ast.training.optimizers import MuonAdamW
 from hf_ast.training.synthetic_speech import SAMPLING_RATE_HZ, make_noise, mix_at_snr, place, set_peak
 
 MAX_FRAMES = 160
@@ -65,25 +66,6 @@ def new_model() -> HfASTForAudioClassification:
 def new_feature_extractor() -> HfASTFeatureExtractor:
     """The front end of `new_model`."""
     return HfASTFeatureExtractor(num_mel_bins=NUM_MEL_BINS, max_length=MAX_FRAMES, mean=MEAN, std=STD)
-
-
-class MuonAdamW(torch.optim.Optimizer):
-    """Muon for the matrices of the encoder, AdamW for the rest: fewer clips for the same accuracy than AdamW alone."""
-
-    def __init__(self, model: HfASTForAudioClassification, weight_decay: float = 0.05):
-        matrices = [p for p in model.backbone.layers.parameters() if p.ndim == 2]
-        others = [p for p in model.parameters() if all(p is not matrix for matrix in matrices)]
-        self.parts = (
-            torch.optim.Muon(matrices, lr=4e-3, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(others, lr=1.5e-3, weight_decay=weight_decay),
-        )
-        super().__init__([{"params": matrices, "lr": 4e-3}, {"params": others, "lr": 1.5e-3}], {})
-
-    def step(self, closure: None = None) -> None:
-        """Update with the learning rates that a schedule has set; one group per part."""
-        for part, group in zip(self.parts, self.param_groups, strict=True):
-            part.param_groups[0]["lr"] = group["lr"]
-            part.step()
 
 
 def train(out: Path, seed: int = 0, num_clips: int = 300_000) -> None:
