@@ -4,7 +4,7 @@ BIN = .venv/bin
 # Two processes with one thread each: faster for many small tests than one with two
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
-.PHONY: demo test lint types unit test-common bench retrain evaluate clean
+.PHONY: demo test lint types unit test-common bench zoo retrain evaluate clean
 
 demo: .venv/installed  ## Label the recordings that come with the package
 	$(BIN)/hf-ast classify hf_ast/assets/ast-keywords/recordings/*.flac
@@ -26,6 +26,9 @@ test-common: .venv/installed  ## transformers' own common tests on our classes
 
 bench: .venv/installed  ## Our speed against transformers' own AST, both in one run
 	$(BIN)/python -m tests.benchmarks.bench_ast
+
+zoo: .venv/installed  ## Every released checkpoint: convert, verify, card, open; 10 GB of temporary files
+	$(BIN)/python -m tests.zoo
 
 evaluate: .venv/installed  ## Accuracy of the embedded model on held-out voices
 	$(BIN)/python -m hf_ast.training.keywords evaluate

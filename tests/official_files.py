@@ -74,6 +74,12 @@ def official_content(checkpoint: Checkpoint) -> dict[str, Any]:
     return {"model": content} if name.startswith("deit") else content
 
 
+def layout_key(checkpoint: Checkpoint) -> str:
+    """The same for checkpoints whose files hold the same."""
+    name = checkpoint.file_name
+    return json.dumps([name in MIRRORED, name.startswith("deit"), layouts()[MIRRORED.get(name, name)]])
+
+
 def write_official_file(checkpoint: Checkpoint, folder: Path) -> Path:
     """The file of a checkpoint, under its official name."""
     path = folder / checkpoint.file_name

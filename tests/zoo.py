@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,12 +25,19 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests")]
 
 from huggingface_hub import ModelCard  # noqa: E402
-from official_files import write_official_file  # noqa: E402
+from official_files import layout_key, write_official_file  # noqa: E402
 
 from conversion.checkpoint import Checkpoint  # noqa: E402
 from conversion.registry import search  # noqa: E402
 
 MB = 2**20
+# Two commands in one process, which saves the time to import
+VERIFY_AND_CARD = """
+import sys
+from conversion.__main__ import main
+folder, file = sys.argv[1:]
+sys.exit(main(["verify", folder, "--source", file]) or main(["card", folder]))
+"""
 # Prints what it opened, and a digest of every number that the models computed
 OPEN = """
 import hashlib, json, sys
@@ -122,15 +130,37 @@ def run(*command: str) -> Measured:
         return Measured(output.read(), time.perf_counter() - start, usage.ru_maxrss / 1024)
 
 
-def prove(checkpoint: Checkpoint, scratch: Path) -> Row:
+class OfficialFiles:
+    """Files for the checkpoints, made once for all that have the same layout.
+
+    Args:
+        folder: Where to keep them.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.lock = threading.Lock()
+        self.by_layout: dict[str, Path] = {}
+
+    def link(self, checkpoint: Checkpoint, folder: Path) -> Path:
+        """A link to the file, under its official name in `folder`."""
+        layout = layout_key(checkpoint)
+        with self.lock:
+            if layout not in self.by_layout:
+                self.by_layout[layout] = write_official_file(checkpoint, self.folder)
+        file = folder / checkpoint.file_name
+        file.hardlink_to(self.by_layout[layout])
+        return file
+
+
+def prove(checkpoint: Checkpoint, files: OfficialFiles) -> Row:
     """All steps for one checkpoint; any that fails raises."""
-    with tempfile.TemporaryDirectory(dir=scratch) as temporary:
-        file = write_official_file(checkpoint, Path(temporary))
+    with tempfile.TemporaryDirectory(dir=files.folder) as temporary:
+        file = files.link(checkpoint, Path(temporary))
         folder = Path(temporary) / checkpoint.name
         # `--as`: a made-up file has not the digest that is known of a released one
         converted = run("-m", "conversion", "convert", str(file), "--as", checkpoint.name, "--out", str(folder))
-        run("-m", "conversion", "verify", str(folder), "--source", str(file))
-        run("-m", "conversion", "card", str(folder))
+        run("-c", VERIFY_AND_CARD, str(folder), str(file))
         provenance = json.loads((folder / "conversion.json").read_text())
         verification = provenance["verification"]
         card = ModelCard.load(folder / "README.md")
@@ -161,7 +191,7 @@ def proofs(
 
     def attempt(checkpoint: Checkpoint) -> Row | Exception:
         try:
-            return prove(checkpoint, scratch)
+            return prove(checkpoint, files)
         except Exception as error:
             return error
 
@@ -179,17 +209,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--search", default="", help="words that must be in the name")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--scratch", type=Path, help="folder with 3 GB of space; the system's by default")
+    parser.add_argument("--scratch", type=Path, help="folder with 10 GB of space; the system's by default")
     args = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // args.workers))
     checkpoints = search(words=args.search)
     num_passed = 0
     print(line(HEADER), flush=True)
-    results = proofs(checkpoints, args.scratch, args.workers)
-    for checkpoint, result in zip(checkpoints, results, strict=True):
-        passed = isinstance(result, Row) and result.remote == "equal"
-        num_passed += passed
-        print(line(result) if isinstance(result, Row) else f"{checkpoint.name}  FAILED: {result}", flush=True)
+    with tempfile.TemporaryDirectory(dir=args.scratch) as folder:
+        results = proofs(checkpoints, OfficialFiles(Path(folder)), args.workers)
+        for checkpoint, result in zip(checkpoints, results, strict=True):
+            passed = isinstance(result, Row) and result.remote == "equal"
+            num_passed += passed
+            print(line(result) if isinstance(result, Row) else f"{checkpoint.name}  FAILED: {result}", flush=True)
     print(f"{num_passed} of {len(checkpoints)} checkpoints passed")
     sys.exit(num_passed < len(checkpoints))
 

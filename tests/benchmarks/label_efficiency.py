@@ -40,8 +40,8 @@ from hf_ast.training.synthetic_speech import NOISE_KINDS, SAMPLING_RATE_HZ, make
 NUM_MEL_BINS, NUM_FRAMES = 64, 96
 NUM_SAMPLES = 400 + 160 * (NUM_FRAMES - 1)
 SIZE = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 512}
-PATCH_SIZES = {"patch": (16, 8), "frame": (NUM_MEL_BINS, 2)}
-LEARNING_RATES = (3e-4, 1e-3, 3e-3)
+PATCH_SIZES = {"patch": (32, 8), "frame": (NUM_MEL_BINS, 4)}  # 24 patches each
+LEARNING_RATES = (7e-4, 2e-3)
 NUM_VALIDATION, NUM_TEST = 20, 100  # clips per word
 SHARE_OF_SOUNDS = 0.2  # of the unlabelled clips: noise, hum, clicks, babble without a word
 
@@ -212,8 +212,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
     parser.add_argument("--labels", type=int, default=10, help="labelled clips per word")
     parser.add_argument("--unlabelled", type=int, default=8000, help="unlabelled clips")
-    parser.add_argument("--pretraining-steps", type=int, default=2000)
-    parser.add_argument("--steps", type=int, default=300, help="fine-tuning steps")
+    parser.add_argument("--pretraining-steps", type=int, default=2500)
+    parser.add_argument("--steps", type=int, default=400, help="fine-tuning steps")
     parser.add_argument("--test", type=int, default=NUM_TEST, help="test clips per word")
     parser.add_argument("--json", metavar="FILE", help="write the accuracies there, too")
     args = parser.parse_args()
