@@ -185,7 +185,7 @@ def prove(checkpoint: Checkpoint, files: OfficialFiles) -> Row:
 
 
 def proofs(
-    checkpoints: list[Checkpoint], scratch: Path, num_workers: int
+    checkpoints: list[Checkpoint], files: OfficialFiles, num_workers: int
 ) -> Iterator[tuple[Checkpoint, Row | Exception]]:
     """The rows in order, each as soon as it is there; the error instead of a row where a step failed."""
 
