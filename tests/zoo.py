@@ -42,7 +42,7 @@ sys.exit(main(["verify", folder, "--source", file]) or main(["card", folder]))
 OPEN = """
 import hashlib, json, sys
 import torch, transformers
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, pipeline
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForPreTraining, pipeline
 folder, remote = sys.argv[1], sys.argv[2] == "remote"
 if remote:
     sys.modules["hf_ast"] = None  # cannot be imported
@@ -53,9 +53,9 @@ transformers.utils.logging.set_verbosity_error()
 digest = hashlib.sha256()
 
 @torch.no_grad()
-def run(auto_class, inputs, **arguments):
-    torch.manual_seed(0)
-    outputs = auto_class.from_pretrained(folder, **trust)(**inputs, **arguments)
+def run(auto_class):
+    torch.manual_seed(0)  # of the masks of pretraining
+    outputs = auto_class.from_pretrained(folder, **trust)(**inputs)
     for tensor in outputs.to_tuple():
         if tensor is not None:
             assert tensor.isfinite().all(), "not finite"
@@ -65,14 +65,12 @@ config = AutoConfig.from_pretrained(folder, **trust)
 extractor = AutoFeatureExtractor.from_pretrained(folder, **trust)
 waveform = 0.1 * torch.randn(3 * extractor.sampling_rate, generator=torch.Generator().manual_seed(0)).numpy()
 inputs = extractor(waveform, sampling_rate=extractor.sampling_rate, return_tensors="pt")
-run(AutoModel, inputs)
+run(AutoModel)
 task = config.architectures[0]
 if task.endswith("ForPreTraining"):
-    torch.manual_seed(0)
-    run(transformers.AutoModelForPreTraining, inputs)
-elif task.endswith("ForAudioClassification"):
-    run(transformers.AutoModelForAudioClassification, inputs)
-torch.manual_seed(0)  # of the head that only fine-tuned checkpoints have
+    run(AutoModelForPreTraining)
+torch.manual_seed(0)  # of the head, where there is none in the checkpoint
+# Opens AutoModelForAudioClassification
 scores = pipeline("audio-classification", model=folder, top_k=None, **trust)(waveform)
 digest.update(json.dumps(scores).encode())
 known = task.endswith("ForAudioClassification")
@@ -184,9 +182,7 @@ def prove(checkpoint: Checkpoint, files: OfficialFiles) -> Row:
     )
 
 
-def proofs(
-    checkpoints: list[Checkpoint], files: OfficialFiles, num_workers: int
-) -> Iterator[tuple[Checkpoint, Row | Exception]]:
+def proofs(checkpoints: list[Checkpoint], files: OfficialFiles, num_workers: int) -> Iterator[Row | Exception]:
     """The rows in order, each as soon as it is there; the error instead of a row where a step failed."""
 
     def attempt(checkpoint: Checkpoint) -> Row | Exception:
@@ -211,7 +207,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--scratch", type=Path, help="folder with 10 GB of space; the system's by default")
     args = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // args.workers))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // args.workers)))
     checkpoints = search(words=args.search)
     num_passed = 0
     print(line(HEADER), flush=True)

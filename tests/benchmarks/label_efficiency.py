@@ -12,7 +12,7 @@ import argparse
 import json
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -179,18 +179,21 @@ def fine_tuned_accuracy(
     return best[2]
 
 
-def run_seed(kind: str, seed: int, args: argparse.Namespace) -> dict[str, float]:
-    """Test accuracy of both models."""
-    unlabelled = unlabelled_clips(args.unlabelled, seed)
+def run_seed(seed: int, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, float]]]:
+    """Kinds of patches, each with the test accuracy of both models."""
+    unlabelled = Items(unlabelled_clips(args.unlabelled, seed), with_labels=False)
     train = labelled_clips("train", args.labels, seed)
     validation, test = labelled_clips("validation", NUM_VALIDATION, 0), labelled_clips("test", args.test, 0)
-    set_seed(seed)
-    model = SSASTForPreTraining(new_config(kind))
-    scratch = fine_tuned_accuracy(model, train, validation, test, args.steps, seed)
-    data, num_steps = Items(unlabelled, with_labels=False), args.pretraining_steps
+    num_steps = args.pretraining_steps
     logging_steps = max(1, num_steps // 10)
-    run_trainer(PretrainingTrainer, model, data, MuonAdamW(model), num_steps, seed, logging_steps=logging_steps)
-    return {"scratch": scratch, "pretrained": fine_tuned_accuracy(model, train, validation, test, args.steps, seed)}
+    for kind in args.kinds:
+        set_seed(seed)
+        model = SSASTForPreTraining(new_config(kind))
+        scratch = fine_tuned_accuracy(model, train, validation, test, args.steps, seed)
+        optimizer = MuonAdamW(model)
+        run_trainer(PretrainingTrainer, model, unlabelled, optimizer, num_steps, seed, logging_steps=logging_steps)
+        pretrained = fine_tuned_accuracy(model, train, validation, test, args.steps, seed)
+        yield kind, {"scratch": scratch, "pretrained": pretrained}
 
 
 def table(results: dict[str, list[dict[str, float]]]) -> str:
@@ -218,9 +221,10 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE", help="write the accuracies there, too")
     args = parser.parse_args()
     logging.disable_progress_bar()
-    results = {}
-    for kind in args.kinds:
-        results[kind] = [run_seed(kind, seed, args) for seed in range(args.seeds)]
+    results: dict[str, list[dict[str, float]]] = {kind: [] for kind in args.kinds}
+    for seed in range(args.seeds):
+        for kind, accuracies in run_seed(seed, args):
+            results[kind].append(accuracies)
         print(table(results), flush=True)
     if args.json:
         with open(args.json, "w") as file:
