@@ -31,6 +31,15 @@ from conversion.checkpoint import Checkpoint  # noqa: E402
 from conversion.registry import search  # noqa: E402
 
 MB = 2**20
+# Prints the largest memory of the process itself; what the system tells of a finished one includes that of its parent
+CONVERT = """
+import sys
+from conversion.__main__ import main
+status = main(["convert", *sys.argv[1:]])
+(peak,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM:")]
+print(peak.split()[1])
+sys.exit(status)
+"""
 # Two commands in one process, which saves the time to import
 VERIFY_AND_CARD = """
 import sys
@@ -78,14 +87,6 @@ print(json.dumps({"task": task, "label": scores[0]["label"] if known else "(new 
 """
 
 
-class Measured(NamedTuple):
-    """What a process took and printed."""
-
-    output: str
-    duration_s: float
-    peak_mb: float
-
-
 class Row(NamedTuple):
     """A line of the table."""
 
@@ -114,18 +115,12 @@ HEADER = Row(
 WIDTHS = (44, 28, 24, 20, 9, 10, 5, 34, 11)
 
 
-def run(*command: str) -> Measured:
-    """Run Python in a process of its own; raise with what it said if it fails."""
-    start = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=output, stderr=errors)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        errors.seek(0)
-        if process.returncode:
-            raise RuntimeError(f"{' '.join(command[:5])} failed: {errors.read().strip()[-2000:]}")
-        return Measured(output.read(), time.perf_counter() - start, usage.ru_maxrss / 1024)
+def run(code: str, *arguments: str) -> str:
+    """Standard output of Python code in a process of its own; what it said is the error if it fails."""
+    result = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True)
+    if result.returncode:
+        raise RuntimeError(f"{' '.join(arguments)} failed: {result.stderr.strip()[-2000:]}")
+    return result.stdout
 
 
 class OfficialFiles:
@@ -157,22 +152,24 @@ def prove(checkpoint: Checkpoint, files: OfficialFiles) -> Row:
         file = files.link(checkpoint, Path(temporary))
         folder = Path(temporary) / checkpoint.name
         # `--as`: a made-up file has not the digest that is known of a released one
-        converted = run("-m", "conversion", "convert", str(file), "--as", checkpoint.name, "--out", str(folder))
-        run("-c", VERIFY_AND_CARD, str(folder), str(file))
+        start = time.perf_counter()
+        output = run(CONVERT, str(file), "--as", checkpoint.name, "--out", str(folder))
+        duration_s, peak_mb = time.perf_counter() - start, int(output.splitlines()[-1]) / 1024
+        run(VERIFY_AND_CARD, str(folder), str(file))
         provenance = json.loads((folder / "conversion.json").read_text())
         verification = provenance["verification"]
         card = ModelCard.load(folder / "README.md")
         if provenance["source"]["sha256"] not in card.text or "Verified" not in card.text:
             raise RuntimeError("The card lacks its source or its verification.")
-        local = json.loads(run("-c", OPEN, str(folder), "local").output.splitlines()[-1])
-        remote = json.loads(run("-c", OPEN, str(folder), "remote").output.splitlines()[-1])
+        local = json.loads(run(OPEN, str(folder), "local").splitlines()[-1])
+        remote = json.loads(run(OPEN, str(folder), "remote").splitlines()[-1])
         size_mb = file.stat().st_size / MB
     tensors, forward = verification["tensors"], verification["forward"]
     native = forward["native_difference"]
     return Row(
         checkpoint.name,
         local["task"],
-        f"{converted.duration_s:4.1f} s {converted.peak_mb:4.0f} MB {converted.peak_mb / size_mb:5.2f}x",
+        f"{duration_s:4.1f} s {peak_mb:4.0f} MB {peak_mb / size_mb:5.2f}x",
         f"{tensors['kept']}/{len(tensors['derived'])}/{len(tensors['dropped'])}",
         f"{forward['reference_difference']:.1e}",
         "" if native is None else f"{native:.1e}",
