@@ -128,6 +128,18 @@ def test_a_folder_without_a_passed_verification_is_refused(
     assert not (folder / "README.md").exists()
 
 
+def test_a_folder_with_other_weights_than_the_verified_ones_is_refused(
+    folder: Path, hub: LoopbackHub, tmp_path: Path
+) -> None:
+    changed = shutil.copytree(folder, tmp_path / "changed")
+    with (changed / "model.safetensors").open("r+b") as stream:
+        stream.seek(-1, 2)
+        stream.write(b"\x01")
+    with pytest.raises(ValueError, match=r"model\.safetensors was changed since"):
+        publish_folder(changed, REPO)
+    assert not hub.requests
+
+
 def test_a_private_repository_is_found_with_the_token_only(folder: Path, hub: LoopbackHub) -> None:
     publish_folder(folder, REPO, private=True)
     assert HfApi().model_info(REPO).private
