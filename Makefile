@@ -28,13 +28,13 @@ bench: .venv/installed  ## Our speed against transformers' own AST, both in one 
 	$(BIN)/python -m tests.benchmarks.bench_ast
 
 zoo: .venv/installed  ## Every released checkpoint: convert, verify, card, open; 10 GB of temporary files
-	$(BIN)/python -m tests.zoo
+	$(BIN)/python -m tests.benchmarks.zoo
 
 evaluate: .venv/installed  ## Accuracy of the embedded model on held-out voices
-	$(BIN)/python -m hf_ast.training.keywords evaluate
+	$(BIN)/python -m hf_ast.recipes.keywords evaluate
 
 retrain: .venv/installed  ## Train the embedded model again, into build/ast-keywords
-	$(BIN)/python -m hf_ast.training.keywords train --out build/ast-keywords
+	$(BIN)/python -m hf_ast.recipes.keywords train --out build/ast-keywords
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

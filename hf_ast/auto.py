@@ -6,54 +6,14 @@ imports the registry itself, and model classes are looked up when a checkpoint a
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
+from .families import FAMILIES
 
-@dataclass(frozen=True, kw_only=True)
-class Family:
-    """The classes of a family, as "file:class" in `hf_ast/models`."""
-
-    model_type: str
-    config: str
-    feature_extractor: str
-    models: dict[str, str]
-
-
-FAMILIES = (
-    Family(
-        model_type="hf-ast",
-        config="configuration_ast:HfASTConfig",
-        feature_extractor="feature_extraction_ast:HfASTFeatureExtractor",
-        models={
-            "MODEL_MAPPING": "modeling_ast:HfASTModel",
-            "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING": "modeling_ast:HfASTForAudioClassification",
-        },
-    ),
-    Family(
-        model_type="passt",
-        config="configuration_passt:PaSSTConfig",
-        feature_extractor="feature_extraction_passt:PaSSTFeatureExtractor",
-        models={
-            "MODEL_MAPPING": "modeling_passt:PaSSTModel",
-            "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING": "modeling_passt:PaSSTForAudioClassification",
-        },
-    ),
-    Family(
-        model_type="ssast",
-        config="configuration_ssast:SSASTConfig",
-        feature_extractor="feature_extraction_ast:HfASTFeatureExtractor",
-        models={
-            "MODEL_MAPPING": "modeling_ssast:SSASTModel",
-            "MODEL_FOR_PRETRAINING_MAPPING": "modeling_ssast:SSASTForPreTraining",
-            "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING": "modeling_ssast:SSASTForAudioClassification",
-        },
-    ),
-)
 AUDIO_CLASSIFICATION = "audio-classification"
 
 
@@ -94,7 +54,7 @@ def _register_models(modeling_auto: ModuleType) -> None:
 
 def _register_pipeline(pipelines: ModuleType) -> None:
     """Let the audio-classification pipeline read files with soundfile for our models (others keep ffmpeg)."""
-    from .inference.pipeline import AudioClassificationFilePipeline
+    from .inference.pipelines import AudioClassificationFilePipeline
 
     pipelines.PIPELINE_REGISTRY.supported_tasks[AUDIO_CLASSIFICATION]["impl"] = AudioClassificationFilePipeline
 

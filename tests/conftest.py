@@ -1,4 +1,16 @@
-import sys
+"""Fixtures of all rooms."""
+
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+import pytest
+
+from hf_ast import HfASTFeatureExtractor
+from tests.support.tiny import tiny_model
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    tiny_model().save_pretrained(folder)
+    HfASTFeatureExtractor(num_mel_bins=32, max_length=50).save_pretrained(folder)
+    return folder

@@ -5,11 +5,10 @@
 
 from pathlib import Path
 
-import golden_ast
-import golden_passt
-import golden_ssast
 import pytest
-from golden_common import CASES, INDEX, check
+
+from tests.support import golden_ast, golden_passt, golden_ssast
+from tests.support.golden_common import CASES, INDEX, check
 
 RUNNERS = golden_ast.RUNNERS | golden_ssast.RUNNERS | golden_passt.RUNNERS
 

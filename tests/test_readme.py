@@ -4,10 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
-from test_imports import ROOT, run
 
 import hf_ast
 from conversion.registry import CHECKPOINTS, find
+from tests.support.interpreter import ROOT, run
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
 from hf_ast import HfASTFeatureExtractor, PaSSTConfig, PaSSTForAudioClassification
-from hf_ast.training.keyword_clips import LABELS, MEAN, STD, RandomClips, held_out_clips, speech_pool
+from hf_ast.recipes.keywords.clips import LABELS, MEAN, STD, RandomClips, held_out_clips, speech_pool
 from hf_ast.training.optimizers import MuonAdamW
 
 BATCH_SIZE = 32

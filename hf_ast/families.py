@@ -1,0 +1,46 @@
+"""The table of families: model types, and where their classes are. Data only."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """The classes of a family, as "file:class" in `hf_ast/models`."""
+
+    model_type: str
+    config: str
+    feature_extractor: str
+    models: dict[str, str]
+
+
+FAMILIES = (
+    Family(
+        model_type="hf-ast",
+        config="configuration_ast:HfASTConfig",
+        feature_extractor="feature_extraction_ast:HfASTFeatureExtractor",
+        models={
+            "MODEL_MAPPING": "modeling_ast:HfASTModel",
+            "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING": "modeling_ast:HfASTForAudioClassification",
+        },
+    ),
+    Family(
+        model_type="passt",
+        config="configuration_passt:PaSSTConfig",
+        feature_extractor="feature_extraction_passt:PaSSTFeatureExtractor",
+        models={
+            "MODEL_MAPPING": "modeling_passt:PaSSTModel",
+            "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING": "modeling_passt:PaSSTForAudioClassification",
+        },
+    ),
+    Family(
+        model_type="ssast",
+        config="configuration_ssast:SSASTConfig",
+        feature_extractor="feature_extraction_ast:HfASTFeatureExtractor",
+        models={
+            "MODEL_MAPPING": "modeling_ssast:SSASTModel",
+            "MODEL_FOR_PRETRAINING_MAPPING": "modeling_ssast:SSASTForPreTraining",
+            "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING": "modeling_ssast:SSASTForAudioClassification",
+        },
+    ),
+)
+MODEL_TYPES = frozenset(family.model_type for family in FAMILIES)

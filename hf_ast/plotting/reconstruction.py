@@ -1,0 +1,106 @@
+"""Figures. Needs the extra `plot` (matplotlib)."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from hf_ast.models.modules_embeddings import grid_shape
+from hf_ast.models.modules_masking import masked_grid
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from hf_ast.models.modeling_ssast import SSASTForPreTraining
+
+FRAME_SHIFT_S = 0.01
+
+
+@torch.no_grad()
+def plot_reconstruction(
+    model: "SSASTForPreTraining",
+    input_values: Tensor,
+    *,
+    mask_indices: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> "Figure":
+    """A spectrogram, what the model sees of it, and what the model makes of the rest.
+
+    Args:
+        model: With the reconstruction objective.
+        input_values: Normalised log-mel spectrogram of one clip, shape (T, M) or (1, T, M).
+        mask_indices: Patches to hide, shape (K,); drawn by the model's own sampler if None.
+        generator: Source of randomness of the draw.
+
+    Returns:
+        A matplotlib figure with three panels; `figure.savefig("reconstruction.png")` writes it.
+    """
+    if model.objectives.reconstruction_head is None:
+        raise ValueError(
+            "model has no reconstruction objective (reconstruction_loss_weight is 0), so nothing to plot."
+        )
+    clip = input_values.reshape(-1, input_values.shape[-1])
+    given = None if mask_indices is None else mask_indices[None]
+    was_training = model.training
+    output = model.eval()(clip[None].to(model.device), mask_indices=given, generator=generator)
+    model.train(was_training)
+
+    height, width = model.config.patch_size
+    rows, columns = grid_shape(clip.shape[1], len(clip), (height, width), (height, width))
+    hidden = masked_grid(output.mask_indices, rows, columns)[0].cpu()
+    hidden = hidden.repeat_interleave(height, 0).repeat_interleave(width, 1)  # (mel bins, frames) of whole patches
+    original = clip.T[: hidden.shape[0], : hidden.shape[1]].float().cpu()
+    rebuilt = fill_patches(original, output.mask_indices[0], output.reconstructions[0], (height, width))
+    panels = {"Spectrogram": original, "What the model sees": original.masked_fill(hidden, torch.nan)}
+    error = output.reconstruction_loss.item()
+    return _stacked({**panels, f"Hidden patches reconstructed, mean squared error {error:.3f}": rebuilt})
+
+
+def fill_patches(spectrogram: Tensor, patch_indices: Tensor, values: Tensor, patch_size: tuple[int, int]) -> Tensor:
+    """Put patches into a spectrogram.
+
+    Args:
+        spectrogram: Whole patches of M mel bins and T frames, shape (M, T).
+        patch_indices: Numbers of the patches, row by row, shape (K,); -1 for none.
+        values: Their values, frames within mel bins, shape (K, P).
+        patch_size: Mel bins and frames of a patch.
+
+    Returns:
+        A copy with the patches replaced, shape (M, T).
+    """
+    height, width = patch_size
+    grid = spectrogram.unflatten(1, (-1, width)).unflatten(0, (-1, height)).transpose(1, 2).clone()
+    is_patch = patch_indices >= 0
+    row, column = patch_indices[is_patch] // grid.shape[1], patch_indices[is_patch] % grid.shape[1]
+    grid[row, column] = values[is_patch].unflatten(1, (height, width)).to(grid)
+    return grid.transpose(1, 2).reshape(spectrogram.shape)
+
+
+def _stacked(panels: dict[str, Tensor]) -> "Figure":
+    """Spectrograms (M, T) one above the other, with common axes and colours; what is NaN is grey."""
+    try:
+        from matplotlib import colormaps
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('Figures need matplotlib: pip install "hf-ast[plot]"') from error
+    first = next(iter(panels.values()))
+    num_mel_bins, num_frames = first.shape
+    figure = Figure(figsize=(8, 2 * len(panels)), layout="constrained")
+    axes = figure.subplots(len(panels), sharex=True, sharey=True)
+    colours = colormaps["magma"].with_extremes(bad="0.6")
+    for axis, (title, spectrogram) in zip(axes, panels.items(), strict=True):
+        image = axis.imshow(
+            spectrogram.numpy(),
+            origin="lower",
+            aspect="auto",
+            interpolation="nearest",
+            extent=(0, num_frames * FRAME_SHIFT_S, 0, num_mel_bins),
+            cmap=colours,
+            vmin=first.min().item(),
+            vmax=first.max().item(),
+        )
+        axis.set_title(title, loc="left", fontsize="medium")
+        axis.set_ylabel("mel bin")
+    axes[-1].set_xlabel("time in s")
+    figure.colorbar(image, ax=axes, label="normalised log energy", shrink=0.6)
+    return figure

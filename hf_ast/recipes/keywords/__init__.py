@@ -1,0 +1,1 @@
+"""The embedded keyword model: synthetic speech, clips, training script."""

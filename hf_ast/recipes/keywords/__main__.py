@@ -1,0 +1,36 @@
+"""`python -m hf_ast.recipes.keywords`: train, embed and evaluate the keyword model that comes with the package."""
+
+import argparse
+import json
+from pathlib import Path
+
+from hf_ast.assets import EMBEDDED_MODEL
+from hf_ast.recipes.keywords.training import embed, evaluate, report, save_recordings, train
+
+
+def main() -> None:
+    """Run a command."""
+    parser = argparse.ArgumentParser(prog="python -m hf_ast.recipes.keywords", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("train", help="train the model and save it")
+    command.add_argument("--out", type=Path, required=True, help="folder to write")
+    command.add_argument("--seed", type=int, default=0)
+    command = commands.add_parser("embed", help="copy a trained model into the package")
+    command.add_argument("folder", type=Path, help="what `train` wrote")
+    command = commands.add_parser("evaluate", help="measure the accuracy on held-out voices")
+    command.add_argument("--model", default=EMBEDDED_MODEL, help="folder or Hub name; default: the embedded model")
+    command.add_argument("--seed", type=int, default=0, help="another seed gives other clips")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    arguments = parser.parse_args()
+    if arguments.command == "train":
+        train(arguments.out, arguments.seed)
+        save_recordings(arguments.out / "recordings")
+    elif arguments.command == "embed":
+        embed(arguments.folder)
+    else:
+        result = evaluate(arguments.model, seed=arguments.seed)
+        print(json.dumps(result, indent=2) if arguments.json else report(result))
+
+
+if __name__ == "__main__":
+    main()

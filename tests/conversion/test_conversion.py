@@ -1,0 +1,66 @@
+"""What `convert_checkpoint` refuses; that it is right is what the golden cases show."""
+
+import re
+
+import pytest
+import torch
+
+from conversion import convert_checkpoint
+from hf_ast import HfASTConfig, HfASTForAudioClassification, HfASTModel
+from tests.support.official_files import official_checkpoint
+from tests.support.tiny import tiny_config, tiny_model
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_with_and_without_the_prefix_of_data_parallel(prefix: str) -> None:
+    model = tiny_model()
+    checkpoint = {prefix + key: value for key, value in official_checkpoint(model).items()}
+    converted = convert_checkpoint(checkpoint, tiny_config())
+    assert not converted.training
+    torch.testing.assert_close(converted.state_dict(), model.state_dict(), atol=0, rtol=0)
+    backbone = convert_checkpoint(checkpoint, tiny_config(), model_class=HfASTModel)
+    torch.testing.assert_close(backbone.state_dict(), model.backbone.state_dict(), atol=0, rtol=0)
+
+
+def changed(**changes: object) -> dict[str, object]:
+    """A checkpoint with tensors replaced, or removed where the new value is None."""
+    checkpoint = official_checkpoint(tiny_model()) | {key.replace("__", "."): value for key, value in changes.items()}
+    return {key: value for key, value in checkpoint.items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "message"),
+    [
+        (changed(v__extra=torch.zeros(1)), "'v.extra', which is unknown"),
+        (changed(v__norm__weight=None), "'backbone.norm.weight'"),
+        (changed(**{"v.blocks.1.attn.qkv.bias": None}), "'backbone.layers.1.attention.qkv.bias'"),
+        (changed(**{"v.blocks.2.norm1.bias": torch.zeros(32)}), "'backbone.layers.2.norm1.bias'"),
+        (changed(mlp_head__1__weight=torch.zeros(7, 32)), r"shape \(7, 32\), the config describes \(5, 32\)"),
+        (changed(v__pos_embed=torch.zeros(1, 63, 32)), r"63 positions, config describes 2 \+ 5 x 12"),
+        (changed(v__cls_token=[1.0]), "is a list"),
+        ({"encoder.weight": torch.zeros(1)}, "no layout known"),
+    ],
+)
+def test_what_does_not_fit_is_an_error_that_names_it(checkpoint: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        convert_checkpoint(checkpoint, tiny_config())
+
+
+def test_an_image_model_gets_a_new_head_only_when_asked_for() -> None:
+    config = HfASTConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, max_length=64, num_labels=5
+    )
+    checkpoint = {
+        re.sub(r"^v\.", "", key): value
+        for key, value in official_checkpoint(tiny_model()).items()
+        if not key.startswith("mlp_head")
+    }
+    checkpoint["patch_embed.proj.weight"] = torch.randn(32, 3, 16, 16)
+    checkpoint["pos_embed"] = torch.randn(1, 2 + 14 * 14, 32)
+    assert type(convert_checkpoint({"model": checkpoint}, config)) is HfASTModel
+    classifier = convert_checkpoint({"model": checkpoint}, config, model_class=HfASTForAudioClassification)
+    assert classifier.classifier.linear.weight.std() > 0
+    weight = classifier.backbone.embeddings.patch_embedding.projection.weight
+    torch.testing.assert_close(weight.data, checkpoint["patch_embed.proj.weight"].sum(1, keepdim=True), atol=0, rtol=0)
+    with pytest.raises(ValueError, match="no square grid"):
+        convert_checkpoint({"model": checkpoint | {"pos_embed": torch.randn(1, 2 + 15, 32)}}, config)

@@ -1,0 +1,202 @@
+"""A folder goes to the Hub and comes back: the real clients, and a Hub on loopback."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import huggingface_hub
+import numpy as np
+import pytest
+import torch
+from huggingface_hub import HfApi, ModelCard, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
+
+from conversion.folders import read_provenance
+from conversion.publish import publish_folder
+from conversion.registry import find
+from tests.support.converted import SPEECH_COMMANDS, VERIFICATION, converted, verified
+from tests.support.interpreter import ROOT, run
+from tests.support.loopback_hub import TOKEN, LoopbackHub, serve
+from tests.support.tiny import waveforms
+
+REPO = "org/keywords"
+LOAD = """
+import json
+import numpy as np
+from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, pipeline
+{first}
+extractor = AutoFeatureExtractor.from_pretrained("org/keywords"{arguments})
+model = AutoModelForAudioClassification.from_pretrained("org/keywords"{arguments})
+waveform = np.load("waveform.npy")
+inputs = extractor(waveform, sampling_rate=16000, return_tensors="pt")
+np.save("logits.npy", model(**inputs).logits.detach().numpy())
+labels = pipeline("audio-classification", model="org/keywords"{arguments})(waveform, top_k=3)
+print(json.dumps([labels, "hf_ast" in sys.modules]))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return verified(converted(SPEECH_COMMANDS, tmp_path_factory.mktemp("folder")))
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    (tmp_path / "storage").mkdir()
+    with serve(tmp_path / "storage") as hub:
+        # What HF_ENDPOINT and HF_HUB_DISABLE_XET set when huggingface_hub is imported
+        constants = {
+            "ENDPOINT": hub.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": hub.url + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_DISABLE_XET": True,
+        }
+        for name, value in constants.items():
+            monkeypatch.setattr(huggingface_hub.constants, name, value)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        yield hub
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_is_published_in_one_commit_and_downloads_byte_for_byte(
+    folder: Path, hub: LoopbackHub, tmp_path: Path
+) -> None:
+    published = shutil.copytree(folder, tmp_path / "published")
+    (published / ".hidden").mkdir()
+    (published / ".hidden" / "notes.txt").write_text("mine")
+    assert publish_folder(published, REPO) == f"{hub.url}/{REPO}"
+    _, commit = hub.repositories[REPO].commits
+    source = read_provenance(folder)["source"]
+    assert commit.message == (
+        f"speechcommands_10_10_0.9812.pth (sha256 {source['sha256']}), converted by hf_ast "
+        f"{read_provenance(folder)['hf_ast']}"
+    )
+    assert [name for name, file in commit.files.items() if file.lfs] == ["model.safetensors"]
+    shutil.rmtree(published / ".hidden")
+    assert contents(Path(snapshot_download(REPO, cache_dir=tmp_path / "cache"))) == contents(published)
+    assert f'model="{REPO}"' in (published / "README.md").read_text()
+
+
+def test_publishing_again_makes_a_commit_only_of_what_changed(folder: Path, hub: LoopbackHub, tmp_path: Path) -> None:
+    published = shutil.copytree(folder, tmp_path / "published")
+    publish_folder(published, REPO)
+    publish_folder(published, REPO)
+    _, first = hub.repositories[REPO].commits
+    publish_folder(verified(published, tensors=VERIFICATION["tensors"] | {"kept": 40}), REPO)
+    _, _, second = hub.repositories[REPO].commits
+    changed = {name for name, file in second.files.items() if first.files[name] != file}
+    assert changed == {"README.md", "conversion.json"}
+    assert len([request for request in hub.requests if request.startswith("PUT")]) == 1
+
+
+def test_what_the_hub_says_of_a_published_folder(folder: Path, hub: LoopbackHub) -> None:
+    publish_folder(folder, REPO)
+    info = HfApi().model_info(REPO)
+    assert (info.pipeline_tag, info.library_name, info.private) == ("audio-classification", "transformers", False)
+    assert info.card_data.license == "bsd-3-clause"
+    assert info.card_data.base_model == "facebook/deit-base-distilled-patch16-384"
+    (result,) = info.card_data.eval_results
+    (metric,) = find(SPEECH_COMMANDS).metrics
+    assert (result.metric_type, result.metric_value, result.source_url) == ("accuracy", 0.9812, metric.source)
+    # from the header of the weights, which is read without the rest of the file
+    (num_parameters,) = HfApi().get_safetensors_metadata(REPO).parameter_count.values()
+    model = AutoModelForAudioClassification.from_pretrained(folder)
+    assert num_parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert f"{num_parameters / 1e6:.1f} million parameters" in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("verification", "message"),
+    [
+        (None, r"is not verified, .* run `python -m conversion verify "),
+        ({"passed": False, "problems": ["v.norm.bias differs"]}, r"failed its verification \(v\.norm\.bias differs\)"),
+    ],
+)
+def test_a_folder_without_a_passed_verification_is_refused(
+    verification: dict | None, message: str, hub: LoopbackHub, tmp_path: Path
+) -> None:
+    folder = converted(SPEECH_COMMANDS, tmp_path)
+    if verification is not None:
+        verified(folder, **verification)
+    with pytest.raises(ValueError, match=message):
+        publish_folder(folder, REPO)
+    assert not hub.requests
+    assert not (folder / "README.md").exists()
+
+
+def test_a_folder_with_other_weights_than_the_verified_ones_is_refused(
+    folder: Path, hub: LoopbackHub, tmp_path: Path
+) -> None:
+    changed = shutil.copytree(folder, tmp_path / "changed")
+    with (changed / "model.safetensors").open("r+b") as stream:
+        stream.seek(-1, 2)
+        stream.write(b"\x01")
+    with pytest.raises(ValueError, match=r"model\.safetensors was changed since"):
+        publish_folder(changed, REPO)
+    assert not hub.requests
+
+
+def test_a_private_repository_is_found_with_the_token_only(folder: Path, hub: LoopbackHub) -> None:
+    publish_folder(folder, REPO, private=True)
+    assert HfApi().model_info(REPO).private
+    with pytest.raises(RepositoryNotFoundError):
+        HfApi(token=False).model_info(REPO)
+
+
+def test_without_a_token_nothing_is_published(folder: Path, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_other")
+    with pytest.raises(HfHubHTTPError, match="401"):
+        publish_folder(folder, REPO)
+    assert not hub.repositories
+
+
+def test_the_hub_on_loopback_refuses_a_card_that_the_hub_would_refuse(hub: LoopbackHub) -> None:
+    ModelCard("---\nlicense: apache-2.0\n---\n").validate()
+    with pytest.raises(ValueError, match="license 'BSD' is unknown"):
+        ModelCard("---\nlicense: BSD\n---\n").validate()
+    card = ModelCard("---\nlicense: apache-2.0\n---\n")
+    card.data.datasets = ["not a dataset"]
+    with pytest.raises(ValueError, match="not a dataset"):
+        card.validate()
+
+
+@pytest.mark.parametrize("package", [True, False], ids=["with hf_ast", "by remote code"])
+def test_a_published_model_opens_by_its_id_with_equal_logits(
+    package: bool, folder: Path, hub: LoopbackHub, tmp_path: Path
+) -> None:
+    publish_folder(folder, REPO)
+    waveform = waveforms(1, 8000)[0].numpy()
+    np.save(tmp_path / "waveform.npy", waveform)
+    environment = {
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_TOKEN": TOKEN,
+        "OMP_NUM_THREADS": "1",
+        "PATH": "",
+        "PYTHONPATH": str(ROOT),
+    }
+    if package:  # which also publishes once more, where HF_ENDPOINT says
+        again = (
+            f"from pathlib import Path; from conversion.publish import publish_folder as publish\n"
+            f"assert publish(Path({str(folder)!r}), {REPO!r}) == {hub.url + '/' + REPO!r}\nimport hf_ast"
+        )
+        code = LOAD.format(first=again, arguments="")
+    else:
+        code = LOAD.format(first="", arguments=", trust_remote_code=True")
+    printed = run(code, without=() if package else ("hf_ast",), env=environment, cwd=tmp_path)
+    labels, imported = json.loads(printed.splitlines()[-1])
+    assert imported == package
+    assert len(hub.repositories[REPO].commits) == 2
+    model = AutoModelForAudioClassification.from_pretrained(folder)
+    extractor = AutoFeatureExtractor.from_pretrained(folder)
+    with torch.no_grad():
+        logits = model(**extractor(waveform, sampling_rate=16000, return_tensors="pt")).logits
+    np.testing.assert_array_equal(np.load(tmp_path / "logits.npy"), logits.numpy())
+    best = logits[0].softmax(-1).topk(3)
+    assert [entry["label"] for entry in labels] == [model.config.id2label[i] for i in best.indices.tolist()]
+    np.testing.assert_allclose([entry["score"] for entry in labels], best.values.numpy(), rtol=1e-6)

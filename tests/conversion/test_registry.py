@@ -1,0 +1,153 @@
+"""The registry, entry by entry, against the layouts of the official files."""
+
+import dataclasses
+import json
+import re
+from collections import Counter
+from itertools import chain
+from urllib.parse import urlsplit
+
+import pytest
+import torch
+from torch import Tensor
+
+from conversion import convert_checkpoint
+from conversion.checkpoint import LABEL_SETS, Checkpoint, file_name, label_names
+from conversion.listing import describe, table
+from conversion.registry import ALIASES, CHECKPOINTS, find, search
+from hf_ast import HfASTForAudioClassification, HfASTModel, PaSSTForAudioClassification, SSASTForPreTraining
+from tests.support.official_files import MIRRORED, layouts, torch_only
+
+MODEL_CLASSES = {
+    "ast": HfASTForAudioClassification,
+    "ssast": SSASTForPreTraining,
+    "passt": PaSSTForAudioClassification,
+}
+every_checkpoint = pytest.mark.parametrize("checkpoint", CHECKPOINTS.values(), ids=CHECKPOINTS.keys())
+
+
+def test_it_holds_every_released_checkpoint() -> None:
+    owners = Counter(
+        "DeiT" if "deit" in name else "TorchOnlyAST" if "TorchOnlyAST" in repository else repository.split("/")[-1]
+        for name, repository in ((c.file_name, c.repository) for c in CHECKPOINTS.values())
+    )
+    assert owners == {"ast": 8, "ssast": 13, "PaSST": 25, "TorchOnlyAST": 4, "DeiT": 4}
+    assert all(name == checkpoint.name for name, checkpoint in CHECKPOINTS.items())
+    assert len({checkpoint.file_name for checkpoint in CHECKPOINTS.values()}) == 54
+
+
+@every_checkpoint
+def test_config_and_feature_extractor_of_an_entry_fit_each_other(checkpoint: Checkpoint) -> None:
+    config, feature_extractor = checkpoint.build_config(), checkpoint.build_feature_extractor()
+    assert config.num_mel_bins == feature_extractor.num_mel_bins
+    # A feature extractor of 10 s gives PaSST two frames more than its table, which has 998
+    assert 0 <= feature_extractor.max_length - config.max_length <= 2
+    if checkpoint.label_set is None:
+        assert config.problem_type is None
+    else:
+        names = label_names(checkpoint.label_set)
+        assert config.num_labels == len(names) == len(set(names)) == len(config.label2id)
+        assert [config.id2label[index] for index in range(config.num_labels)] == list(names)
+        assert config.problem_type == LABEL_SETS[checkpoint.label_set]
+
+
+def official_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """Tensors of the names, shapes and types of the official file; zeros, all of which are one in memory."""
+    name = MIRRORED.get(checkpoint.file_name, checkpoint.file_name)
+    tensors = {
+        key: torch.zeros((), dtype=getattr(torch, dtype)).expand(shape) for key, shape, dtype in layouts()[name]
+    }
+    return torch_only(tensors) if checkpoint.file_name in MIRRORED else tensors
+
+
+@every_checkpoint
+def test_the_official_file_of_an_entry_fills_the_model_of_its_config(checkpoint: Checkpoint) -> None:
+    tensors = official_tensors(checkpoint)
+    numbers = {name: re.search(r"(?:blocks|layers)\.(\d+)\.", name) for name in tensors}
+    depth = checkpoint.build_config().num_hidden_layers
+    assert {int(number[1]) for number in numbers.values() if number} == set(range(depth))
+    # All layers are alike: one is enough for the shapes, and twelve take seconds
+    first = {name: tensor for name, tensor in tensors.items() if numbers[name] is None or numbers[name][1] == "0"}
+    model = convert_checkpoint(first, checkpoint.build_config(num_hidden_layers=1))
+    assert isinstance(model, MODEL_CLASSES[checkpoint.family] if "deit" not in checkpoint.file_name else HfASTModel)
+
+
+@every_checkpoint
+def test_an_entry_has_what_a_card_needs(checkpoint: Checkpoint) -> None:
+    for url in (*checkpoint.urls, *checkpoint.pages, checkpoint.repository, *(m.source for m in checkpoint.metrics)):
+        assert urlsplit(url).scheme == "https", url
+        assert urlsplit(url).netloc, url
+    assert all(0 < metric.value <= 1 and metric.name and metric.dataset for metric in checkpoint.metrics)
+    assert checkpoint.license in ("Apache-2.0", "BSD-3-Clause")
+    assert all((checkpoint.license_note, checkpoint.datasets, checkpoint.title))
+    assert set(checkpoint.sha256) <= set("0123456789abcdef")
+    assert checkpoint.hub_id == f"hf-ast/{checkpoint.name}"
+
+
+@every_checkpoint
+def test_every_name_of_an_entry_finds_it_in_any_case(checkpoint: Checkpoint) -> None:
+    files = [file_name(url) for url in checkpoint.urls]
+    names = [checkpoint.name, checkpoint.hub_id, *checkpoint.aliases, *files, *(f.rpartition(".")[0] for f in files)]
+    for name in chain(names, map(str.upper, names)):
+        assert find(name) is checkpoint
+
+
+def test_names_that_people_have() -> None:
+    known = {
+        "MIT/ast-finetuned-audioset-10-10-0.4593": "ast-base-s10-audioset-0.4593",
+        "audioset_0.4593.pth": "ast-base-s10-audioset-0.4593",
+        "multitask-ssast-frame-base-400": "ssast-base-frame-400-torchonly",
+        "passt_s_swa_p16_128_ap476": "passt-s-s10-audioset-0.476-swa",
+        "SSAST-Tiny-Frame-400.pth": "ssast-tiny-frame-400",
+    }
+    assert {name: find(name).name for name in known} == known
+    with pytest.raises(ValueError, match=r"'audioset_10_10_0.4539'.* Close: .*audioset_10_10_0\.4593.*list"):
+        find("audioset_10_10_0.4539")
+
+
+def test_entries_cannot_be_changed() -> None:
+    checkpoint = find("ssast-tiny-patch-400")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        checkpoint.license = "MIT"
+    for mapping in (checkpoint.config, checkpoint.front_end, CHECKPOINTS, ALIASES):
+        with pytest.raises(TypeError):
+            mapping["max_length"] = 1
+    checkpoint.build_config().patch_size[0] = 99
+    assert checkpoint.build_config().patch_size == [16, 16]
+
+
+def test_search_takes_a_family_and_words() -> None:
+    assert len(search()) == 54
+    assert {checkpoint.family for checkpoint in search(family="passt")} == {"passt"}
+    assert [checkpoint.name for checkpoint in search(words="STRUCT swa")] == [
+        "passt-s-s10-audioset-0.476-swa-torchonly"
+    ]
+    assert search(family="ast", words="ssast") == []
+
+
+def test_the_table_and_the_description_show_the_entry() -> None:
+    lines = table([find("ssast-tiny-patch-400"), find("openmic")]).splitlines()
+    assert [line.split() for line in lines] == [
+        ["name", "file", "labels", "metric", "licence"],
+        ["ssast-tiny-patch-400", "SSAST-Tiny-Patch-400.pth", "-", "average", "score", "0.533", "BSD-3-Clause"],
+        [
+            "passt-s-s10-openmic-0.85",
+            "openmic-passt-s-f128-10sec-p16-s10-ap.85.pt",
+            "openmic_20",
+            "mAP",
+            "0.85",
+            "Apache-2.0",
+        ],
+    ]
+    assert len({line.index(word) for line, word in zip(lines, ("licence", "BSD", "Apache"), strict=True)}) == 1
+
+
+@every_checkpoint
+def test_the_description_holds_every_fact(checkpoint: Checkpoint) -> None:
+    text = describe(checkpoint)
+    facts = (checkpoint.title, checkpoint.hub_id, checkpoint.sha256, checkpoint.license, checkpoint.license_note)
+    for value in (*facts, *checkpoint.urls, *checkpoint.pages, *checkpoint.aliases):
+        assert value in text
+    for name, value in (*checkpoint.config.items(), *checkpoint.front_end.items()):
+        assert f"{name}={json.dumps(value)}" in text
+    assert all(metric.source in text for metric in checkpoint.metrics)

@@ -1,0 +1,144 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hf_ast.models.modules_masking import masked_grid, sample_mask, set_table_size, without_padding
+
+# How often the official sampler hides each patch of an 8 x 64 grid in 20,000 draws of 400, 250 and 100 patches
+OFFICIAL = Path(__file__).parents[1] / "golden" / "mask_frequency.npz"
+NUM_DRAWS = 20_000
+ROWS, COLUMNS = 8, 64
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def frequencies(num_masks: int, num_draws: int, **settings: object) -> np.ndarray:
+    """Share of draws that hide each patch."""
+    counts = torch.zeros(ROWS * COLUMNS, dtype=torch.long)
+    source = generator()
+    for _ in range(num_draws // 100):
+        columns = torch.ones(100, COLUMNS, dtype=torch.bool)
+        drawn = sample_mask(columns, ROWS, num_masks, generator=source, **settings)
+        counts += torch.bincount(drawn.flatten(), minlength=ROWS * COLUMNS)
+    return (counts / num_draws).numpy()
+
+
+def deviations(measured: np.ndarray, expected: np.ndarray, num_samples: float) -> np.ndarray:
+    """Differences in standard errors, where the expected frequency is not 0 or 1."""
+    inside = (expected > 0) & (expected < 1)
+    np.testing.assert_array_equal(measured[~inside], expected[~inside])
+    variance = expected[inside] * (1 - expected[inside]) / num_samples
+    return (measured[inside] - expected[inside]) / np.sqrt(variance)
+
+
+@pytest.mark.parametrize("num_masks", [400, 250, 100])
+def test_the_official_sampler_hides_what_the_official_code_hides(num_masks: int) -> None:
+    with np.load(OFFICIAL) as recorded:
+        expected = recorded[f"patch_n{num_masks}"]
+    assert expected[0] == expected[-1] == 0.0  # never hidden, so that this is a case that "uniform" fails
+    # Both are estimates from as many draws: twice the variance
+    z = deviations(frequencies(num_masks, NUM_DRAWS, clusters=True), expected, NUM_DRAWS / 2)
+    assert np.sqrt(np.mean(z**2)) < 1.25
+    assert np.abs(z).max() < 5
+
+
+@pytest.mark.parametrize("num_masks", [400, 30])
+@pytest.mark.parametrize(("clusters", "sampler"), [(True, "uniform"), (False, "official"), (False, "uniform")])
+def test_the_other_samplers_hide_all_patches_equally_often(clusters: bool, sampler: str, num_masks: int) -> None:
+    expected = np.full(ROWS * COLUMNS, num_masks / (ROWS * COLUMNS))
+    z = deviations(frequencies(num_masks, 5000, clusters=clusters, sampler=sampler), expected, 5000)
+    assert np.sqrt(np.mean(z**2)) < 1.25
+    assert np.abs(z).max() < 5
+
+
+@pytest.mark.parametrize("sampler", ["official", "uniform"])
+def test_clusters_are_squares(sampler: str) -> None:
+    drawn = sample_mask(torch.ones(200, 64, dtype=torch.bool), 8, 60, clusters=True, sampler=sampler)
+    hidden = masked_grid(drawn, 8, 64).float().unsqueeze(1)
+    whole = torch.nn.functional.max_pool2d(1 - hidden, 3, stride=1) == 0  # corners of hidden 3 x 3 squares
+    assert whole.flatten(1).any(1).float().mean() > 0.95
+    scattered = sample_mask(torch.ones(200, 64, dtype=torch.bool), 8, 60, clusters=False)
+    alone = 1 - masked_grid(scattered, 8, 64).float().unsqueeze(1)
+    assert (torch.nn.functional.max_pool2d(alone, 3, stride=1) == 0).flatten(1).any(1).float().mean() < 0.5
+
+
+@pytest.mark.parametrize("sampler", ["official", "uniform"])
+@pytest.mark.parametrize("clusters", [True, False])
+@pytest.mark.parametrize("num_masks", [1, 20, 95, 96, 300])
+def test_exactly_as_many_as_asked_for_and_never_padding(sampler: str, clusters: bool, num_masks: int) -> None:
+    rows, columns = 4, 24
+    widths = torch.tensor([24, 1, 2, 7, 23])
+    real = torch.arange(columns) < widths[:, None]
+    real[3] = real[3].roll(5)  # padding on both sides
+    drawn = sample_mask(real, rows, num_masks, clusters=clusters, sampler=sampler, generator=generator())
+    assert drawn.shape == (5, min(num_masks, rows * columns))
+    hidden = masked_grid(drawn, rows, columns)
+    assert not (hidden & ~real.unsqueeze(1)).any()
+    expected = (rows * widths).clamp(max=num_masks)
+    assert hidden.flatten(1).sum(1).tolist() == expected.tolist()  # distinct ones
+    assert (drawn >= 0).sum(1).tolist() == expected.tolist()
+    for numbers, length in zip(drawn, expected, strict=True):
+        assert (numbers[:length] >= 0).all()
+
+
+def test_a_number_per_clip() -> None:
+    drawn = sample_mask(torch.ones(3, 8, dtype=torch.bool), 2, torch.tensor([3, 7, 99]), clusters=True)
+    assert drawn.shape == (3, 16)
+    assert (drawn >= 0).sum(1).tolist() == [3, 7, 16]
+
+
+def test_a_padded_clip_is_masked_as_if_it_were_alone() -> None:
+    alone = sample_mask(torch.ones(4000, 10, dtype=torch.bool), 4, 25, clusters=True, generator=generator(1))
+    real = (torch.arange(30) < 10).expand(4000, -1)
+    padded = sample_mask(real, 4, 25, clusters=True, generator=generator(2))
+    often = [
+        masked_grid(alone, 4, 10).double().mean(0),
+        masked_grid(padded, 4, 30)[..., :10].double().mean(0),
+    ]
+    # 4 standard errors of a difference of two shares of 4,000 draws, at most
+    assert (often[0] - often[1]).abs().max() < 4 * (2 * 0.25 / 4000) ** 0.5
+    assert often[0].min() == often[1].min() == 0.0
+
+
+def test_a_generator_gives_the_same_mask_again() -> None:
+    columns = torch.ones(3, 16, dtype=torch.bool)
+    first, again, other = (sample_mask(columns, 8, 50, clusters=True, generator=generator(s)) for s in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert not torch.equal(first[0], first[1])
+
+
+def test_table_sizes_are_those_of_python_sets() -> None:
+    """A set of small integers lists them by slot, so that the slots show in its order."""
+    counts = torch.arange(1, 700)
+    for count, size in zip(counts.tolist(), set_table_size(counts, 700).tolist(), strict=True):
+        # Only the last one shares no slot with the others; it comes first if its slot wraps around to 0
+        numbers: set[int] = set()
+        for number in [*range(1, count), size]:
+            numbers.add(number)
+        assert next(iter(numbers)) == size
+        if count > 1:
+            numbers = set()
+            for number in [*range(1, count), size - 1]:
+                numbers.add(number)
+            assert list(numbers)[-1] == max(size - 1, count - 1)
+
+
+def test_errors() -> None:
+    columns = torch.ones(2, 8, dtype=torch.bool)
+    with pytest.raises(ValueError, match=r"sampler='random' is unknown"):
+        sample_mask(columns, 4, 5, clusters=True, sampler="random")
+    with pytest.raises(ValueError, match=r"num_masks=.* must be positive"):
+        sample_mask(columns, 4, 0, clusters=True)
+    for given, message in (
+        (torch.tensor([[0, 32], [1, 2]]), r"values from 0 to 32.*4 x 8 grid, 0 to 31"),
+        (torch.tensor([[0, -2], [1, 2]]), r"values from -2 to 2"),
+        (torch.tensor([0, 1]), r"shape \(2, patches to hide\)"),
+        (torch.zeros(2, 32), "must be integers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            without_padding(given, columns, 4)

@@ -1,0 +1,343 @@
+"""PaSST: positions, lengths, front end, conversion. The numbers of the official code are in the golden cases."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, pipeline
+
+from conversion import convert_checkpoint
+from conversion.convert import rename
+from conversion.key_maps import PASST, TORCH_ONLY
+from conversion.layouts import LAYOUTS
+from hf_ast import (
+    PaSSTConfig,
+    PaSSTFeatureExtractor,
+    PaSSTForAudioClassification,
+    PaSSTMel,
+    PaSSTModel,
+    SpectrogramClassifier,
+    SpectrogramTransformer,
+)
+from hf_ast.models.modules_mel import FRAMES_PER_CHUNK, passt_log_mel
+from tests.support.golden_passt import passt_config
+from tests.support.tiny import GEOMETRY, SIZE, spectrograms, tiny_passt, waveforms
+
+LAYOUT_FILES = sorted((Path(__file__).parents[1] / "golden" / "layouts").glob("passt_*.json"))
+RATE = 32000
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize(
+    ("settings", "grid", "position_grid"),
+    [
+        ({}, (12, 99), (12, 99)),
+        ({"max_length": 2000}, (12, 199), (12, 200)),
+        ({"max_length": 3200}, (12, 319), (12, 320)),
+        ({"frequency_stride": 12, "time_stride": 12}, (10, 82), (10, 83)),
+        ({"frequency_stride": 16, "time_stride": 16}, (8, 62), (8, 62)),
+        ({"patch_size": (16, 4), "max_length": 1004}, (12, 101), (12, 101)),
+    ],
+)
+def test_table_has_a_column_per_stride(settings, grid, position_grid):
+    config = PaSSTConfig(**settings)
+    assert config.grid == grid
+    assert config.position_grid == position_grid
+
+
+def test_positions_are_the_sum_of_both_tables():
+    model = tiny_passt().backbone
+    table = model.embeddings.positions
+    assert table.frequency_table.shape == (1, 5, 1, 32)
+    assert table.time_table.shape == (1, 1, 12, 32)
+    tokens, _ = model.embeddings(spectrograms(2, 30))
+    patches = model.embeddings.patch_embedding(spectrograms(2, 30))
+    expected = patches + table.frequency_table + table.time_table[:, :, :7]
+    torch.testing.assert_close(tokens[:, 2:], expected.flatten(1, 2))
+
+
+@pytest.mark.parametrize("pooling", ["prefix", "cls", "mean"])
+@pytest.mark.parametrize("position_crop", ["start", "center"])
+@torch.no_grad()
+def test_padded_batch_equals_single_clips(pooling, position_crop):
+    model = tiny_passt(pooling=pooling, position_crop=position_crop)
+    lengths = (50, 33, 12, 3)
+    batch, mask = spectrograms(4, 50), torch.zeros(4, 50, dtype=torch.long)
+    for clip, length in enumerate(lengths):
+        mask[clip, :length] = 1
+    logits = model(batch, attention_mask=mask).logits
+    for clip, length in enumerate(lengths[:3]):
+        alone = model(batch[clip : clip + 1, :length]).logits
+        torch.testing.assert_close(logits[clip : clip + 1], alone, atol=1e-5, rtol=1e-5)
+    assert logits.isfinite().all()
+
+
+@torch.no_grad()
+def test_padded_batch_of_waveforms_equals_single_clips():
+    extractor = PaSSTFeatureExtractor(num_mel_bins=32, max_length=50)
+    model = tiny_passt()
+    clips = [waveforms(1, num_samples, num_samples)[0] for num_samples in (16000, 9001, 4000)]
+    logits = model(**extractor(clips, RATE, return_tensors="pt")).logits
+    for clip, expected in zip(clips, logits, strict=True):
+        alone = model(**extractor(clip, RATE, return_tensors="pt")).logits[0]
+        torch.testing.assert_close(alone, expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_random_positions_in_training_only():
+    model = tiny_passt(position_crop="random").backbone.embeddings
+    clip = spectrograms(2, 30)
+    patches = model.patch_embedding(clip)
+    starts = set()
+    model.train()
+    for seed in range(40):
+        tokens, _ = model(clip, generator=seeded(seed))
+        assert torch.equal(tokens, model(clip, generator=seeded(seed))[0])
+        for start in range(6):
+            positions = model.positions(12)[:, :, start : start + 7]
+            if torch.allclose(tokens[:, 2:], (patches + positions).flatten(1, 2), atol=1e-6):
+                starts.add(start)
+    assert starts == set(range(6))
+    model.eval()
+    torch.testing.assert_close(model(clip)[0][:, 2:], (patches + model.positions(7)).flatten(1, 2))
+
+
+@torch.no_grad()
+def test_longer_clips_are_an_error_or_cut_or_stretched():
+    clip = spectrograms(1, 80)
+    with pytest.raises(ValueError, match=r"80 frames, the position table is for at most 53.*max_length=80"):
+        tiny_passt()(clip)
+    crop = tiny_passt(position_overflow="crop")
+    torch.testing.assert_close(crop(clip).logits, crop(clip[:, :50]).logits)
+    stretched = tiny_passt(position_overflow="interpolate").backbone.embeddings.positions
+    time_table = torch.nn.functional.interpolate(stretched.time_table[0].mT, size=19, mode="linear").mT
+    torch.testing.assert_close(stretched(19), stretched.frequency_table + time_table)
+
+
+@torch.no_grad()
+def test_loading_for_another_geometry(tmp_path):
+    model = tiny_passt()
+    model.save_pretrained(tmp_path)
+    shorter = PaSSTForAudioClassification.from_pretrained(tmp_path, max_length=30)
+    assert shorter.backbone.embeddings.positions.time_table.shape[2] == 7
+    torch.testing.assert_close(shorter(spectrograms(2, 30)).logits, model(spectrograms(2, 30)).logits)
+
+    longer = PaSSTForAudioClassification.from_pretrained(tmp_path, max_length=98, num_mel_bins=44)
+    old, new = model.backbone.embeddings.positions, longer.backbone.embeddings.positions
+    assert longer(torch.zeros(1, 98, 44)).logits.shape == (1, 5)
+    for before, after in (
+        (old.time_table[0], new.time_table[0]),
+        (old.frequency_table[:, :, 0], new.frequency_table[:, :, 0]),
+    ):
+        expected = torch.nn.functional.interpolate(before.mT, size=after.shape[1], mode="linear").mT
+        torch.testing.assert_close(after, expected)
+    longer.save_pretrained(tmp_path / "longer")
+    again = PaSSTForAudioClassification.from_pretrained(tmp_path / "longer")
+    assert torch.equal(again.backbone.embeddings.positions.time_table, new.time_table)
+
+
+@torch.no_grad()
+def test_torch_only_model_has_the_same_parameters():
+    model = tiny_passt()
+    plain = SpectrogramClassifier(SpectrogramTransformer(**SIZE, **GEOMETRY, factorised_positions=True), 5).eval()
+    plain.load_state_dict(model.state_dict())
+    torch.testing.assert_close(plain(spectrograms(2, 41)), model(spectrograms(2, 41)).logits)
+
+
+def test_without_distillation_token():
+    model = tiny_passt(use_distillation_token=False)
+    assert model.backbone(spectrograms(1, 50)).last_hidden_state.shape[1] == 1 + 5 * 12
+    assert model.backbone.embeddings.prefix_positions.shape == (1, 1, 32)
+
+
+def test_auto_classes_and_pipeline(tmp_path):
+    model = tiny_passt()
+    extractor = PaSSTFeatureExtractor(num_mel_bins=32, max_length=50, hop_length=160)
+    model.save_pretrained(tmp_path)
+    extractor.save_pretrained(tmp_path)
+    assert isinstance(AutoModelForAudioClassification.from_pretrained(tmp_path), PaSSTForAudioClassification)
+    assert AutoFeatureExtractor.from_pretrained(tmp_path).to_dict() == extractor.to_dict()
+    clip = waveforms(1, 5000)[0]
+    scores = pipeline("audio-classification", model=str(tmp_path))(clip.numpy())
+    expected = model(**extractor(clip, RATE, return_tensors="pt")).logits[0].softmax(-1).sort(descending=True).values
+    np.testing.assert_allclose([score["score"] for score in scores], expected.detach(), atol=1e-6)
+
+
+# Front end
+
+
+@pytest.mark.parametrize("hop_length", [320, 160, 100])
+def test_log_mel_is_that_of_torch_stft(hop_length):
+    waveform = waveforms(2, (FRAMES_PER_CHUNK + 20) * hop_length).double()
+    emphasised = waveform[:, 1:] - 0.97 * waveform[:, :-1]
+    window = torch.hann_window(800, periodic=False, dtype=torch.float64)
+    spectrum = torch.stft(emphasised, 1024, hop_length, 800, window, center=True, return_complex=True)
+    filters = torch.as_tensor(triangles())
+    expected = (filters @ spectrum.abs().square() + 1e-5).log().mT
+    torch.testing.assert_close(passt_log_mel(waveform, hop_length=hop_length), expected, atol=1e-5, rtol=1e-5)
+
+
+def triangles() -> np.ndarray:
+    """Kaldi's filters from 0 to 15000 Hz, by the formula, bin by bin."""
+    mels = 1127 * np.log1p(np.arange(513) * RATE / 1024 / 700)
+    edges = np.linspace(0, 1127 * np.log1p(15000 / 700), 130)
+    filters = [np.interp(mels, edges[bin_ : bin_ + 3], [0, 1, 0]) for bin_ in range(128)]
+    return np.stack(filters)
+
+
+def test_batch_equals_single_waveforms_in_single_and_double_precision():
+    batch = waveforms(3, 40000)
+    features = passt_log_mel(batch)
+    for clip, expected in zip(batch, features, strict=True):
+        torch.testing.assert_close(passt_log_mel(clip[None])[0], expected, atol=0, rtol=0)
+    torch.testing.assert_close(passt_log_mel(batch.double()).float(), features, atol=1e-4, rtol=1e-4)
+
+
+def test_features_under_autocast_stay_exact():
+    batch = waveforms(1, 20000)
+    expected = passt_log_mel(batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(passt_log_mel(batch), expected)
+
+
+def test_extractor_pads_with_silence_and_masks():
+    extractor = PaSSTFeatureExtractor()
+    silence = extractor(torch.zeros(3200), RATE, return_tensors="pt")["input_values"]
+    assert extractor.padding_value == pytest.approx((math.log(1e-5) + 4.5) / 5)
+    torch.testing.assert_close(silence, torch.full((1, 10, 128), extractor.padding_value))
+    clips = [waveforms(1, 6400)[0], waveforms(1, 3200)[0]]
+    batch = extractor(clips, RATE, return_tensors="pt")
+    assert batch["input_values"].shape == (2, 20, 128)
+    assert batch["attention_mask"].sum(dim=1).tolist() == [20, 10]
+    torch.testing.assert_close(batch["input_values"][1, 10:], silence[0])
+    padded = extractor(clips, RATE, return_tensors="pt", padding="max_length")
+    assert set(padded) == {"input_values"}
+    assert padded["input_values"].shape == (2, 1000, 128)
+
+
+def test_extractor_cuts_the_waveform():
+    clip = waveforms(1, 64000)[0]
+    features = PaSSTFeatureExtractor(max_length=100)(clip, RATE, return_tensors="pt")["input_values"]
+    torch.testing.assert_close(
+        features, PaSSTFeatureExtractor()(clip[:32000], RATE, return_tensors="pt")["input_values"]
+    )
+    assert PaSSTFeatureExtractor().max_samples == 10 * RATE
+
+
+@pytest.mark.parametrize(
+    ("waveform", "rate", "message"),
+    [
+        (torch.zeros(513), RATE, "513 samples, but at least 514"),
+        (torch.zeros(5000), 16000, "16000 Hz, but this extractor works at 32000 Hz"),
+        (torch.zeros(5000, dtype=torch.int16), RATE, "divide 16-bit samples"),
+        (torch.full((5000,), torch.nan), RATE, "peak of nan"),
+        (torch.zeros(1, 2, 5000), RATE, "must be .samples,. or .batch, samples."),
+    ],
+)
+def test_extractor_refuses(waveform, rate, message):
+    with pytest.raises(ValueError, match=message):
+        PaSSTFeatureExtractor()(waveform, rate)
+
+
+def test_filters_above_half_the_rate_are_an_error():
+    with pytest.raises(ValueError, match="high_frequency_hz=15000"):
+        passt_log_mel(torch.zeros(1, 5000), sampling_rate=16000)
+
+
+def test_augmentation_in_training_only():
+    waveform = waveforms(4, 64000)
+    front_end = PaSSTMel()
+    plain = PaSSTFeatureExtractor()(waveform, RATE, return_tensors="pt")["input_values"]
+    torch.testing.assert_close(front_end.eval()(waveform), plain)
+    front_end.train()
+    first, again, other = (front_end(waveform, generator=seeded(seed)) for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    masked = first == 0.9  # (0 + 4.5) / 5
+    assert masked.all(dim=1).any(dim=1).any()  # a mel bin of some clip
+    assert masked.all(dim=2).any(dim=1).any()  # a frame of some clip
+
+
+def test_jitter_stays_in_its_range():
+    front_end = PaSSTMel(max_mel_mask=0, max_time_mask=0)
+    draws = [front_end.draw(1, seeded(seed)) for seed in range(300)]
+    low, high = ([draw[edge] for draw in draws] for edge in (0, 1))
+    assert (min(low), max(low)) == (0, 9)
+    assert 14001 <= min(high) < 14050
+    assert 15950 < max(high) <= 16000
+    with pytest.raises(ValueError, match="low_frequency_jitter=0"):
+        PaSSTMel(low_frequency_jitter=0)
+
+
+# Conversion
+
+
+@pytest.mark.parametrize("path", LAYOUT_FILES, ids=lambda path: path.stem)
+def test_every_released_layout_fills_the_model(path):
+    """Names and shapes, on the meta device; the golden cases hold the numbers."""
+    described = json.loads(path.read_text())
+    tensors = {name: torch.empty(shape, device="meta") for name, shape, _ in described["tensors"]}
+    config = passt_config(described["config"])
+    layout = LAYOUTS[PaSSTConfig][0]
+    renamed = rename(tensors, layout)
+    layout.adapt(renamed, config)
+    with torch.device("meta"):
+        expected = PaSSTForAudioClassification(config).state_dict()
+    assert {name: tensor.shape for name, tensor in renamed.items()} == {n: t.shape for n, t in expected.items()}
+    assert len(renamed) == len(tensors) - 2  # head_dist
+
+
+def official_checkpoint(model: PaSSTForAudioClassification) -> dict[str, torch.Tensor]:
+    ours = model.state_dict()
+    checkpoint = {"head_dist.weight": torch.zeros(5, 32), "head_dist.bias": torch.zeros(5)}
+    for official, name in PASST.items():
+        for layer in range(model.config.num_hidden_layers) if isinstance(name, str) else ():
+            tensor = ours[name.format(layer)]
+            is_table = official in ("freq_new_pos_embed", "time_new_pos_embed")
+            checkpoint[official.format(layer)] = tensor.permute(0, 3, 1, 2) if is_table else tensor
+    return checkpoint
+
+
+def test_conversion_is_exact_and_strict():
+    model = tiny_passt()
+    checkpoint = official_checkpoint(model)
+    converted = convert_checkpoint(checkpoint, model.config)
+    torch.testing.assert_close(converted.state_dict(), model.state_dict(), atol=0, rtol=0)
+    backbone = convert_checkpoint(checkpoint, model.config, model_class=PaSSTModel)
+    torch.testing.assert_close(backbone.state_dict(), model.backbone.state_dict(), atol=0, rtol=0)
+    del checkpoint["time_new_pos_embed"]
+    with pytest.raises(ValueError, match="in no layout known for PaSSTConfig"):
+        convert_checkpoint(checkpoint, model.config)
+    checkpoint = official_checkpoint(model)
+    del checkpoint["freq_new_pos_embed"]
+    with pytest.raises(ValueError, match=r"positions\.frequency_table"):
+        convert_checkpoint(checkpoint, model.config)
+    with pytest.raises(ValueError, match=r"time_table.*\(1, 1, 12, 32\), the config describes \(1, 1, 15, 32\)"):
+        convert_checkpoint(official_checkpoint(model), PaSSTConfig(**model.config.to_dict() | {"max_length": 62}))
+
+
+@torch.no_grad()
+def test_torch_only_ast_file():
+    model = tiny_passt()
+    embeddings = model.backbone.embeddings
+    embeddings.prefix_positions.zero_()
+    ours = model.state_dict()
+    flat = {"frequency_table": (0, 2), "time_table": (0, 1), "cls_token": (0, 1), "distillation_token": (0, 1)}
+    checkpoint = {}
+    for official, name in TORCH_ONLY.items():
+        tensor_name = name.rpartition(".")[2]
+        for layer in range(model.config.num_hidden_layers) if name.format(0) in ours else ():
+            tensor = ours[name.format(layer)]
+            if tensor_name in flat:
+                tensor = tensor.squeeze(flat[tensor_name])
+                tensor = tensor.T if tensor.ndim == 2 else tensor
+            checkpoint[official.format(layer)] = tensor
+    assert checkpoint["embedding.time_embedding"].shape == (32, 12)
+    converted = convert_checkpoint({"model": checkpoint, "resolved_config": {}}, model.config)
+    torch.testing.assert_close(converted.state_dict(), ours, atol=0, rtol=0)

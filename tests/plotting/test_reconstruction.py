@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+import torch
+
+from hf_ast.models.modules_objectives import patch_values
+from hf_ast.plotting.reconstruction import fill_patches, plot_reconstruction
+from tests.support.tiny import spectrograms, tiny_ssast
+
+
+def test_filling_in_what_was_cut_out_changes_nothing() -> None:
+    clip = spectrograms(1, 48)
+    indices = torch.tensor([3, 31, 0, -1])
+    values = patch_values(clip, indices[None].clamp(min=0), 32, (8, 6))[0]
+    filled = fill_patches(clip[0].T, indices, values, (8, 6))
+    torch.testing.assert_close(filled, clip[0].T, atol=0, rtol=0)
+    changed = fill_patches(clip[0].T, indices, values + 1, (8, 6)) - clip[0].T
+    assert changed.count_nonzero() == 3 * 48
+    torch.testing.assert_close(changed[:8, 18:24], torch.ones(8, 6))
+
+
+def test_the_figure_shows_the_clip_the_mask_and_the_reconstruction() -> None:
+    model = tiny_ssast()
+    clip = spectrograms(1, 50)[0]
+    hidden = torch.tensor([3, 31, 0])
+    figure = plot_reconstruction(model, clip, mask_indices=hidden)
+    original, seen, rebuilt = (np.asarray(axis.images[0].get_array().filled(np.nan)) for axis in figure.axes[:3])
+    np.testing.assert_array_equal(original, clip[:48].T)
+    assert np.isnan(seen).sum() == 3 * 48
+    assert np.isnan(seen[24:, 42:]).all()
+    with torch.no_grad():
+        output = model(clip[None], mask_indices=hidden[None])
+    np.testing.assert_array_equal(rebuilt[24:, 42:], output.reconstructions[0, 1].view(8, 6))
+    same = ~np.isnan(seen)
+    np.testing.assert_array_equal(rebuilt[same], original[same])
+    assert f"{output.reconstruction_loss.item():.3f}" in figure.axes[2].get_title(loc="left")
+
+
+def test_nothing_to_plot_without_the_objective() -> None:
+    with pytest.raises(ValueError, match="no reconstruction objective"):
+        plot_reconstruction(tiny_ssast(reconstruction_loss_weight=0), spectrograms(1, 50))

@@ -1,0 +1,143 @@
+"""Files of the exact layout of each released checkpoint, filled by the golden cases' deterministic generator."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from conversion.checkpoint import Checkpoint
+from conversion.key_maps import AST, Dropped
+from hf_ast import HfASTForAudioClassification
+from tests.support.golden_common import check
+
+# The generator of the golden cases' weights: names and shapes -> arrays
+make_state_dict = check.W.make_state_dict
+LAYOUTS = Path(__file__).parents[1] / "golden" / "layouts"
+MIRRORED = {
+    "ast-base-stride10.pth": "audioset_10_10_0.4593.pth",
+    "multitask-ssast-patch-base-400.pth": "SSAST-Base-Patch-400.pth",
+    "multitask-ssast-frame-base-400.pth": "SSAST-Base-Frame-400.pth",
+    "passt-base-stride10-struct-ap0.476-swa.pth": "passt-s-f128-p16-s10-ap.476-swa.pt",
+}
+# Official names of a layer -> TorchOnlyAST's, which are those of `nn.TransformerEncoderLayer`
+TORCH_ONLY_LAYER = {
+    "norm1": "norm1",
+    "attn.proj": "self_attn.out_proj",
+    "norm2": "norm2",
+    "mlp.fc1": "linear1",
+    "mlp.fc2": "linear2",
+}
+TORCH_ONLY_REST = {
+    "patch_embed.proj": "embedding.conv2d",
+    "norm": "backbone.norm",
+    "mlp_head.0": "head.norm",
+    "mlp_head.1": "head.linear",
+    "head.0": "head.norm",
+    "head.1": "head.linear",
+    "cpredlayer.0": "classifier.linear1",
+    "cpredlayer.2": "classifier.linear2",
+    "gpredlayer.0": "reconstructor.linear1",
+    "gpredlayer.2": "reconstructor.linear2",
+}
+
+
+@cache
+def layouts() -> dict[str, list[list[Any]]]:
+    """Official file name -> its [name, shape, dtype] in order."""
+    found = {}
+    for path in LAYOUTS.glob("*.json"):
+        layout = json.loads(path.read_text())
+        found |= dict.fromkeys(layout["released_files"], layout["tensors"])
+    ablations = found.pop("audio_model_{100m,dis,gen,as20k,as,librispeech}.pth (ablations)")
+    for name in ("100m", "dis", "gen", "as20k", "as", "librispeech"):
+        found[f"audio_model_{name}.pth"] = ablations
+    # Not recorded, but known: another number of classes, another number of image patches
+    for fold, accuracy in enumerate((967, 977, 959, 987, 962), start=1):
+        found[f"esc50-passt-s-n-f128-p16-s10-fold{fold}-acc.{accuracy}.pt"] = [
+            [name, [50 if size == 527 else size for size in shape], dtype]
+            for name, shape, dtype in found["passt-s-f128-p16-s10-ap.476-swa.pt"]
+        ]
+    found["deit_base_distilled_patch16_224-df68dfff.pth"] = [
+        [name, [1, 2 + 14 * 14, 768] if name == "pos_embed" else shape, dtype]
+        for name, shape, dtype in found["deit_base_distilled_patch16_384-d0272ac0.pth"]
+    ]
+    return found
+
+
+def official_content(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What the file of a checkpoint holds: nested and named as the official one."""
+    name = checkpoint.file_name
+    tensors = make_state_dict(layouts()[MIRRORED.get(name, name)])
+    content = {key: torch.as_tensor(value) for key, value in tensors.items()}
+    if name in MIRRORED:
+        return {"model": torch_only(content), "resolved_config": {"model": {"_target_": "torch_only_ast.models"}}}
+    return {"model": content} if name.startswith("deit") else content
+
+
+def layout_key(checkpoint: Checkpoint) -> str:
+    """The same for checkpoints whose files hold the same."""
+    name = checkpoint.file_name
+    return json.dumps([name in MIRRORED, name.startswith("deit"), layouts()[MIRRORED.get(name, name)]])
+
+
+def write_official_file(checkpoint: Checkpoint, folder: Path) -> Path:
+    """The file of a checkpoint, under its official name."""
+    path = folder / checkpoint.file_name
+    torch.save(official_content(checkpoint), path)
+    return path
+
+
+def torch_only(official: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights as TorchOnlyAST holds them: no leftovers, prefix positions added to the tokens, no axes of 1."""
+    tensors = {key.removeprefix("module.").removeprefix("v."): value for key, value in official.items()}
+    mirrored = {}
+    for name, tensor in tensors.items():
+        module, _, kind = name.rpartition(".")
+        if name.startswith("blocks."):
+            _, number, inner = module.split(".", 2)
+            target = f"backbone.layers.{number}"
+            if inner == "attn.qkv":
+                mirrored[f"{target}.self_attn.in_proj_{kind}"] = tensor
+            else:
+                mirrored[f"{target}.{TORCH_ONLY_LAYER[inner]}.{kind}"] = tensor
+        elif module in TORCH_ONLY_REST:
+            mirrored[f"{TORCH_ONLY_REST[module]}.{kind}"] = tensor
+    if "mask_embed" in tensors:
+        mirrored["masker.mask_embedding"] = tensors["mask_embed"].flatten()
+    if "pos_embed" in tensors:
+        prefix, patches = tensors["pos_embed"].split((2, tensors["pos_embed"].shape[1] - 2), dim=1)
+        height = tensors["patch_embed.proj.weight"].shape[2]
+        stride = height if "mask_embed" in tensors else 10
+        rows = (128 - height) // stride + 1
+        mirrored["embedding.positional_embedding"] = patches[0].T.unflatten(1, (rows, -1)).contiguous()
+    else:
+        prefix = tensors["new_pos_embed"]
+        mirrored["embedding.frequency_embedding"] = tensors["freq_new_pos_embed"][0, :, :, 0].clone()
+        mirrored["embedding.time_embedding"] = tensors["time_new_pos_embed"][0, :, 0, :].clone()
+    mirrored["embedding.cls_token"] = (tensors["cls_token"] + prefix[:, :1]).flatten()
+    mirrored["embedding.dist_token"] = (tensors["dist_token"] + prefix[:, 1:]).flatten()
+    return mirrored
+
+
+def official_checkpoint(model: HfASTForAudioClassification) -> dict[str, torch.Tensor]:
+    """The tensors of a tiny model under their official names, with the leftovers of every official file."""
+    ours = model.state_dict()
+    checkpoint = {
+        "v.pos_embed": torch.cat(
+            (
+                ours["backbone.embeddings.prefix_positions"],
+                ours["backbone.embeddings.positions.table"].flatten(1, 2),
+            ),
+            dim=1,
+        )
+    }
+    for official, name in AST.items():
+        for layer in range(model.config.num_hidden_layers) if "{}" in official else [0]:
+            if isinstance(name, Dropped):
+                checkpoint[official] = torch.zeros(1000)
+            elif name.format(layer) in ours:
+                checkpoint[official.format(layer)] = ours[name.format(layer)]
+    return checkpoint
