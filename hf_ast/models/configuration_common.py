@@ -1,18 +1,24 @@
 """What the configs of all families share."""
 
+import math
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 from .modules_classification import PROBLEM_TYPES
-from .modules_embeddings import grid_shape
 from .modules_encoder import ACTIVATIONS
 from .modules_pooling import POOLINGS
-from .modules_positions import POSITION_CROPS, POSITION_OVERFLOWS
+from .modules_positions import POSITION_CROPS, POSITION_OVERFLOWS, POSITION_TABLES, grid_shape, position_grid
+from .modules_transformer import ARGUMENTS
 
 # Fields that `from_pretrained` may change on a trained model: they size the position table
 GEOMETRY_FIELDS = ("num_mel_bins", "max_length", "frequency_stride", "time_stride")
+COUNTS = (*GEOMETRY_FIELDS, "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+PROBABILITIES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate")
+POSITIVE = ("initializer_range", "layer_norm_eps", "head_layer_norm_eps")
+# Far more than any of these models is used with: 20 minutes at AST's stride, and attention over 1.4 million patches
+MAX_PATCHES = 2**20
 # DeiT's, which the official models have
 SIZES = {
     "tiny": {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768},
@@ -40,6 +46,8 @@ class SpectrogramConfig(PreTrainedConfig):
         position_crop: Part of the position table for clips shorter than `max_length`: "start", "center" (the official
             fine-tuning cut of AST, per clip), or "random" (in training, as the official PaSST code; else "start").
         position_overflow: For longer clips: "error", "interpolate" the table, or "crop" the clip.
+        position_table: "joint" (one table for the patch grid, AST), "ssast" (the same, resized by SSAST's rule), or
+            "factorised" (one for rows and one for columns, PaSST).
         time_patchout, frequency_patchout, unstructured_patchout: Columns, rows and single patches to drop at random in
             training mode.
         patchout_per_clip: Draw them for every clip, instead of once for the whole batch as the official code does.
@@ -66,6 +74,7 @@ class SpectrogramConfig(PreTrainedConfig):
     use_distillation_token: bool = True
     position_crop: str = "start"
     position_overflow: str = "error"
+    position_table: str = "joint"
     time_patchout: int = 0
     frequency_patchout: int = 0
     unstructured_patchout: int = 0
@@ -75,6 +84,10 @@ class SpectrogramConfig(PreTrainedConfig):
         size = self.patch_size
         self.patch_size = [size, size] if isinstance(size, int) else list(size)
         super().__post_init__(**kwargs)
+
+    def backbone_arguments(self) -> dict[str, Any]:
+        """Keyword arguments of `SpectrogramTransformer`."""
+        return {name: getattr(self, name) for name in ARGUMENTS}
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -86,7 +99,9 @@ class SpectrogramConfig(PreTrainedConfig):
     @property
     def position_grid(self) -> tuple[int, int]:
         """Rows and columns of the position table."""
-        return self.grid
+        height, width = self.patch_size
+        stride = (self.frequency_stride, self.time_stride)
+        return position_grid(self.position_table, self.num_mel_bins, self.max_length, (height, width), stride)
 
     def validate_choices(self) -> None:
         """Fields with a fixed set of values hold one of them."""
@@ -95,31 +110,47 @@ class SpectrogramConfig(PreTrainedConfig):
             "pooling": POOLINGS,
             "position_crop": POSITION_CROPS,
             "position_overflow": POSITION_OVERFLOWS,
+            "position_table": tuple(POSITION_TABLES),
             "problem_type": (None, *PROBLEM_TYPES),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown; choose one of {allowed}.")
 
-    def validate_geometry(self) -> None:
-        """At least one patch fits into the spectrogram, and the heads divide the hidden size."""
-        if len(self.patch_size) != 2:
-            raise ValueError(f"patch_size={self.patch_size} must be one number or the pair (mel bins, frames).")
-        for name in (*GEOMETRY_FIELDS, "hidden_size", "num_attention_heads"):
+    def validate_numbers(self) -> None:
+        """Counts are positive, probabilities below 1, and there is a label."""
+        for name in COUNTS:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive.")
+        for name in POSITIVE:
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)} must be a positive, finite number.")
+        for name in PROBABILITIES:
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be in [0, 1).")
+        for name in ("time_patchout", "frequency_patchout", "unstructured_patchout"):
+            # Whether something is left depends on the clips, and is checked in training
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} must not be negative; 0 drops nothing.")
+        if self.num_labels < 1:
+            raise ValueError(f"num_labels={self.num_labels} must be positive.")
+
+    def validate_geometry(self) -> None:
+        """At least one patch fits into the spectrogram, no absurd number of them, and the heads divide the width."""
+        if len(self.patch_size) != 2:
+            raise ValueError(f"patch_size={self.patch_size} must be one number or the pair (mel bins, frames).")
         for name, size, patch in zip(
             ("num_mel_bins", "max_length"), (self.num_mel_bins, self.max_length), self.patch_size, strict=True
         ):
             if not 1 <= patch <= size:
                 raise ValueError(f"{name}={size} holds no patch of patch_size={self.patch_size} (mel bins, frames).")
+        rows, columns = self.grid
+        if rows * columns > MAX_PATCHES:
+            raise ValueError(
+                f"max_length={self.max_length} frames make {rows} x {columns} patches, but at most {MAX_PATCHES} are "
+                "allowed; cut recordings into windows."
+            )
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size={self.hidden_size} must be a multiple of num_attention_heads={self.num_attention_heads}."
             )
-
-    def validate_patchout(self) -> None:
-        """No negative numbers. Whether something is left depends on the clips, and is checked in training."""
-        for name in ("time_patchout", "frequency_patchout", "unstructured_patchout"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)} must not be negative; 0 drops nothing.")

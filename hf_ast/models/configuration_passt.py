@@ -3,7 +3,6 @@
 from huggingface_hub.dataclasses import strict
 
 from .configuration_common import SpectrogramConfig
-from .modules_positions import factorised_grid
 
 
 @strict
@@ -19,11 +18,7 @@ class PaSSTConfig(SpectrogramConfig):
     _auto_class = "AutoConfig"
 
     max_length: int = 998
-
-    @property
-    def position_grid(self) -> tuple[int, int]:
-        """Rows of the frequency table and columns of the time table."""
-        return factorised_grid(self.grid, self.max_length, self.time_stride)
+    position_table: str = "factorised"
 
 
 __all__ = ["PaSSTConfig"]

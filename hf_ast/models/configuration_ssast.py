@@ -33,6 +33,7 @@ class SSASTConfig(SpectrogramConfig):
     frequency_stride: int | None = None
     time_stride: int | None = None
     pooling: str = "mean"
+    position_table: str = "ssast"
     num_mask_patches: int = 400
     mask_ratio: float | int | None = None
     mask_clusters: bool | None = None

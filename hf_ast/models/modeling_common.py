@@ -6,7 +6,6 @@ A family adds its config, its position table and its names (see `modeling_ast.py
 import copy
 import os
 import sys
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -23,55 +22,16 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_common import GEOMETRY_FIELDS, SpectrogramConfig
 from .modules_classification import ClassificationHead, classification_loss, infer_problem_type
-from .modules_embeddings import SpectrogramEmbeddings
-from .modules_encoder import EncoderLayer, FeedForward, SelfAttention, drop_path_rates, eager_attention
-from .modules_patchout import Patchout
-from .modules_pooling import pool_tokens
-from .modules_positions import JointPositionTable, PositionTable
-from .modules_transformer import initialize_weights
+from .modules_encoder import EncoderLayer, SelfAttention, eager_attention
+from .modules_transformer import SpectrogramTransformer, encode, initialize_weights
 
 HUB_ARGUMENTS = (
     "cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token",
 )  # fmt: skip
 
 
-class SpectrogramAttention(SelfAttention):
-    """Self-attention through the implementation that the config names (eager, sdpa, flash, flex)."""
-
-    def __init__(self, config: SpectrogramConfig):
-        super().__init__(
-            config.hidden_size,
-            config.num_attention_heads,
-            qkv_bias=config.qkv_bias,
-            dropout=config.attention_probs_dropout_prob,
-        )
-        self.config = config  # transformers' flash attention reads it from the module
-
-    def forward(
-        self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
-    ) -> tuple[Tensor, Tensor | None]:
-        """(B, N, D) -> (B, N, D), and the attention weights (B, heads, N, N) or None."""
-        interface = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
-        return super().forward(hidden_states, attention_mask, attention_function=interface, **kwargs)
-
-
 class SpectrogramLayer(GradientCheckpointingLayer, EncoderLayer):
     """An encoder layer that can be checkpointed."""
-
-    def __init__(self, config: SpectrogramConfig, drop_path_rate: float):
-        EncoderLayer.__init__(
-            self,
-            config.hidden_size,
-            SpectrogramAttention(config),
-            FeedForward(config.hidden_size, config.intermediate_size, activation=config.hidden_act),
-            dropout=config.hidden_dropout_prob,
-            drop_path_rate=drop_path_rate,
-            layer_norm_eps=config.layer_norm_eps,
-        )
-
-    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor:
-        """(B, N, D) -> (B, N, D)."""
-        return EncoderLayer.forward(self, hidden_states, attention_mask, **kwargs)
 
 
 class SpectrogramPreTrainedModel(PreTrainedModel):
@@ -88,7 +48,7 @@ class SpectrogramPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
-    _can_record_outputs = {"hidden_states": SpectrogramLayer, "attentions": SpectrogramAttention}
+    _can_record_outputs = {"hidden_states": EncoderLayer, "attentions": SelfAttention}
     _input_embed_layer = "patch_embedding"
     # auto class -> class of the family, for the `auto_map` of saved models
     _auto_classes: ClassVar[dict[str, str]] = {}
@@ -184,37 +144,15 @@ def _with_geometry(config: SpectrogramConfig, geometry: dict[str, int]) -> Spect
 class SpectrogramModel(SpectrogramPreTrainedModel):
     """Embeddings, encoder, final norm and pooling."""
 
-    position_table_class: ClassVar[Callable[[int, tuple[int, int]], PositionTable]] = JointPositionTable
-
     def __init__(self, config: SpectrogramConfig):
         super().__init__(config)
-        height, width = config.patch_size
-        self.embeddings = SpectrogramEmbeddings(
-            config.hidden_size,
-            self.position_table_class(config.hidden_size, config.position_grid),
-            num_mel_bins=config.num_mel_bins,
-            patch_size=(height, width),
-            frequency_stride=config.frequency_stride,
-            time_stride=config.time_stride,
-            use_distillation_token=config.use_distillation_token,
-            position_crop=config.position_crop,
-            position_overflow=config.position_overflow,
-            dropout=config.hidden_dropout_prob,
-            patchout=Patchout(
-                config.time_patchout,
-                config.frequency_patchout,
-                config.unstructured_patchout,
-                per_clip=config.patchout_per_clip,
-            ),
-        )
-        rates = drop_path_rates(config.drop_path_rate, config.num_hidden_layers)
-        self.layers = nn.ModuleList(SpectrogramLayer(config, rate) for rate in rates)
-        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        arguments = config.backbone_arguments() | {"initializer_range": None}  # `post_init` initialises
+        backbone = SpectrogramTransformer(**arguments, layer_class=SpectrogramLayer)
+        self.embeddings, self.layers, self.norm = backbone.embeddings, backbone.layers, backbone.norm
+        for module in self.modules():
+            if isinstance(module, SelfAttention):
+                module.config = config  # transformers' flash attention reads it from there
         self.post_init()
-
-    def get_input_embeddings(self) -> nn.Module:
-        """The patch embedding."""
-        return self.embeddings.patch_embedding
 
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
@@ -243,16 +181,14 @@ class SpectrogramModel(SpectrogramPreTrainedModel):
         if input_values is None:
             raise ValueError("input_values is required: a spectrogram of shape (B, frames, mel bins).")
         tokens, token_mask = self.embeddings(
-            input_values.to(self.dtype), attention_mask, hidden_patches, mask_embedding, generator=generator
+            input_values, attention_mask, hidden_patches, mask_embedding, generator=generator
         )
         encoder_mask = create_bidirectional_mask(self.config, tokens, token_mask)
-        for layer in self.layers:
-            tokens = layer(tokens, encoder_mask, **kwargs)
-        tokens = self.norm(tokens)
-        num_prefix_tokens = self.embeddings.num_prefix_tokens
-        patch_mask = None if token_mask is None else token_mask[:, num_prefix_tokens:]
-        pooled = pool_tokens(tokens, self.config.pooling, num_prefix_tokens, patch_mask)
-        return BaseModelOutputWithPooling(last_hidden_state=tokens, pooler_output=pooled)
+        kwargs["attention_function"] = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention
+        )
+        encoded = encode(self, tokens, token_mask, encoder_mask, pooling=self.config.pooling, **kwargs)
+        return BaseModelOutputWithPooling(last_hidden_state=encoded.last_hidden_state, pooler_output=encoded.pooled)
 
 
 class SpectrogramForAudioClassification(SpectrogramPreTrainedModel):

@@ -6,7 +6,6 @@ patchout, which the other families have too.
 
 from .configuration_passt import PaSSTConfig
 from .modeling_common import SpectrogramForAudioClassification, SpectrogramModel, SpectrogramPreTrainedModel
-from .modules_positions import FactorisedPositionTable
 
 
 class PaSSTPreTrainedModel(SpectrogramPreTrainedModel):
@@ -24,7 +23,6 @@ class PaSSTModel(PaSSTPreTrainedModel, SpectrogramModel):
     """PaSST without a head: `last_hidden_state` (B, N, D) and `pooler_output` (B, D)."""
 
     _auto_class = "AutoModel"
-    position_table_class = FactorisedPositionTable
 
 
 class PaSSTForAudioClassification(PaSSTPreTrainedModel, SpectrogramForAudioClassification):

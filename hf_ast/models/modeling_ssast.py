@@ -16,7 +16,6 @@ from transformers.utils.generic import can_return_tuple
 from .configuration_ssast import SSASTConfig
 from .modeling_common import SpectrogramForAudioClassification, SpectrogramModel, SpectrogramPreTrainedModel
 from .modules_objectives import MaskedPatchObjectives
-from .modules_positions import SSASTPositionTable
 from .modules_pretraining import pretraining_step
 
 
@@ -58,7 +57,6 @@ class SSASTModel(SSASTPreTrainedModel, SpectrogramModel):
     """SSAST without a head: `last_hidden_state` (B, N, D) and `pooler_output` (B, D)."""
 
     _auto_class = "AutoModel"
-    position_table_class = SSASTPositionTable
 
 
 class SSASTForPreTraining(SSASTPreTrainedModel):

@@ -4,35 +4,27 @@ import torch
 from torch import Tensor, nn
 
 from .modules_patchout import Patchout
-from .modules_positions import PositionTable
+from .modules_positions import PositionTable, grid_shape
 
 
-def grid_shape(
-    num_mel_bins: int, num_frames: int, patch_size: tuple[int, int], stride: tuple[int, int]
-) -> tuple[int, int]:
-    """Rows and columns (F', T') of the patches that fit into a spectrogram; pairs are (mel bins, frames)."""
-    rows, columns = (
-        (size - patch) // step + 1
-        for size, patch, step in zip((num_mel_bins, num_frames), patch_size, stride, strict=True)
-    )
-    return rows, columns
-
-
-def real_column_mask(frame_mask: Tensor, patch_frames: int, time_stride: int) -> Tensor:
+def real_column_mask(
+    frame_mask: Tensor, patch_frames: int, time_stride: int, max_columns: int | None = None
+) -> Tensor:
     """Which columns of the patch grid lie wholly in real frames.
 
-    A clip with its mask then has exactly the patches that it has alone. A clip shorter than one patch keeps
-    its first column, so that no clip is without tokens.
+    A clip with its mask then has exactly the patches that it has alone. A clip without a whole patch keeps its first
+    column, so that no clip is without tokens.
 
     Args:
         frame_mask: 1 for real frames, 0 for padding, shape (B, T).
         patch_frames: Frames per patch.
         time_stride: Frames between patches.
+        max_columns: Leave out the columns from this one on; none if None.
 
     Returns:
         Boolean mask, shape (B, T').
     """
-    columns = frame_mask.bool().unfold(1, patch_frames, time_stride).all(-1)
+    columns = frame_mask.bool().unfold(1, patch_frames, time_stride).all(-1)[:, :max_columns]
     none_real = ~columns.any(dim=1, keepdim=True)
     return torch.cat((columns[:, :1] | none_real, columns[:, 1:]), dim=1)
 
@@ -45,8 +37,9 @@ class PatchEmbedding(nn.Module):
         self.projection = nn.Conv2d(1, hidden_size, kernel_size=patch_size, stride=stride)
 
     def forward(self, input_values: Tensor) -> Tensor:
-        """Spectrogram (B, T, M) -> patches (B, F', T', D)."""
-        return self.projection(input_values.transpose(1, 2).unsqueeze(1)).permute(0, 2, 3, 1)
+        """Spectrogram (B, T, M), of any float dtype -> patches (B, F', T', D) in the dtype of the weights."""
+        spectrogram = input_values.to(self.projection.weight.dtype).transpose(1, 2).unsqueeze(1)
+        return self.projection(spectrogram).permute(0, 2, 3, 1)
 
 
 class SpectrogramEmbeddings(nn.Module):
@@ -105,7 +98,7 @@ class SpectrogramEmbeddings(nn.Module):
     @property
     def num_rows(self) -> int:
         """Rows of the patch grid, F'."""
-        return (self.num_mel_bins - self.patch_size[0]) // self.stride[0] + 1
+        return grid_shape(self.num_mel_bins, self.patch_size[1], self.patch_size, self.stride)[0]
 
     def forward(
         self,
@@ -149,8 +142,8 @@ class SpectrogramEmbeddings(nn.Module):
 
     def column_mask(self, attention_mask: Tensor) -> Tensor:
         """Frame mask (B, T) -> which columns of the patch grid are real (B, T')."""
-        columns = real_column_mask(attention_mask, self.patch_size[1], self.stride[1])
-        return columns[:, : self.positions.num_columns] if self.position_overflow == "crop" else columns
+        max_columns = self.positions.num_columns if self.position_overflow == "crop" else None
+        return real_column_mask(attention_mask, self.patch_size[1], self.stride[1], max_columns)
 
     def assemble(
         self, patches: Tensor, column_mask: Tensor | None, *, generator: torch.Generator | None = None
@@ -175,15 +168,16 @@ class SpectrogramEmbeddings(nn.Module):
             positions = self.positions(self.positions.num_columns)
             columns = self.random_start(num_spare + 1, generator).to(positions.device)
             return positions.index_select(2, columns + torch.arange(num_columns, device=positions.device))
-        real_columns = None if column_mask is None else column_mask.sum(dim=1)
         crop = "center" if self.position_crop == "center" else "start"
-        return self.positions(num_columns, crop=crop, real_columns=real_columns)
+        return self.positions(num_columns, crop=crop, column_mask=column_mask)
 
     @staticmethod
     def random_start(num_starts: int, generator: torch.Generator | None = None) -> Tensor:
         """A number below `num_starts`, shape (1,); drawn where the generator lives, by default on the CPU."""
-        device = "cpu" if generator is None else generator.device
-        return torch.randint(num_starts, (1,), generator=generator, device=device)
+        # Not `randint`, with which every number of starts would be compiled anew; and no `generator=None`, which
+        # does not trace
+        draw = torch.rand(1) if generator is None else torch.rand(1, generator=generator, device=generator.device)
+        return (draw * num_starts).long()
 
     def resize(self, *, num_mel_bins: int, stride: tuple[int, int], grid: tuple[int, int]) -> None:
         """Move to another input geometry: the patch projection stays, the position table goes to `grid`."""
@@ -200,17 +194,25 @@ class SpectrogramEmbeddings(nn.Module):
                 f"{tuple(input_values.shape)}; use the model's own feature extractor, or load the model with "
                 "`num_mel_bins=`."
             )
-        num_frames, patch_frames = input_values.shape[1], self.patch_size[1]
+        if not input_values.is_floating_point():
+            raise ValueError(
+                f"input_values holds {input_values.dtype}, but must be a float spectrogram, as the model's own "
+                "feature extractor makes it."
+            )
+        batch_size, num_frames, _ = input_values.shape
+        if batch_size == 0:
+            raise ValueError("input_values is an empty batch; pass at least one clip.")
+        patch_frames = self.patch_size[1]
         if num_frames < patch_frames:
             raise ValueError(
                 f"input_values has {num_frames} frames, less than one patch of {patch_frames}; pad it to that length."
             )
-        if attention_mask is not None and attention_mask.shape != input_values.shape[:2]:
+        if attention_mask is not None and attention_mask.shape != (batch_size, num_frames):
             raise ValueError(
-                f"attention_mask must have one value per frame, shape {tuple(input_values.shape[:2])}, "
-                f"got {tuple(attention_mask.shape)}."
+                f"attention_mask must have one value per frame, shape {(batch_size, num_frames)}, got "
+                f"{tuple(attention_mask.shape)}."
             )
-        num_columns = (num_frames - patch_frames) // self.stride[1] + 1
+        _, num_columns = grid_shape(self.num_mel_bins, num_frames, self.patch_size, self.stride)
         if num_columns > self.positions.num_columns and self.position_overflow == "error":
             longest = (self.positions.num_columns - 1) * self.stride[1] + patch_frames + self.stride[1] - 1
             raise ValueError(

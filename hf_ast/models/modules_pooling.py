@@ -1,5 +1,6 @@
 """From tokens to one vector per clip."""
 
+import torch
 from torch import Tensor
 
 POOLINGS = ("prefix", "cls", "mean")
@@ -27,5 +28,7 @@ def pool_tokens(tokens: Tensor, pooling: str, num_prefix_tokens: int, patch_mask
     patches = tokens[:, num_prefix_tokens:]
     if patch_mask is None:
         return patches.mean(dim=1)
-    weights = patch_mask.unsqueeze(-1).to(patches.dtype)
-    return (patches * weights).sum(dim=1) / weights.sum(dim=1)
+    # In float32 at least: bfloat16 does not hold every number of patches
+    dtype = torch.promote_types(patches.dtype, torch.float32)
+    total = (patches * patch_mask.unsqueeze(-1)).sum(dim=1, dtype=dtype)
+    return (total / patch_mask.sum(dim=1, keepdim=True)).to(patches.dtype)

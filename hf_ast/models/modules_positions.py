@@ -1,4 +1,6 @@
-"""Position tables over the patch grid: what a clip of any length uses of one, and how one is resized for good."""
+"""Position tables over the patch grid: the positions of a clip of any length, and the resizing of a table."""
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -7,10 +9,35 @@ POSITION_CROPS = ("start", "center", "random")
 POSITION_OVERFLOWS = ("error", "interpolate", "crop")
 
 
+def grid_shape(
+    num_mel_bins: int, num_frames: int, patch_size: tuple[int, int], stride: tuple[int, int]
+) -> tuple[int, int]:
+    """Rows and columns (F', T') of the patches that fit into a spectrogram; pairs are (mel bins, frames)."""
+    rows, columns = (
+        (size - patch) // step + 1
+        for size, patch, step in zip((num_mel_bins, num_frames), patch_size, stride, strict=True)
+    )
+    return rows, columns
+
+
+def position_grid(
+    position_table: str, num_mel_bins: int, max_length: int, patch_size: tuple[int, int], stride: tuple[int, int]
+) -> tuple[int, int]:
+    """Rows and columns of the position table for clips of up to `max_length` frames.
+
+    It is the patch grid. But the time table of PaSST has `max_length // time_stride` columns, as in the official code
+    (models/passt.py:311); with overlapping patches that may be one more than such a clip has.
+    """
+    if position_table not in POSITION_TABLES:
+        raise ValueError(f"position_table={position_table!r} is unknown; choose one of {tuple(POSITION_TABLES)}.")
+    rows, columns = grid_shape(num_mel_bins, max_length, patch_size, stride)
+    return rows, max(columns, max_length // stride[1]) if position_table == "factorised" else columns
+
+
 def select_columns(
-    table: Tensor, num_columns: int, *, crop: str = "start", real_columns: Tensor | None = None
+    table: Tensor, num_columns: int, *, crop: str = "start", column_mask: Tensor | None = None
 ) -> Tensor:
-    """Positions for clips of at most, or by interpolation more than, the table's own length.
+    """Positions for clips of at most the table's own length, or of more by interpolation.
 
     A clip that is not longer than the table uses a run of its columns: the first ones, or the middle ones
     (`crop="center"`, the official fine-tuning cut, start = W // 2 - n // 2). A longer clip uses the table
@@ -20,30 +47,31 @@ def select_columns(
         table: Positions, shape (1, R, W, D): W columns in time.
         num_columns: Columns of the batch's patch grid, T'.
         crop: "start" or "center".
-        real_columns: Columns that are not padding, per clip, shape (B,): each clip then gets the positions that it
-            would get alone. None if all have `num_columns`.
+        column_mask: True for columns that are not padding, at least one per clip, shape (B, T'). Each clip then gets
+            the positions that it would get alone, counted from its first real column. None if all are real.
 
     Returns:
-        Positions, shape (1, R, T', D), or (B, R, T', D) where the clips differ.
+        Positions, shape (1, R, T', D), or (B, R, T', D) with a mask.
     """
     width = table.shape[2]
-    if num_columns <= width:
-        if crop == "start":
-            return table[:, :, :num_columns]
-        if real_columns is None:
-            start = width // 2 - num_columns // 2
-            return table[:, :, start : start + num_columns]
-    elif real_columns is None:
-        return stretch_axis(table, 2, num_columns)
-    columns = torch.arange(num_columns, device=table.device)
-    length = real_columns.unsqueeze(1)
+    if column_mask is None:
+        if num_columns > width:
+            return stretch_axis(table, 2, num_columns)
+        start = 0 if crop == "start" else width // 2 - num_columns // 2
+        if torch.compiler.is_exporting():  # a slice that happens to be the whole table would fix its length
+            return table.index_select(2, start + torch.arange(num_columns, device=table.device))
+        return table[:, :, start : start + num_columns]
+    columns = torch.arange(num_columns, device=table.device) - column_mask.int().argmax(dim=1, keepdim=True)
+    length = column_mask.sum(dim=1, keepdim=True)
     starts = torch.zeros_like(length) if crop == "start" else width // 2 - length // 2
+    by_column = table[0].transpose(0, 1)  # (W, R, D)
+    if num_columns <= width:
+        return by_column[(starts + columns).clamp(0, width - 1)].transpose(1, 2)
     stretched = (columns + 0.5) * (width / length) - 0.5
     source = torch.where(length > width, stretched, starts + columns).clamp(0, width - 1)  # (B, T')
     left = source.long()
     right = (left + 1).clamp(max=width - 1)
     weight = (source - left).to(table.dtype)[..., None, None]
-    by_column = table[0].transpose(0, 1)  # (W, R, D)
     return torch.lerp(by_column[left], by_column[right], weight).transpose(1, 2)
 
 
@@ -75,109 +103,105 @@ def stretch(table: Tensor, rows: int, columns: int) -> Tensor:
 
 
 class PositionTable(nn.Module):
-    """What the embeddings need of a position table; each family has its own kind."""
+    """What the embeddings need of a position table.
+
+    Args:
+        hidden_size: D.
+        grid: Rows and columns. Kept as plain numbers: sharded parameters have no shape outside their own forward pass.
+    """
+
+    def __init__(self, hidden_size: int, grid: tuple[int, int]):
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.grid = grid
+
+    @property
+    def num_columns(self) -> int:
+        """Columns in time that the table holds."""
+        return self.grid[1]
 
     def initialize(self, std: float) -> None:
         """Draw new positions."""
         for parameter in self.parameters(recurse=False):
             nn.init.trunc_normal_(parameter, std=std)
 
-    @property
-    def num_columns(self) -> int:
-        """Columns in time that the table holds."""
+    def forward(self, num_columns: int, *, crop: str = "start", column_mask: Tensor | None = None) -> Tensor:
+        """Positions (1 or B, F', T', D) for a grid of `num_columns`; the arguments are those of `select_columns`."""
         raise NotImplementedError
 
-    def forward(self, num_columns: int, *, crop: str = "start", real_columns: Tensor | None = None) -> Tensor:
-        """Positions (1 or B, F', T', D) for a grid of `num_columns`; the arguments are `select_columns`'s."""
-        raise NotImplementedError
-
+    @torch.no_grad()
     def resize(self, grid: tuple[int, int]) -> None:
-        """Change the table itself to another grid (rows, columns), by the official rule of the family."""
+        """Change the table to another grid (rows, columns), by the official rule of its kind."""
+        for name, parameter in list(self.named_parameters(recurse=False)):
+            resized = self._resized(name, parameter, grid).contiguous()
+            setattr(self, name, nn.Parameter(resized, requires_grad=parameter.requires_grad))
+        self.grid = grid
+
+    def _resized(self, name: str, table: Tensor, grid: tuple[int, int]) -> Tensor:
+        """The parameter of that name for another grid."""
         raise NotImplementedError
 
 
 class JointPositionTable(PositionTable):
-    """One learned vector per cell of the patch grid (AST, SSAST)."""
+    """One learned vector per cell of the patch grid, resized by the rule of AST's official fine-tuning code."""
 
     def __init__(self, hidden_size: int, grid: tuple[int, int]):
-        super().__init__()
+        super().__init__(hidden_size, grid)
         self.table = nn.Parameter(torch.zeros(1, *grid, hidden_size))
 
-    @property
-    def num_columns(self) -> int:
-        """Columns in time."""
-        return self.table.shape[2]
-
-    def forward(self, num_columns: int, *, crop: str = "start", real_columns: Tensor | None = None) -> Tensor:
+    def forward(self, num_columns: int, *, crop: str = "start", column_mask: Tensor | None = None) -> Tensor:
         """Positions (1 or B, F', T', D); see `PositionTable`."""
-        return select_columns(self.table, num_columns, crop=crop, real_columns=real_columns)
+        return select_columns(self.table, num_columns, crop=crop, column_mask=column_mask)
 
-    @torch.no_grad()
-    def resize(self, grid: tuple[int, int]) -> None:
-        """See `PositionTable`. Time first, then frequency, as the official code."""
-        table = resize_axis(resize_axis(self.table, 2, grid[1]), 1, grid[0])
-        self.table = nn.Parameter(table.contiguous(), requires_grad=self.table.requires_grad)
+    def _resized(self, name: str, table: Tensor, grid: tuple[int, int]) -> Tensor:
+        # Time first, then frequency, as the official code (ast_models.py:130-145)
+        return resize_axis(resize_axis(table, 2, grid[1]), 1, grid[0])
 
 
 class SSASTPositionTable(JointPositionTable):
-    """A table that is resized by the rule of SSAST's official fine-tuning code (ast_models.py:192-202)."""
+    """A joint table that is resized by the rule of SSAST's official fine-tuning code (ast_models.py:192-202)."""
 
-    @torch.no_grad()
-    def resize(self, grid: tuple[int, int]) -> None:
-        """See the class."""
+    def _resized(self, name: str, table: Tensor, grid: tuple[int, int]) -> Tensor:
         rows, columns = grid
-        fewer_rows = rows < self.table.shape[1]
-        table: Tensor = self.table
-        if columns < self.num_columns or fewer_rows:
+        old_rows, old_columns = self.grid
+        if columns < old_columns or rows < old_rows:
             table = resize_axis(table, 2, columns)
         else:
             # The official code takes 8 rows for granted; a table of another height makes a detour over them
             table = stretch(table, 8, columns)
-        # Where rows get fewer, the official code cuts a wrong range, and fails unless it happens to fit. This is the
-        # middle, as on the time axis, and what it gives where it works.
-        table = resize_axis(table, 1, rows) if fewer_rows else stretch(table, rows, columns)
-        self.table = nn.Parameter(table.contiguous(), requires_grad=self.table.requires_grad)
+        # Where there are fewer rows than before, the official code cuts a wrong range, and fails unless that happens
+        # to fit. This is the middle, as on the time axis, and equal to the official result where that exists.
+        return resize_axis(table, 1, rows) if rows < old_rows else stretch(table, rows, columns)
 
 
 class FactorisedPositionTable(PositionTable):
     """One vector per row of the patch grid plus one per column (PaSST).
 
-    `resize` has no official rule to follow: the official code opens a checkpoint only with its own geometry. Fewer
+    There is no official rule for `resize`: the official code opens a checkpoint only with its own geometry. Fewer
     columns are the first ones, which a shorter clip uses anyway; more columns, and any other number of rows, are
     interpolated linearly.
     """
 
     def __init__(self, hidden_size: int, grid: tuple[int, int]):
-        super().__init__()
+        super().__init__(hidden_size, grid)
         num_rows, num_columns = grid
         self.frequency_table = nn.Parameter(torch.zeros(1, num_rows, 1, hidden_size))
         self.time_table = nn.Parameter(torch.zeros(1, 1, num_columns, hidden_size))
 
-    @property
-    def num_columns(self) -> int:
-        """Columns in time."""
-        return self.time_table.shape[2]
-
-    def forward(self, num_columns: int, *, crop: str = "start", real_columns: Tensor | None = None) -> Tensor:
+    def forward(self, num_columns: int, *, crop: str = "start", column_mask: Tensor | None = None) -> Tensor:
         """Positions (1 or B, F', T', D); see `PositionTable`."""
-        columns = select_columns(self.time_table, num_columns, crop=crop, real_columns=real_columns)
+        columns = select_columns(self.time_table, num_columns, crop=crop, column_mask=column_mask)
         return self.frequency_table + columns
 
-    @torch.no_grad()
-    def resize(self, grid: tuple[int, int]) -> None:
-        """See the class."""
+    def _resized(self, name: str, table: Tensor, grid: tuple[int, int]) -> Tensor:
         num_rows, num_columns = grid
-        rows = stretch_axis(self.frequency_table, 1, num_rows)
-        columns = stretch_axis(self.time_table, 2, max(num_columns, self.num_columns))[:, :, :num_columns]
-        self.frequency_table = nn.Parameter(rows.contiguous(), requires_grad=self.frequency_table.requires_grad)
-        self.time_table = nn.Parameter(columns.contiguous(), requires_grad=self.time_table.requires_grad)
+        if name == "frequency_table":
+            return stretch_axis(table, 1, num_rows)
+        return stretch_axis(table, 2, max(num_columns, self.num_columns))[:, :, :num_columns]
 
 
-def factorised_grid(grid: tuple[int, int], max_length: int, time_stride: int) -> tuple[int, int]:
-    """Rows and columns of a factorised table for the patch grid of a clip of `max_length` frames.
-
-    As in the official code the time table has `max_length // time_stride` columns (PaSST models/passt.py:311). With
-    overlapping patches that may be one more than such a clip has.
-    """
-    num_rows, num_columns = grid
-    return num_rows, max(num_columns, max_length // time_stride)
+POSITION_TABLES: dict[str, Callable[[int, tuple[int, int]], PositionTable]] = {
+    "joint": JointPositionTable,
+    "ssast": SSASTPositionTable,
+    "factorised": FactorisedPositionTable,
+}

@@ -1,30 +1,25 @@
 """The whole model in plain torch: build it by keyword, load a `model.safetensors` of ours into it strictly.
 
 Example:
-    backbone = SpectrogramTransformer(hidden_size=768, max_length=1024)
-    model = SpectrogramClassifier(backbone, num_labels=527)
+    model = SpectrogramClassifier.from_config(json.load(open("config.json")))
     model.load_state_dict(safetensors.torch.load_file("model.safetensors"))
     logits = model.eval()(input_values)
 """
 
-from typing import NamedTuple
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from .modules_classification import ClassificationHead
-from .modules_embeddings import SpectrogramEmbeddings, grid_shape
-from .modules_encoder import (
-    AttentionFunction,
-    EncoderLayer,
-    FeedForward,
-    SelfAttention,
-    drop_path_rates,
-    sdpa_attention,
-)
+from .modules_embeddings import SpectrogramEmbeddings
+from .modules_encoder import EncoderLayer, FeedForward, SelfAttention, drop_path_rates
 from .modules_patchout import Patchout
 from .modules_pooling import pool_tokens
-from .modules_positions import FactorisedPositionTable, JointPositionTable, factorised_grid
+from .modules_positions import POSITION_TABLES, position_grid
 
 
 def initialize_weights(module: nn.Module, std: float = 0.02) -> None:
@@ -52,10 +47,11 @@ class Encoded(NamedTuple):
 
 
 class SpectrogramTransformer(nn.Module):
-    """The backbone of every family, without a head. Same parameter names as `HfASTModel` and `PaSSTModel`.
+    """The backbone of every family, without a head: the one place where the architecture is built.
 
-    The defaults are the base Audio Spectrogram Transformer (Gong et al. 2021, https://arxiv.org/abs/2104.01778); PaSST
-    (Koutini et al. 2022, https://arxiv.org/abs/2110.05069) is `max_length=998, factorised_positions=True`.
+    The transformers models take their parts from here, so that the parameter names are the same. The defaults are the
+    base Audio Spectrogram Transformer (Gong et al. 2021, https://arxiv.org/abs/2104.01778). PaSST (Koutini et al.
+    2022, https://arxiv.org/abs/2110.05069) is `max_length=998, position_table="factorised"`.
 
     Args:
         hidden_size: D.
@@ -64,13 +60,18 @@ class SpectrogramTransformer(nn.Module):
         intermediate_size: Width of the feed-forward layers.
         hidden_act: One of `modules_encoder.ACTIVATIONS`.
         hidden_dropout_prob, attention_probs_dropout_prob, drop_path_rate: Probabilities in training mode.
+        initializer_range: Standard deviation of new weights; None leaves the initialisation to the caller.
         layer_norm_eps: Of the layers and the final norm.
         qkv_bias: Bias in the query, key and value projection.
         pooling: One of `modules_pooling.POOLINGS`.
-        patch_size, frequency_stride, time_stride, max_length, num_mel_bins, use_distillation_token, position_crop,
+        patch_size, frequency_stride, time_stride, num_mel_bins, use_distillation_token, position_crop,
             position_overflow: See `SpectrogramEmbeddings`.
-        factorised_positions: One position table for rows and one for columns, as PaSST, instead of one for the grid.
+        max_length: Frames that the position table covers.
+        position_table: One of `modules_positions.POSITION_TABLES`: "joint", one table for the patch grid, with AST's
+            rule for other sizes; "ssast", the same with SSAST's rule; "factorised", one table for the rows of the grid
+            and one for its columns, as in PaSST.
         time_patchout, frequency_patchout, unstructured_patchout, patchout_per_clip: See `Patchout`.
+        layer_class: Class of the encoder layers; the arguments are those of `EncoderLayer`.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class SpectrogramTransformer(nn.Module):
         hidden_dropout_prob: float = 0.0,
         attention_probs_dropout_prob: float = 0.0,
         drop_path_rate: float = 0.0,
+        initializer_range: float | None = 0.02,
         layer_norm_eps: float = 1e-6,
         qkv_bias: bool = True,
         pooling: str = "prefix",
@@ -95,23 +97,24 @@ class SpectrogramTransformer(nn.Module):
         use_distillation_token: bool = True,
         position_crop: str = "start",
         position_overflow: str = "error",
-        factorised_positions: bool = False,
+        position_table: str = "joint",
         time_patchout: int = 0,
         frequency_patchout: int = 0,
         unstructured_patchout: int = 0,
         patchout_per_clip: bool = False,
+        layer_class: Callable[..., nn.Module] = EncoderLayer,
     ):
         super().__init__()
         self.hidden_size = hidden_size
         self.pooling = pooling
-        grid = grid_shape(num_mel_bins, max_length, patch_size, (frequency_stride, time_stride))
-        if factorised_positions:
-            grid = factorised_grid(grid, max_length, time_stride)
+        height, width = patch_size
+        stride = (frequency_stride, time_stride)
+        grid = position_grid(position_table, num_mel_bins, max_length, (height, width), stride)
         self.embeddings = SpectrogramEmbeddings(
             hidden_size,
-            (FactorisedPositionTable if factorised_positions else JointPositionTable)(hidden_size, grid),
+            POSITION_TABLES[position_table](hidden_size, grid),
             num_mel_bins=num_mel_bins,
-            patch_size=patch_size,
+            patch_size=(height, width),
             frequency_stride=frequency_stride,
             time_stride=time_stride,
             use_distillation_token=use_distillation_token,
@@ -121,7 +124,7 @@ class SpectrogramTransformer(nn.Module):
             patchout=Patchout(time_patchout, frequency_patchout, unstructured_patchout, per_clip=patchout_per_clip),
         )
         self.layers = nn.ModuleList(
-            EncoderLayer(
+            layer_class(
                 hidden_size,
                 SelfAttention(
                     hidden_size, num_attention_heads, qkv_bias=qkv_bias, dropout=attention_probs_dropout_prob
@@ -134,7 +137,17 @@ class SpectrogramTransformer(nn.Module):
             for rate in drop_path_rates(drop_path_rate, num_hidden_layers)
         )
         self.norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
-        self.apply(initialize_weights)
+        if initializer_range is not None:
+            self.apply(partial(initialize_weights, std=initializer_range))
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "SpectrogramTransformer":
+        """Build the backbone that a config.json of ours describes.
+
+        Args:
+            config: Content of the file, as `json.load` gives it. Fields that are not arguments are not looked at.
+        """
+        return cls(**{name: config[name] for name in ARGUMENTS if name in config})
 
     def forward(
         self,
@@ -143,8 +156,8 @@ class SpectrogramTransformer(nn.Module):
         hidden_patches: Tensor | None = None,
         mask_embedding: Tensor | None = None,
         *,
-        attention_function: AttentionFunction = sdpa_attention,
         generator: torch.Generator | None = None,
+        **kwargs: Any,
     ) -> Encoded:
         """Encode normalised log-mel spectrograms.
 
@@ -152,19 +165,47 @@ class SpectrogramTransformer(nn.Module):
             input_values: Shape (B, T, M).
             attention_mask: 1 for real frames, 0 for padding, shape (B, T).
             hidden_patches, mask_embedding: For pretraining; see `SpectrogramEmbeddings.forward`.
-            attention_function: See `modules_encoder`.
             generator: Source of the draws of patchout and positions in training mode; the global one if None.
+            kwargs: `attention_function` (see `modules_encoder`), and what that takes.
         """
         tokens, token_mask = self.embeddings(
             input_values, attention_mask, hidden_patches, mask_embedding, generator=generator
         )
         key_mask = None if token_mask is None else token_mask[:, None, None, :]
-        for layer in self.layers:
-            tokens = layer(tokens, key_mask, attention_function=attention_function)
-        tokens = self.norm(tokens)
-        num_prefix_tokens = self.embeddings.num_prefix_tokens
-        patch_mask = None if token_mask is None else token_mask[:, num_prefix_tokens:]
-        return Encoded(tokens, pool_tokens(tokens, self.pooling, num_prefix_tokens, patch_mask))
+        return encode(self, tokens, token_mask, key_mask, pooling=self.pooling, **kwargs)
+
+
+# What a config says of the architecture
+ARGUMENTS = tuple(name for name in inspect.signature(SpectrogramTransformer).parameters if name != "layer_class")
+
+
+class Encoder(Protocol):
+    """What `encode` needs: `SpectrogramTransformer`, or a transformers model with its parts."""
+
+    embeddings: SpectrogramEmbeddings
+    layers: nn.ModuleList
+    norm: nn.LayerNorm
+
+
+def encode(
+    encoder: Encoder, tokens: Tensor, token_mask: Tensor | None, encoder_mask: Any, *, pooling: str, **kwargs: Any
+) -> Encoded:
+    """Run the layers and the final norm on embedded tokens, and pool.
+
+    Args:
+        encoder: Holds the parts.
+        tokens: Shape (B, N, D), as the embeddings return them.
+        token_mask: True for real tokens, shape (B, N); None if all are real.
+        encoder_mask: The same in the form that the attention function wants.
+        pooling: One of `modules_pooling.POOLINGS`.
+        kwargs: For the layers.
+    """
+    for layer in encoder.layers:
+        tokens = layer(tokens, encoder_mask, **kwargs)
+    tokens = encoder.norm(tokens)
+    num_prefix_tokens = encoder.embeddings.num_prefix_tokens
+    patch_mask = None if token_mask is None else token_mask[:, num_prefix_tokens:]
+    return Encoded(tokens, pool_tokens(tokens, pooling, num_prefix_tokens, patch_mask))
 
 
 class SpectrogramClassifier(nn.Module):
@@ -175,6 +216,13 @@ class SpectrogramClassifier(nn.Module):
         self.backbone = backbone
         self.classifier = ClassificationHead(backbone.hidden_size, num_labels, layer_norm_eps=head_layer_norm_eps)
         self.classifier.apply(initialize_weights)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "SpectrogramClassifier":
+        """Build the model that a config.json of ours describes; the number of labels is that of its `id2label`."""
+        num_labels = len(config["id2label"]) if "id2label" in config else 2  # as transformers
+        eps = config.get("head_layer_norm_eps", 1e-5)
+        return cls(SpectrogramTransformer.from_config(config), num_labels, head_layer_norm_eps=eps)
 
     def forward(
         self,

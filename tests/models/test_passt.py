@@ -145,7 +145,7 @@ def test_loading_for_another_geometry(tmp_path):
 @torch.no_grad()
 def test_torch_only_model_has_the_same_parameters():
     model = tiny_passt()
-    plain = SpectrogramClassifier(SpectrogramTransformer(**SIZE, **GEOMETRY, factorised_positions=True), 5).eval()
+    plain = SpectrogramClassifier(SpectrogramTransformer(**SIZE, **GEOMETRY, position_table="factorised"), 5).eval()
     plain.load_state_dict(model.state_dict())
     torch.testing.assert_close(plain(spectrograms(2, 41)), model(spectrograms(2, 41)).logits)
 
