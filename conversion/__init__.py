@@ -1,4 +1,4 @@
-"""Official checkpoints -> our models. Part of the checkout only: the package does not depend on it."""
+"""Official checkpoints -> our models, and back: `conversion` in a checkout, `hf_ast.conversion` in the wheel."""
 
 from .convert import convert_checkpoint
 

@@ -15,7 +15,8 @@ from .checkpoint import MULTI_LABEL, Checkpoint, Metric, file_name
 from .folders import read_provenance
 from .registry import find
 
-MODEL_CARDS = Path(__file__).parents[1] / "model_cards"
+# In the wheel the templates are inside this package, in a checkout beside it
+MODEL_CARDS = next(path for parent in Path(__file__).parents[:2] if (path := parent / "model_cards").is_dir())
 AUDIO_CLASSIFICATION = "audio-classification"
 # Ending of the class's name -> what the card shows
 KINDS = {"ForAudioClassification": "classifier", "ForPreTraining": "pretraining", "Model": "backbone"}

@@ -16,8 +16,8 @@ from tqdm import tqdm
 from .checkpoint import Checkpoint, file_name
 from .folders import sha256, write_json
 
-# Digests of first downloads, against which all later ones are checked: few of the files have a published one
-CHECKSUMS = Path(__file__).parent / "checksums.json"
+# In the cache: digests of first downloads, against which later ones are checked, as few files have a published one
+CHECKSUMS = "checksums.json"
 TIMEOUT = httpx2.Timeout(60.0, connect=20.0)
 CHUNK_SIZE = 2**16
 # How files of torch begin: zip archives, and pickles from before torch 1.6. Dead links often answer with a web page
@@ -41,77 +41,82 @@ def cached(checkpoint: Checkpoint, *, cache: Path | None = None) -> Path | None:
     return file if file.is_file() else None
 
 
-def fetch(
-    checkpoint: Checkpoint, *, cache: Path | None = None, checksums: Path | None = None
-) -> tuple[Path, str | None]:
+def fetch(checkpoint: Checkpoint, *, cache: Path | None = None) -> tuple[Path, str | None]:
     """The official file, from the cache or downloaded into it.
 
     Args:
         checkpoint: Its URLs are tried in order.
-        cache: Folder; `default_cache()` if None. Of two processes, one waits for the other.
-        checksums: File of the recorded digests; `CHECKSUMS` if None. A first download is recorded there.
+        cache: Folder; `default_cache()` if None. Of two processes, one waits for the other. The digest of a first
+            download is recorded in it.
 
     Returns:
         The file, and the URL that it came from; None if somebody put it into the cache by hand.
 
     Raises:
-        DownloadError: No URL gives the file. The message says why, URL by URL, and what is left to do.
+        DownloadError: No URL gives the file, or HF_HUB_OFFLINE is set. The message says why, URL by URL, and what is
+            left to do.
         OSError: The disk is full, for example. What has arrived is kept, and continued by the next call.
     """
-    cache, checksums = cache or default_cache(), checksums or CHECKSUMS
+    cache = cache or default_cache()
     cache.mkdir(parents=True, exist_ok=True)
     file = cache / checkpoint.file_name
     with FileLock(cache / f".{file.name}.lock"):
         if file.is_file():
             url = _read_json(_origin(file)).get("url")
             try:
-                _check_and_record(checkpoint, file, url, checksums)
+                _check_and_record(checkpoint, file, url)
                 return file, url
             except DownloadError as error:
                 damaged = file.with_name(f"{file.name}.damaged")
                 logger.warning("%s: %s. It is now called %s; downloading it again.", file, error, damaged.name)
                 file.replace(damaged)
                 _origin(file).unlink(missing_ok=True)
+        if constants.HF_HUB_OFFLINE:
+            raise DownloadError(
+                f"{checkpoint.file_name} is not in the cache {str(cache)!r}, and HF_HUB_OFFLINE forbids downloads."
+            )
         failures = []
         for url in checkpoint.urls:
             try:
-                _fetch_from(url, checkpoint, file, checksums)
+                _fetch_from(url, checkpoint, file)
                 return file, url
             except (DownloadError, httpx2.HTTPError) as error:
                 failures.append(f"  {url}: {_reason(error)}")
     browser = f"A browser may get it from {' or '.join(checkpoint.pages)} . " if checkpoint.pages else ""
     raise DownloadError(
         "\n".join((f"{checkpoint.file_name} cannot be downloaded:", *failures))
-        + f"\n{browser}Once you have the file: python -m conversion convert FILE --as {checkpoint.name}"
+        + f"\n{browser}Once you have the file: hf-ast convert FILE --as {checkpoint.name}"
     )
 
 
-def digest_problem(checkpoint: Checkpoint, digest: str, name: str, *, checksums: Path | None = None) -> str | None:
+def digest_problem(checkpoint: Checkpoint, digest: str, name: str, *, cache: Path | None = None) -> str | None:
     """What a digest contradicts, or None.
 
     Args:
         checkpoint: Has a published digest, or its first digits, or none.
         digest: sha256 of the file, in hexadecimal digits.
         name: Of the file; a mirror of another name may be another file.
-        checksums: File of the recorded digests; `CHECKSUMS` if None.
+        cache: Folder of the recorded digests; `default_cache()` if None.
     """
-    recorded = recorded_digest(name, checksums=checksums)
-    for known, place in ((checkpoint.sha256, "the registry"), (recorded, "conversion/checksums.json")):
+    cache = cache or default_cache()
+    recorded = recorded_digest(name, cache=cache)
+    for known, place in ((checkpoint.sha256, "the registry"), (recorded, cache / CHECKSUMS)):
         if not digest.startswith(known):
             return f"sha256 is {digest}, but {known} in {place}: it is another file, or damaged"
     return None
 
 
-def recorded_digest(name: str, *, checksums: Path | None = None) -> str:
-    """Digest of the first download of the file of that name; "" if there was none."""
-    return _read_json(checksums or CHECKSUMS).get(name, "")
+def recorded_digest(name: str, *, cache: Path | None = None) -> str:
+    """Digest of the first download of the file of that name into a cache; "" if there was none."""
+    return _read_json((cache or default_cache()) / CHECKSUMS).get(name, "")
 
 
-def _check_and_record(checkpoint: Checkpoint, file: Path, url: str | None, checksums: Path) -> None:
+def _check_and_record(checkpoint: Checkpoint, file: Path, url: str | None) -> None:
     """Raise `DownloadError` if the digest is wrong; record it if there was none and the file was downloaded."""
     digest, name = sha256(file), file_name(url or checkpoint.file_name)
-    if (problem := digest_problem(checkpoint, digest, name, checksums=checksums)) is not None:
+    if (problem := digest_problem(checkpoint, digest, name, cache=file.parent)) is not None:
         raise DownloadError(problem)
+    checksums = file.with_name(CHECKSUMS)
     if url is not None:
         with FileLock(checksums.with_name(f".{checksums.name}.lock")):
             recorded = _read_json(checksums)
@@ -119,7 +124,7 @@ def _check_and_record(checkpoint: Checkpoint, file: Path, url: str | None, check
                 write_json(checksums, dict(sorted((recorded | {name: digest}).items())))
 
 
-def _fetch_from(url: str, checkpoint: Checkpoint, file: Path, checksums: Path) -> None:
+def _fetch_from(url: str, checkpoint: Checkpoint, file: Path) -> None:
     """Download from one URL. Only what is whole and has the right digest gets the final name."""
     incomplete = file.with_name(f"{file.name}.incomplete")
     with httpx2.Client(follow_redirects=True, timeout=TIMEOUT, headers={"Accept-Encoding": "identity"}) as client:
@@ -132,7 +137,7 @@ def _fetch_from(url: str, checkpoint: Checkpoint, file: Path, checksums: Path) -
                 if _kept(incomplete, url) <= before:
                     raise
     try:
-        _check_and_record(checkpoint, incomplete, url, checksums)
+        _check_and_record(checkpoint, incomplete, url)
     except DownloadError:
         _remove(incomplete)
         raise

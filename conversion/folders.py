@@ -28,6 +28,7 @@ from .convert import convert_checkpoint, unwrapped
 # What a folder says of its origin, and what `verify` found
 PROVENANCE = "conversion.json"
 WEIGHTS = "model.safetensors"
+READ_SUFFIXES = (".bin", ".json", ".py", ".safetensors")
 
 
 def convert_file(
@@ -39,7 +40,7 @@ def convert_file(
         file: In any official layout.
         checkpoint: What the file is, or what it is like.
         out: The folder to make. One that an earlier conversion made is replaced, and left as it is if it holds just
-            this already. Any other one is an error, also one whose weights were changed since.
+            this already. Any other one is an error, also one that was changed since.
         url: Where the file came from.
         changes: Fields of the config and of the feature extractor that differ from the registry's, for a file that
             was fine-tuned with other labels, statistics or geometry.
@@ -53,11 +54,7 @@ def convert_file(
         OSError: The disk is full, for example. There is nothing half-made under `out`.
     """
     config_changes, front_end_changes = split_changes(checkpoint, changes or {})
-    origin = {
-        "checkpoint": checkpoint.name,
-        "changes": config_changes,
-        "front_end_changes": front_end_changes,
-        "hf_ast": hf_ast.__version__,
+    origin = describe_conversion(checkpoint, config_changes, front_end_changes) | {
         "source": {"file": file.name, "url": url, "sha256": sha256(file), "num_bytes": file.stat().st_size},
     }
     if out.exists() and _holds(out, origin):
@@ -74,7 +71,7 @@ def convert_file(
             raise OSError(f"out={str(out)!r} cannot be written: {error}") from error
         (folder / WEIGHTS).chmod((folder / "config.json").stat().st_mode)  # safetensors lets only its owner read it
         checkpoint.build_feature_extractor(**front_end_changes).save_pretrained(folder)
-        write_provenance(folder, origin | {"weights_sha256": sha256(folder / WEIGHTS)})
+        write_provenance(folder, origin | {"files": file_digests(folder)})
     return out
 
 
@@ -83,15 +80,49 @@ def _holds(out: Path, origin: Mapping[str, Any]) -> bool:
     if not (out / PROVENANCE).is_file():
         raise ValueError(f"out={str(out)!r} exists and no conversion made it; give another folder.")
     earlier = read_provenance(out)
-    weights = out / WEIGHTS
-    if not weights.is_file():
-        return False
-    if sha256(weights) != earlier.get("weights_sha256"):
+    changed = changed_files(out, earlier)
+    if lost := [name for name in changed if (out / name).exists()]:
         raise ValueError(
-            f"out={str(out)!r} is not as its conversion left it: {WEIGHTS} was changed since; give another folder, or "
-            "remove this one."
+            f"out={str(out)!r} is not as its conversion left it: {', '.join(lost)} changed since; give another "
+            "folder, or remove this one."
         )
-    return origin.items() <= earlier.items()
+    return not changed and origin.items() <= earlier.items()
+
+
+def describe_conversion(
+    checkpoint: Checkpoint,
+    changes: Mapping[str, Any] | None = None,
+    front_end_changes: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What a conversion depends on, besides the file: the entry of the registry, the changes, and our version."""
+    entry = {
+        "config": dict(checkpoint.config),
+        "front_end": dict(checkpoint.front_end),
+        "label_set": checkpoint.label_set,
+    }
+    return {
+        "checkpoint": checkpoint.name,
+        "entry": json.loads(json.dumps(entry)),  # as it is read again
+        "changes": dict(changes or {}),
+        "front_end_changes": dict(front_end_changes or {}),
+        "hf_ast": hf_ast.__version__,
+    }
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """Digests of all files that `from_pretrained` may read: weights, settings and code."""
+    names = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.suffix in READ_SUFFIXES)
+    return {
+        name.as_posix(): sha256(folder / name)
+        for name in names
+        if name.name != PROVENANCE and not any(part.startswith(".") for part in name.parts)
+    }
+
+
+def changed_files(folder: Path, provenance: Mapping[str, Any]) -> list[str]:
+    """Files that `from_pretrained` may read and that were changed, added or removed since the conversion."""
+    recorded, found = provenance.get("files", {}), file_digests(folder)
+    return sorted(name for name in recorded.keys() | found.keys() if recorded.get(name) != found.get(name))
 
 
 def read_state_dict(file: Path) -> dict[str, Tensor]:
@@ -170,9 +201,7 @@ def read_provenance(folder: Path) -> dict[str, Any]:
     try:
         return json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ValueError(
-            f"folder={str(folder)!r} has no {PROVENANCE}: `python -m conversion convert` makes one."
-        ) from error
+        raise ValueError(f"folder={str(folder)!r} has no {PROVENANCE}: `hf-ast convert` makes one.") from error
 
 
 def write_provenance(folder: Path, content: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from .cards import write_card
-from .folders import WEIGHTS, read_provenance, sha256
+from .folders import changed_files, read_provenance
 
 
 def publish_folder(folder: Path, repo_id: str, *, private: bool = False) -> str:
@@ -20,7 +20,8 @@ def publish_folder(folder: Path, repo_id: str, *, private: bool = False) -> str:
         URL of the repository.
 
     Raises:
-        ValueError: No conversion made the folder, it is not verified, or its weights were changed since.
+        ValueError: No conversion made the folder, it is not verified, or a file that `from_pretrained` reads was
+            changed since.
         HfHubHTTPError: The Hub refuses, for want of a token for example.
     """
     provenance = read_provenance(folder)
@@ -30,11 +31,13 @@ def publish_folder(folder: Path, repo_id: str, *, private: bool = False) -> str:
             f"failed its verification ({'; '.join(verification['problems'])})" if verification else "is not verified"
         )
         raise ValueError(
-            f"folder={str(folder)!r} {state}, and only a proven conversion is published; run `python -m conversion "
-            f"verify {folder}` first."
+            f"folder={str(folder)!r} {state}, and only a proven conversion is published; run `hf-ast verify "
+            f"{folder}` first."
         )
-    if sha256(folder / WEIGHTS) != provenance["weights_sha256"]:
-        raise ValueError(f"folder={str(folder)!r} is not as its conversion left it: {WEIGHTS} was changed since.")
+    if changed := changed_files(folder, provenance):
+        raise ValueError(
+            f"folder={str(folder)!r} is not as its conversion left it: {', '.join(changed)} changed since."
+        )
     write_card(folder, repo_id)
     names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     additions = [

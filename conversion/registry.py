@@ -52,9 +52,14 @@ def find(name: str) -> Checkpoint:
     """
     if name.lower() in ALIASES:
         return ALIASES[name.lower()]
+    raise ValueError(f"No checkpoint is called {name!r}{close_names(name)}.")
+
+
+def close_names(name: str) -> str:
+    """A remark for messages: which names come close to one that nothing is called, and where all are."""
     close = difflib.get_close_matches(name.lower(), ALIASES, n=3, cutoff=0.4)
-    hint = f" Close: {', '.join(close)}." if close else ""
-    raise ValueError(f"No checkpoint is called {name!r}.{hint} `python -m conversion list` shows all.")
+    hint = f"close: {', '.join(close)}; " if close else ""
+    return f" ({hint}`hf-ast checkpoints` lists all)"
 
 
 def search(*, family: str | None = None, words: str = "") -> list[Checkpoint]:

@@ -29,6 +29,7 @@ _EXPORTS = {
     "SSASTModel": "models.modeling_ssast",
     "SpectrogramClassifier": "models.modules_transformer",
     "SpectrogramTransformer": "models.modules_transformer",
+    "get_checkpoint": "checkpoints",
     "scene_embeddings": "inference.embeddings",
     "timestamp_embeddings": "inference.embeddings",
 }

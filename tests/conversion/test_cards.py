@@ -165,7 +165,7 @@ def test_writing_a_card_twice_writes_the_same_bytes(folders: dict[str, Path]) ->
 
 
 def test_a_folder_that_no_conversion_made_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"has no conversion\.json: `python -m conversion convert` makes one"):
+    with pytest.raises(ValueError, match=r"has no conversion\.json: `hf-ast convert` makes one"):
         render_card(tmp_path)
 
 

@@ -29,8 +29,8 @@ def official(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder and digests of its own: the checkout's are those of the true files."""
-    monkeypatch.setattr(downloads, "CHECKSUMS", tmp_path / "checksums.json")
+    """A working folder and digests of its own."""
+    monkeypatch.setattr(downloads, "default_cache", lambda: tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -123,7 +123,7 @@ def test_a_checkpoint_is_downloaded_once_and_then_works_offline(
     assert main(["convert", NAME, "--cache", "cache"]) == 0
     source = read_provenance(elsewhere / NAME)["source"]
     assert (source["url"], source["sha256"]) == (url, sha256(official))
-    assert json.loads((elsewhere / "checksums.json").read_text()) == {official.name: sha256(official)}
+    assert json.loads((elsewhere / "cache" / "checksums.json").read_text()) == {official.name: sha256(official)}
     server.served.clear()
     assert main(["verify", NAME, "--cache", "cache"]) == 0
     assert main(["convert", NAME, "--cache", "cache", "--out", "again"]) == 0
@@ -169,7 +169,7 @@ def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     ("arguments", "message"),
     [
         ("list --search nothing-like-it", "No checkpoint fits --search 'nothing-like-it'"),
-        ("show passt-s-s10-audioset-0.47", "No checkpoint is called 'passt-s-s10-audioset-0.47'. Close: passt-s-s10"),
+        ("show passt-s-s10-audioset-0.47", "No checkpoint is called 'passt-s-s10-audioset-0.47' (close: passt-s-s10"),
         ("convert nowhere.pth", "'nowhere.pth' is no file. No checkpoint is called 'nowhere.pth'"),
         ("convert FILE --set hiden_size=3", "changes has 'hiden_size', which is no field of SSASTConfig or"),
         ("convert FILE --set hidden_size", "--set hidden_size must be FIELD=VALUE"),

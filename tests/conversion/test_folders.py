@@ -1,6 +1,7 @@
 """A folder is whole, or not there: what goes in, and everything that may go wrong on the way."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import signal
@@ -57,13 +58,19 @@ def test_a_folder_holds_the_model_its_front_end_and_its_origin(official: Path, t
         "sha256": sha256(official),
         "num_bytes": official.stat().st_size,
     }
+    config = TINY.config | {"patch_size": [16, 16]}
     assert read_provenance(folder) == {
         "checkpoint": "ssast-tiny-patch-400",
+        "entry": {"config": config, "front_end": {}, "label_set": None},
         "changes": {},
         "front_end_changes": {},
         "hf_ast": hf_ast.__version__,
         "source": source,
-        "weights_sha256": sha256(folder / "model.safetensors"),
+        "files": {
+            name: hashlib.sha256(content).hexdigest()
+            for name, content in contents(folder).items()
+            if name != "conversion.json"
+        },
     }
 
 
@@ -226,10 +233,10 @@ def test_a_full_disk_leaves_the_folder_that_was_there(official: Path, tmp_path: 
 
 
 def convert_and_die(official: Path, out: Path, event: str, name: str) -> None:
-    """The process kills itself just before it opens or renames the first file of such a name: Python tells of both."""
+    """The process kills itself just before it writes or renames the first file of such a name: as Python tells."""
 
     def kill(happening: str, arguments: tuple[object, ...]) -> None:
-        if happening == event and Path(str(arguments[0])).name.startswith(name):
+        if happening == event and arguments[1] != "r" and Path(str(arguments[0])).name.startswith(name):
             os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(kill)
@@ -312,7 +319,7 @@ def test_another_version_source_or_loss_of_the_weights_makes_the_folder_again(
     )
     (folder / "model.safetensors").unlink()
     convert_file(tmp_path / "changed.pth", TINY, folder)
-    assert sha256(folder / "model.safetensors") == read_provenance(folder)["weights_sha256"]
+    assert sha256(folder / "model.safetensors") == read_provenance(folder)["files"]["model.safetensors"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["changed.pth", "out"]
 
 
@@ -322,7 +329,7 @@ def test_a_folder_whose_weights_were_trained_on_is_not_replaced(official: Path, 
     torch.nn.init.zeros_(model.backbone.norm.weight)
     model.save_pretrained(folder)
     before = contents(folder)
-    with pytest.raises(ValueError, match=r"model\.safetensors was changed since; give another folder"):
+    with pytest.raises(ValueError, match=r"left it: model\.safetensors changed since; give another folder"):
         convert_file(official, TINY, folder)
     assert contents(folder) == before
 
@@ -338,7 +345,7 @@ def test_a_name_with_special_characters_and_a_link_are_folders_like_any(official
 
 
 def test_a_folder_without_provenance_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"has no conversion\.json: `python -m conversion convert` makes one"):
+    with pytest.raises(ValueError, match=r"has no conversion\.json: `hf-ast convert` makes one"):
         read_provenance(tmp_path)
 
 

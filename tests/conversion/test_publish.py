@@ -112,7 +112,7 @@ def test_what_the_hub_says_of_a_published_folder(folder: Path, hub: LoopbackHub)
 @pytest.mark.parametrize(
     ("verification", "message"),
     [
-        (None, r"is not verified, .* run `python -m conversion verify "),
+        (None, r"is not verified, .* run `hf-ast verify "),
         ({"passed": False, "problems": ["v.norm.bias differs"]}, r"failed its verification \(v\.norm\.bias differs\)"),
     ],
 )
@@ -135,7 +135,7 @@ def test_a_folder_with_other_weights_than_the_verified_ones_is_refused(
     with (changed / "model.safetensors").open("r+b") as stream:
         stream.seek(-1, 2)
         stream.write(b"\x01")
-    with pytest.raises(ValueError, match=r"model\.safetensors was changed since"):
+    with pytest.raises(ValueError, match=r"model\.safetensors changed since"):
         publish_folder(changed, REPO)
     assert not hub.requests
 

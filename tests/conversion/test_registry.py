@@ -101,7 +101,7 @@ def test_names_that_people_have() -> None:
         "SSAST-Tiny-Frame-400.pth": "ssast-tiny-frame-400",
     }
     assert {name: find(name).name for name in known} == known
-    with pytest.raises(ValueError, match=r"'audioset_10_10_0.4539'.* Close: .*audioset_10_10_0\.4593.*list"):
+    with pytest.raises(ValueError, match=r"'audioset_10_10_0.4539'.* \(close: .*audioset_10_10_0\.4593.*list"):
         find("audioset_10_10_0.4539")
 
 

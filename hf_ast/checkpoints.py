@@ -1,0 +1,106 @@
+"""Models by name: every released checkpoint, made on first use, and what commands take as `--model`."""
+
+import os
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+
+# One question to the Hub, whether it has a model of that name
+HUB_TIMEOUT_S = 5.0
+
+
+def get_checkpoint(name: str, *, cache: str | os.PathLike[str] | None = None) -> Path:
+    """The folder of a released checkpoint, which `from_pretrained` opens.
+
+    On first use the official file is downloaded, converted and verified against it; later calls find the folder in
+    the cache and need no network. A folder is taken from the cache only if its verification passed, every file is as
+    the conversion left it, and it was made by this version of `hf_ast` from this entry of the registry and from a file
+    with the digest that is known; otherwise it is made again, and what somebody changed in it is set aside. Of several
+    processes one does the work, and the others wait for it.
+
+    Args:
+        name: Any name of a checkpoint, such as "passt_s_swa_p16_128_ap476" or "SSAST-Base-Patch-400.pth"; `hf-ast
+            checkpoints` lists them. Case does not matter.
+        cache: Folder of official files and converted folders; by default `hf_ast` in the folder that the environment
+            variable `HF_HOME` names (~/.cache/huggingface).
+
+    Raises:
+        ValueError: No checkpoint has that name, or the official file is not what the registry says of it.
+        OSError: No place gives the file, or the cache cannot be written.
+    """
+    checkpoint = converter("registry").find(name)
+    return converter("prepare").prepare(checkpoint, cache=None if cache is None else Path(cache))
+
+
+def resolve_model(name: str | os.PathLike[str]) -> str:
+    """What `from_pretrained` can open, from what was given as a model.
+
+    Args:
+        name: A folder or the id of a model on the Hub, which are returned as they are, or any name of a released
+            checkpoint, which becomes the folder of `get_checkpoint`. Names that have a slash, such as
+            "MIT/ast-finetuned-audioset-10-10-0.4593", are looked for on the Hub first.
+
+    Raises:
+        ValueError: It is none of these. The Hub is asked once, and only if its cache does not have the model.
+        OSError: As in `get_checkpoint`.
+    """
+    name = os.fspath(name)
+    if Path(name).is_dir():
+        return name
+    if Path(name).is_file():
+        raise ValueError(f"model={name!r} is a file; `hf-ast convert` makes a folder of a checkpoint file.")
+    registry = converter("registry")
+    released = name.lower() in registry.ALIASES
+    if released and "/" not in name:
+        return str(get_checkpoint(name))
+    problem = _hub_problem(name)
+    if problem is None:
+        return name
+    if released:
+        return str(get_checkpoint(name))
+    raise ValueError(
+        f"model={name!r} is neither a folder nor a released checkpoint{registry.close_names(name)}, nor {problem}."
+    )
+
+
+def converter(module: str) -> ModuleType:
+    """A module of the converter: of `hf_ast.conversion`, or in a checkout of the folder `conversion` beside it.
+
+    Raises:
+        ImportError: There is another package of the name `conversion`, or none.
+    """
+    if find_spec("hf_ast.conversion") is not None:
+        return import_module(f"hf_ast.conversion.{module}")
+    expected = Path(__file__).parents[1] / "conversion" / "__init__.py"
+    spec = find_spec("conversion")
+    if spec is None or spec.origin is None or not expected.is_file() or not expected.samefile(spec.origin):
+        found = "there is none" if spec is None else f"Python finds {spec.origin or spec.submodule_search_locations}"
+        raise ImportError(
+            f"The checkpoint converter of this checkout of hf_ast is the package {expected.parent}, but {found} under "
+            "the name `conversion`. Run from the checkout, or `pip install -e` it, and rename your own `conversion`."
+        )
+    return import_module(f"conversion.{module}")
+
+
+def _hub_problem(repo_id: str) -> str | None:
+    """What a model on the Hub is not, or None if there is one of that id, in the Hub's cache or on the Hub itself."""
+    import httpx2
+    from huggingface_hub import HfApi, constants, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+
+    try:
+        in_cache = try_to_load_from_cache(repo_id, "config.json")
+    except HFValidationError:
+        return "a valid id of the Hub"
+    if isinstance(in_cache, str):
+        return None
+    if constants.HF_HUB_OFFLINE:
+        return "in the cache of the Hub, which HF_HUB_OFFLINE forbids to ask"
+    try:
+        HfApi().model_info(repo_id, timeout=HUB_TIMEOUT_S)  # unlike downloads, this is not tried again and again
+    except RepositoryNotFoundError:
+        return "a model on the Hub that you may read"
+    except (httpx2.HTTPError, OSError) as error:
+        return f"in the cache of the Hub, which cannot be reached ({type(error).__name__}: {error})"
+    return None
