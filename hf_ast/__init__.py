@@ -20,7 +20,7 @@ _EXPORTS = {
     "PaSSTConfig": "models.configuration_passt",
     "PaSSTFeatureExtractor": "models.feature_extraction_passt",
     "PaSSTForAudioClassification": "models.modeling_passt",
-    "PaSSTMel": "models.modules_mel",
+    "PaSSTMel": "models.modules_passt_mel",
     "PaSSTModel": "models.modeling_passt",
     "MaskedPatchPretraining": "models.modules_pretraining",
     "SSASTConfig": "models.configuration_ssast",

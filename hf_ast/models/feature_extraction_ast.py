@@ -2,10 +2,11 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .feature_extraction_common import SpectrogramFeatureExtractor
-from .modules_fbank import frame_geometry, kaldi_fbank, num_frames
+from .modules_fbank import KaldiFbank, frame_geometry, num_frames
 
 
 class HfASTFeatureExtractor(SpectrogramFeatureExtractor):
@@ -26,6 +27,7 @@ class HfASTFeatureExtractor(SpectrogramFeatureExtractor):
     """
 
     _auto_class = "AutoFeatureExtractor"
+    front_end_class = KaldiFbank
 
     def __init__(
         self,
@@ -52,6 +54,8 @@ class HfASTFeatureExtractor(SpectrogramFeatureExtractor):
             **kwargs,
         )
         self.subtract_mean = subtract_mean
+        self._check_settings()
+        self._front_end_on(torch.device("cpu"))  # its own checks, before the first call
 
     @classmethod
     def get_feature_extractor_dict(cls, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -74,8 +78,8 @@ class HfASTFeatureExtractor(SpectrogramFeatureExtractor):
     def _prepared(self, clip: Tensor) -> Tensor:
         return clip - clip.mean() if self.subtract_mean else clip
 
-    def _log_mel(self, waveform: Tensor) -> Tensor:
-        return kaldi_fbank(waveform, sampling_rate=self.sampling_rate, num_mel_bins=self.num_mel_bins)
+    def _front_end_settings(self) -> dict[str, Any]:
+        return {"sampling_rate": self.sampling_rate, "num_mel_bins": self.num_mel_bins}
 
 
 __all__ = ["HfASTFeatureExtractor"]

@@ -1,19 +1,19 @@
-"""What the feature extractors of all families share: checks of waveforms, cutting, padding, masks, normalisation."""
+"""What the feature extractors of all families share: cutting, padding, masks, normalisation."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.utils import logging
+
+from .feature_extraction_checks import as_count, as_finite, as_waveforms, check_sampling_rate
 
 logger = logging.get_logger(__name__)
 
 Waveform = np.ndarray | Tensor | Sequence[float]
-# Far above any float waveform in [-1, 1], resampling overshoot included, and far below 16-bit sample values
-LOUDEST_PEAK = 100.0
 
 
 class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
@@ -28,12 +28,18 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         padding_value: Value of padded frames in the result; the family's `padding_level`, normalised, if None.
         return_attention_mask: Whether to return the frame mask also with `padding="max_length"`. The official models
             attend to padding.
+
+    Raises:
+        ValueError: A setting is out of its range; if it was changed later, at the next call.
     """
 
     model_input_names = ["input_values", "attention_mask"]
-    # `padding` of a call that does not say it, and the value of padded frames before the normalisation
+    # What the models of the family were made for, and the value of padded frames before the normalisation
     default_padding: ClassVar[str] = "max_length"
     padding_level: ClassVar[float] = 0.0
+    # The torch-only front end of the family, and the last one that was built, with what it was built for
+    front_end_class: ClassVar[type[nn.Module]]
+    _front_end: tuple[dict[str, Any], nn.Module] | None = None
 
     def __init__(
         self,
@@ -60,6 +66,18 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         self.std = std
         self.do_normalize = do_normalize
 
+    def _check_settings(self) -> None:
+        """Raise an error if a setting is out of its range; numbers become Python's own, which can be saved as JSON."""
+        self.sampling_rate = as_count("sampling_rate", self.sampling_rate)
+        self.num_mel_bins = as_count("num_mel_bins", self.num_mel_bins, 2)  # of 1, `pad` takes frames for samples
+        self.max_length = as_count("max_length", self.max_length)
+        self.mean = as_finite("mean", self.mean)
+        self.std = as_finite("std", self.std)
+        if self.std <= 0:
+            raise ValueError(f"std={self.std} must be positive; for features as they are, pass do_normalize=False.")
+        if self._padding_value is not None:
+            self._padding_value = as_finite("padding_value", self._padding_value)
+
     def num_frames(self, num_samples: int) -> int:
         """Frames of a clip of that many samples."""
         raise NotImplementedError
@@ -78,12 +96,19 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         """Samples of the shortest clip that the filter bank takes."""
         return self.num_samples(1)
 
-    def _log_mel(self, waveform: Tensor) -> Tensor:
-        """Waveforms (B, S) -> log-mel spectrograms (B, T, M), not normalised."""
+    def _front_end_settings(self) -> dict[str, Any]:
+        """Return the arguments of `front_end_class`."""
         raise NotImplementedError
 
+    def _front_end_on(self, device: torch.device) -> nn.Module:
+        """Return the module that turns waveforms (B, S) into log-mel spectrograms (B, T, M), not normalised."""
+        settings = self._front_end_settings() | {"device": device}
+        if self._front_end is None or self._front_end[0] != settings:
+            self._front_end = (settings, self.front_end_class(**settings))
+        return self._front_end[1]
+
     def _prepared(self, clip: Tensor) -> Tensor:
-        """A waveform (S,) as the family wants it before it is cut."""
+        """Prepare a waveform (S,) as the family wants it before it is cut."""
         return clip
 
     @property
@@ -98,10 +123,14 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         self._padding_value = value
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything that `from_pretrained` needs."""
+        """Return everything that `from_pretrained` needs."""
         values = super().to_dict()
+        values.pop("_front_end", None)
         values["padding_value"] = values.pop("_padding_value", None)
         return values
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_front_end"}
 
     def __call__(
         self,
@@ -123,7 +152,9 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
             sampling_rate: Of the waveforms, in Hz; checked against the extractor's.
             return_tensors: "pt" or "np" for one array, None for a list of arrays.
             padding: "max_length"; "longest" or True for the longest clip of the batch; False for none. By default what
-                the models of the family were made for: "max_length" for AST and SSAST, "longest" for PaSST.
+                the models of the family were made for: "max_length" for AST and SSAST, "longest" for PaSST. But where
+                that comes with a mask and there is no `return_tensors`, no padding by default: `pad` and the data
+                collators pad later and make the mask, which scripts tend to drop on the way.
             truncation: Whether to cut clips at the end to `max_length` frames (with a warning); an error if False and
                 `padding="max_length"`.
             max_length: Frames; the extractor's own if None.
@@ -134,43 +165,95 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
             `input_values` (B, T, M), and `attention_mask` (B, T), 1 for real frames, if asked for.
 
         Raises:
-            ValueError: Wrong sampling rate, integer samples, more than one channel, an empty or too short clip, or
-                values that are not finite.
+            ValueError: Wrong sampling rate, integer samples, more than one channel, an empty or too short clip, values
+                that are not finite, or an argument or a setting of the extractor out of its range.
         """
+        self._check_settings()
         self._check_sampling_rate(sampling_rate)
-        clips = [self._as_waveform(clip, index) for index, clip in enumerate(_as_clips(raw_speech))]
-        _check_peaks(clips)
+        if return_tensors not in (None, "pt", "np"):
+            raise ValueError(f"return_tensors={return_tensors!r} is unknown; choose 'pt', 'np' or None.")
+        clips = as_waveforms(raw_speech, min_samples=self.min_samples, sampling_rate=self.sampling_rate)
         if device is not None:
             clips = [clip.to(device) for clip in clips]
-        padding = self.default_padding if padding is None else padding
-        longest = padding in (True, "longest")
-        max_length = self.max_length if max_length is None else max_length
-        lengths = [self.num_frames(len(clip)) for clip in clips]
-        if truncation:
-            lengths = self._cut(lengths, max_length)
-        elif padding == "max_length" and max(lengths) > max_length:
-            raise ValueError(
-                f"A clip has {max(lengths)} frames, max_length={max_length}; use truncation=True, padding='longest' "
-                "or a larger max_length."
-            )
-        padded = longest or padding == "max_length"
-        if not padded and padding not in (False, "do_not_pad"):
+        wants_mask = self.return_attention_mask if return_attention_mask is None else return_attention_mask
+        if padding is None:
+            comes_with_mask = wants_mask or self.default_padding == "longest"
+            padding = False if return_tensors is None and comes_with_mask else self.default_padding
+        elif padding not in (True, "longest", "max_length", False, "do_not_pad"):
             raise ValueError(f"padding={padding!r} is unknown; choose 'max_length', 'longest' or False.")
+        longest = padding in (True, "longest")
+        padded = longest or padding == "max_length"
+        max_length = self.max_length if max_length is None else as_count("max_length", max_length)
+        lengths = self._cut([self.num_frames(len(clip)) for clip in clips], max_length, padding, truncation)
         shape = (len(clips), max(lengths) if longest else max_length)
         features = self._features(clips, lengths)
         if padded:
             features = _padded(features, (*shape, self.num_mel_bins), self.padding_value)
         data = {"input_values": features}
-        if return_attention_mask is None:
-            return_attention_mask = self.return_attention_mask or longest
-        if return_attention_mask:
+        if wants_mask or (longest and return_attention_mask is None):
             masks = [torch.ones(length, dtype=torch.long, device=clips[0].device) for length in lengths]
             data["attention_mask"] = _padded(masks, shape, 0) if padded else masks
         return _to_batch(data, return_tensors)
 
-    def _cut(self, lengths: list[int], max_length: int) -> list[int]:
-        """Frames that stay of clips with so many."""
-        if max(lengths) > max_length:
+    def pad(
+        self,
+        processed_features: Any,
+        padding: bool | str = True,
+        max_length: int | None = None,
+        truncation: bool = False,
+        pad_to_multiple_of: int | None = None,
+        return_attention_mask: bool | None = None,
+        return_tensors: str | None = None,
+    ) -> BatchFeature:
+        """Pad spectrograms of different lengths to one length, as the data collators of transformers ask for.
+
+        Args:
+            processed_features: Results of a call, one dict per clip or one of lists, with `input_values` (T, M),
+                perhaps `attention_mask` (T,), and whatever else is to be batched.
+            padding, max_length, truncation, pad_to_multiple_of, return_tensors: As in `SequenceFeatureExtractor.pad`.
+            return_attention_mask: Whether to return the frame mask. By default there is one if the extractor's own
+                setting asks for it, if masks come in, and wherever frames are added: without a mask the models would
+                attend to them.
+
+        Returns:
+            `input_values` (B, T, M), `attention_mask` (B, T), 1 for real frames, and the rest.
+
+        Raises:
+            ValueError: Some clips come with a mask and others do not; or as in `SequenceFeatureExtractor.pad`.
+        """
+        items = [processed_features] if isinstance(processed_features, Mapping) else list(processed_features)
+        with_mask = sum("attention_mask" in item for item in items)
+        if 0 < with_mask < len(items):
+            raise ValueError(
+                f"attention_mask comes with {with_mask} of {len(items)} clips; pass it with all of them or with none."
+            )
+        if return_attention_mask is False:
+            items = [{key: value for key, value in item.items() if key != "attention_mask"} for item in items]
+        batch = super().pad(
+            dict(items[0]) if isinstance(processed_features, Mapping) else items,
+            padding=padding,
+            max_length=max_length,
+            truncation=truncation,
+            pad_to_multiple_of=pad_to_multiple_of,
+            return_attention_mask=return_attention_mask is not False,
+            return_tensors=return_tensors,
+        )
+        asked_for = return_attention_mask or self.return_attention_mask or with_mask
+        if not asked_for and all(mask.all() for mask in batch.get("attention_mask", [])):
+            batch.pop("attention_mask", None)
+        return batch
+
+    def _cut(self, lengths: list[int], max_length: int, padding: bool | str, truncation: bool) -> list[int]:
+        """Cut numbers of frames to `max_length`, or raise an error if that is needed but not allowed."""
+        longest = max(lengths)
+        if not truncation:
+            if padding == "max_length" and longest > max_length:
+                raise ValueError(
+                    f"A clip has {longest} frames, max_length={max_length}; use truncation=True, padding='longest' or "
+                    "a larger max_length."
+                )
+            return lengths
+        if longest > max_length:
             seconds = self.num_samples(max_length) / self.sampling_rate
             logger.warning_once(
                 f"Audio beyond {max_length} frames ({seconds:.4g} s) is cut off, as in the official code. Pass "
@@ -179,16 +262,17 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         return [min(length, max_length) for length in lengths]
 
     def _features(self, clips: list[Tensor], lengths: list[int]) -> Iterator[Tensor]:
-        """Spectrograms (T, M) of the clips, cut to so many frames; one by one on a CPU, to reuse its memory."""
+        """Yield the spectrograms (T, M) of clips, cut to `lengths` frames; on a CPU one by one, for its cache."""
+        log_mel = self._front_end_on(clips[0].device)
         whole = (self._prepared(clip) for clip in clips)
         prepared = (
             clip if length == self.num_frames(len(clip)) else clip[: self.num_samples(length)]
             for clip, length in zip(whole, lengths, strict=True)
         )
         if clips[0].device.type == "cpu" or len({len(clip) for clip in clips}) > 1:
-            features = (self._log_mel(clip[None])[0] for clip in prepared)
+            features = (log_mel(clip[None])[0] for clip in prepared)
         else:
-            features = iter(self._log_mel(torch.stack(list(prepared))))
+            features = iter(log_mel(torch.stack(list(prepared))))
         for feature in features:
             yield (feature - self.mean) / (self.std * 2) if self.do_normalize else feature
 
@@ -198,65 +282,12 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
                 f"Pass sampling_rate to {type(self).__name__}: waveforms are taken to have {self.sampling_rate} Hz, "
                 "and others give wrong results without an error."
             )
-        elif sampling_rate != self.sampling_rate:
-            raise ValueError(
-                f"sampling_rate={sampling_rate} Hz, but this extractor works at {self.sampling_rate} Hz; resample the "
-                f"waveform first, for example with `hf_ast.audio.resample(waveform, {sampling_rate}, "
-                f"{self.sampling_rate})`."
-            )
-
-    def _as_waveform(self, clip: Any, index: int) -> Tensor:
-        """One clip as a float32 tensor (S,), or an error that says what is wrong with its shape or type."""
-        clip = clip if isinstance(clip, Tensor) else torch.as_tensor(np.asarray(clip))
-        if clip.ndim != 1:
-            raise ValueError(
-                f"raw_speech[{index}] has shape {tuple(clip.shape)}, but must be mono, shape (samples,); mix stereo "
-                "down with `waveform.mean(axis)` over the channel axis."
-            )
-        if not clip.is_floating_point():
-            raise ValueError(
-                f"raw_speech[{index}] holds {clip.dtype}, but must be float samples in [-1, 1]; divide 16-bit samples "
-                "by 32768."
-            )
-        if len(clip) < self.min_samples:
-            duration_ms = 1000 * self.min_samples / self.sampling_rate
-            raise ValueError(
-                f"raw_speech[{index}] has {len(clip)} samples, but at least {self.min_samples} "
-                f"({duration_ms:.3g} ms, one frame) are needed; pad it with zeros. A stereo waveform of shape "
-                "(samples, channels) must be mixed down first."
-            )
-        return clip.detach().float()
-
-
-def _check_peaks(clips: list[Tensor]) -> None:
-    """Raise an error if a clip has values that are no samples in [-1, 1]."""
-    peaks = torch.stack([clip.abs().max() for clip in clips]).tolist()  # waits for a GPU once, not per clip
-    for index, peak in enumerate(peaks):
-        if not peak <= LOUDEST_PEAK:
-            raise ValueError(
-                f"raw_speech[{index}] has a peak of {peak}, but must hold finite samples in [-1, 1]; remove NaN and "
-                "infinite values, and divide 16-bit samples by 32768."
-            )
-
-
-def _as_clips(raw_speech: Any) -> list[Any]:
-    """One clip or a batch of clips -> the list of clips."""
-    if isinstance(raw_speech, np.ndarray | Tensor):
-        if raw_speech.ndim not in (1, 2):
-            raise ValueError(
-                f"raw_speech has shape {tuple(raw_speech.shape)}, but must be (samples,) or (batch, samples); mix "
-                "stereo down with `waveform.mean(axis)` over the channel axis."
-            )
-        return list(raw_speech) if raw_speech.ndim == 2 else [raw_speech]
-    if len(raw_speech) == 0:
-        raise ValueError("raw_speech is empty; pass at least one clip.")
-    if isinstance(raw_speech[0], int | float | np.number):
-        return [np.asarray(raw_speech)]
-    return list(raw_speech)
+        else:
+            check_sampling_rate(sampling_rate, self.sampling_rate)
 
 
 def _padded(items: Iterable[Tensor], shape: tuple[int, ...], value: float) -> Tensor:
-    """Tensors of different lengths in one of a given shape (B, T, ...), with `value` behind the shorter ones."""
+    """Fill a tensor (B, T, ...) with items of different lengths, and with `value` behind the shorter ones."""
     batch: Tensor | None = None
     for index, item in enumerate(items):
         if batch is None:

@@ -3,10 +3,11 @@
 import math
 from typing import Any
 
-from torch import Tensor
+import torch
 
+from .feature_extraction_checks import as_count, as_finite
 from .feature_extraction_common import SpectrogramFeatureExtractor
-from .modules_mel import LOG_OFFSET, MEAN, STD, min_samples, passt_log_mel
+from .modules_passt_mel import LOG_OFFSET, MEAN, STD, PaSSTLogMel, min_samples
 
 
 class PaSSTFeatureExtractor(SpectrogramFeatureExtractor):
@@ -27,6 +28,7 @@ class PaSSTFeatureExtractor(SpectrogramFeatureExtractor):
     """
 
     _auto_class = "AutoFeatureExtractor"
+    front_end_class = PaSSTLogMel
     default_padding = "longest"
     padding_level = math.log(LOG_OFFSET)
 
@@ -63,6 +65,15 @@ class PaSSTFeatureExtractor(SpectrogramFeatureExtractor):
         self.hop_length = hop_length
         self.low_frequency_hz = low_frequency_hz
         self.high_frequency_hz = high_frequency_hz
+        self._check_settings()
+        self._front_end_on(torch.device("cpu"))  # its own checks, before the first call
+
+    def _check_settings(self) -> None:
+        super()._check_settings()
+        for name in ("n_fft", "window_length", "hop_length"):
+            setattr(self, name, as_count(name, getattr(self, name)))
+        for name in ("low_frequency_hz", "high_frequency_hz"):
+            setattr(self, name, as_finite(name, getattr(self, name)))
 
     def num_frames(self, num_samples: int) -> int:
         """Frames of a clip of that many samples: one every hop, centred on it."""
@@ -77,17 +88,16 @@ class PaSSTFeatureExtractor(SpectrogramFeatureExtractor):
         """Samples of the shortest clip that can be reflected at its ends."""
         return min_samples(self.n_fft)
 
-    def _log_mel(self, waveform: Tensor) -> Tensor:
-        return passt_log_mel(
-            waveform,
-            sampling_rate=self.sampling_rate,
-            num_mel_bins=self.num_mel_bins,
-            n_fft=self.n_fft,
-            window_length=self.window_length,
-            hop_length=self.hop_length,
-            low_frequency_hz=self.low_frequency_hz,
-            high_frequency_hz=self.high_frequency_hz,
-        )
+    def _front_end_settings(self) -> dict[str, Any]:
+        return {
+            "sampling_rate": self.sampling_rate,
+            "num_mel_bins": self.num_mel_bins,
+            "n_fft": self.n_fft,
+            "window_length": self.window_length,
+            "hop_length": self.hop_length,
+            "low_frequency_hz": self.low_frequency_hz,
+            "high_frequency_hz": self.high_frequency_hz,
+        }
 
 
 __all__ = ["PaSSTFeatureExtractor"]

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_ast.models.modules_fbank import kaldi_mel_filters
+from hf_ast.models.modules_mel_filters import kaldi_mel_filters
 
 
 class _Ingredient:

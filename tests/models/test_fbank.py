@@ -1,9 +1,19 @@
+import copy
 import math
+import pickle
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
 
-from hf_ast.models.modules_fbank import FRAMES_PER_CHUNK, KaldiFbank, kaldi_fbank, kaldi_mel_filters, num_frames
+from hf_ast.models.modules_fbank import FRAMES_PER_CHUNK, KaldiFbank, kaldi_fbank, num_frames
+from hf_ast.models.modules_mel_filters import kaldi_mel_filters
+from hf_ast.models.modules_passt_mel import PaSSTMel, passt_log_mel
+
+FRONT_ENDS = {"kaldi": KaldiFbank, "passt": lambda: PaSSTMel().eval()}
 
 
 def waveforms(batch_size: int, num_samples: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -87,3 +97,75 @@ def test_bad_waveforms(wave: torch.Tensor, message: str) -> None:
 def test_bad_filter_edges() -> None:
     with pytest.raises(ValueError, match="high_frequency_hz=9000"):
         kaldi_mel_filters(128, 512, 16000, high_frequency_hz=9000)
+
+
+def test_bad_settings() -> None:
+    with pytest.raises(ValueError, match="num_mel_bins=0 must be at least 1"):
+        KaldiFbank(num_mel_bins=0)
+    with pytest.raises(ValueError, match="sampling_rate=16 Hz"):
+        KaldiFbank(sampling_rate=16)
+
+
+# Constants
+
+
+@pytest.mark.parametrize("make", FRONT_ENDS.values(), ids=FRONT_ENDS)
+def test_gradients_after_a_call_in_inference_mode(make: Callable[[], nn.Module]) -> None:
+    wave = waveforms(1, 2000)
+    with torch.inference_mode():
+        front_end = make()
+        front_end(wave)
+        front_end.to(torch.float64).to(torch.float32)
+        kaldi_fbank(wave)
+        passt_log_mel(wave)
+    for function in (front_end, kaldi_fbank, passt_log_mel):
+        leaf = wave.clone().requires_grad_()
+        function(leaf).sum().backward()
+        assert leaf.grad.abs().min() > 0
+
+
+@pytest.mark.parametrize("make", FRONT_ENDS.values(), ids=FRONT_ENDS)
+def test_constants_are_exact_after_every_kind_of_move(make: Callable[[], nn.Module]) -> None:
+    wave = waveforms(2, 5000)
+    expected, expected_double = make()(wave), make().double()(wave.double())
+    assert make().state_dict() == {}
+    with torch.device("meta"):
+        empty = make()
+    moved = {
+        "half": make().half(),
+        "half and back": make().bfloat16().float(),
+        "double and back": make().double().float(),
+        "from empty": empty.to_empty(device="cpu"),
+        "deepcopy": copy.deepcopy(make()),
+        "pickle": pickle.loads(pickle.dumps(make())),
+    }
+    for how, front_end in moved.items():
+        assert torch.equal(front_end(wave), expected), how
+        assert torch.equal(front_end(wave.double()), expected_double), how
+    # the float32 ones differ from it by more than rounding of the result
+    assert (make()(wave.double()) - expected).abs().max() > 0
+
+
+class FromWaveform(PreTrainedModel):
+    """A model of a user, with a front end inside."""
+
+    config_class = PreTrainedConfig
+
+    def __init__(self, config: PreTrainedConfig):
+        super().__init__(config)
+        self.front_end = KaldiFbank()
+        self.passt_front_end = PaSSTMel().eval()
+        self.head = nn.Linear(128, 2)
+        self.post_init()
+
+
+def test_front_ends_inside_a_loaded_model(tmp_path: Path) -> None:
+    """`from_pretrained` builds on the meta device and leaves buffers that are not saved uninitialised."""
+    model = FromWaveform(PreTrainedConfig())
+    model.save_pretrained(tmp_path)
+    wave = waveforms(1, 5000)
+    for dtype in (torch.float32, torch.bfloat16):
+        loaded = FromWaveform.from_pretrained(tmp_path, dtype=dtype)
+        assert loaded.head.weight.dtype == dtype
+        assert torch.equal(loaded.front_end(wave), model.front_end(wave))
+        assert torch.equal(loaded.passt_front_end(wave), model.passt_front_end(wave))

@@ -1,5 +1,9 @@
+import copy
 import json
 import logging
+import math
+import pickle
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +12,7 @@ import torch
 from transformers import ASTFeatureExtractor
 from transformers.utils import logging as transformers_logging
 
-from hf_ast import HfASTFeatureExtractor
+from hf_ast import HfASTFeatureExtractor, PaSSTFeatureExtractor
 
 RATE = 16000
 PADDING = 4.2677393 / (2 * 4.5689974)
@@ -110,6 +114,26 @@ def test_max_samples_is_what_is_not_cut() -> None:
         ([np.zeros((2, 800), np.float32)], "stereo"),
         (np.zeros((800, 2), np.float32), "mixed down"),
         ([tone(0.5), tone(0.01)], r"raw_speech\[1\]"),
+        (None, r"NoneType.*hf_ast\.audio\.read"),
+        ("clip.wav", r"is a str.*hf_ast\.audio\.read"),
+        ({"array": tone(0.5), "sampling_rate": RATE}, "is a dict.*give its `array`"),
+        (0.5, "is a float"),
+        (np.float32(0.5), r"shape \(\)"),
+        (np.array(0.5), r"shape \(\)"),
+        (torch.tensor(0.5), r"shape \(\)"),
+        (np.zeros((0, 800), np.float32), "empty"),
+        (torch.zeros(0), "0 samples"),
+        ([None, tone(0.5)], r"raw_speech\[0\] is None, a NoneType"),
+        ([tone(0.5), "clip.wav"], r"raw_speech\[1\] is 'clip.wav', a str"),
+        ([[0.0] * 800, [[0.0], 1.0]], r"raw_speech\[1\] is a list of unequal parts"),
+        ([0, 1] * 400, "int64.*32768"),
+        (torch.zeros(800, dtype=torch.int16), "int16.*32768"),
+        (np.zeros(800, bool), "bool"),
+        (np.zeros(800, complex), "complex128"),
+        (torch.zeros(800, dtype=torch.complex64), "complex64"),
+        (np.array([0.0, None] * 400), "object"),
+        (np.array(["0.0"] * 800), "<U3"),
+        (np.full(800, 1e300), "peak of inf"),
     ],
 )
 def test_bad_audio_is_one_clear_error(audio: object, message: str) -> None:
@@ -117,9 +141,141 @@ def test_bad_audio_is_one_clear_error(audio: object, message: str) -> None:
         HfASTFeatureExtractor()(audio, sampling_rate=RATE)
 
 
-def test_wrong_sampling_rate() -> None:
-    with pytest.raises(ValueError, match=r"sampling_rate=44100 Hz.*resample"):
-        HfASTFeatureExtractor()(tone(1.0), sampling_rate=44100)
+@pytest.mark.parametrize("form", ["reversed", "strided", "read-only", "big-endian", "longdouble", "tensor", "0-d"])
+def test_every_float_array_gives_the_same(form: str) -> None:
+    clip = tone(0.4)
+    wide = np.repeat(clip, 2)
+    frozen = clip.copy()
+    frozen.flags.writeable = False
+    same = {
+        "reversed": clip[::-1].copy()[::-1],
+        "strided": wide[::2],
+        "read-only": frozen,
+        "big-endian": clip.astype(">f4"),
+        "longdouble": clip.astype(np.longdouble),
+        "tensor": torch.from_numpy(clip).requires_grad_(),
+        "list": list(torch.from_numpy(clip)),
+    }
+    extractor = HfASTFeatureExtractor(max_length=64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = features(extractor, same[form])
+    assert not result.requires_grad
+    torch.testing.assert_close(result, features(extractor, clip), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("kind", [np.float16, torch.float16, torch.bfloat16])
+def test_half_precision_is_widened(kind: type | torch.dtype) -> None:
+    clip = torch.from_numpy(tone(0.4))
+    rounded = clip.to(kind) if isinstance(kind, torch.dtype) else clip.numpy().astype(kind)
+    exact = rounded.float() if isinstance(rounded, torch.Tensor) else rounded.astype(np.float32)
+    extractor = HfASTFeatureExtractor(max_length=64)
+    torch.testing.assert_close(features(extractor, rounded), features(extractor, exact), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("rate", "message"),
+    [
+        (44100, r"sampling_rate=44100 Hz.*resample"),
+        (1, r"sampling_rate=1 Hz.*16000"),
+        ("16000", r"sampling_rate='16000' must be a number in Hz, here 16000"),
+        (True, "sampling_rate=True must be a number in Hz"),
+        (0, "sampling_rate=0 must"),
+        (float("nan"), "sampling_rate=nan must"),
+    ],
+)
+def test_wrong_sampling_rate(rate: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        HfASTFeatureExtractor()(tone(1.0), sampling_rate=rate)
+
+
+def test_sampling_rate_of_any_number_type() -> None:
+    extractor = HfASTFeatureExtractor(max_length=64)
+    expected = features(extractor, tone(0.4))
+    for rate in (16000.0, np.int64(16000), torch.tensor(16000)):  # data sets in torch's format give tensors
+        same = extractor(tone(0.4), sampling_rate=rate, return_tensors="pt")["input_values"]
+        torch.testing.assert_close(same, expected, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"std": 0}, r"std=0\.0 must be positive.*do_normalize=False"),
+        ({"std": -1.0}, r"std=-1\.0 must be positive"),
+        ({"std": math.nan}, "std=nan must be a finite number"),
+        ({"mean": math.inf}, "mean=inf must be a finite number"),
+        ({"mean": "0"}, "mean='0' must be a finite number"),
+        ({"num_mel_bins": 0}, "num_mel_bins=0 must be a whole number of at least 2"),
+        ({"num_mel_bins": 64.5}, r"num_mel_bins=64\.5 must be a whole number"),
+        ({"max_length": 0}, "max_length=0 must be a whole number of at least 1"),
+        ({"max_length": True}, "max_length=True must be a whole number"),
+        ({"sampling_rate": "16000"}, "sampling_rate='16000' must be a whole number"),
+        ({"sampling_rate": 1}, r"sampling_rate=1 .*give the rate in Hz"),
+        ({"padding_value": math.nan}, "padding_value=nan must be a finite number"),
+    ],
+)
+def test_settings_out_of_their_range(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        HfASTFeatureExtractor(**settings)
+    changed = HfASTFeatureExtractor()
+    for name, value in settings.items():
+        setattr(changed, name, value)
+    with pytest.raises(ValueError, match=message):
+        changed(tone(0.4))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hop_length": 0}, "hop_length=0 must be a whole number of at least 1"),
+        ({"window_length": 2000}, "window_length=2000 must be between 1 and n_fft=1024"),
+        ({"high_frequency_hz": 17000.0}, r"high_frequency_hz=17000\.0"),
+        ({"low_frequency_hz": math.nan}, "low_frequency_hz=nan must be a finite number"),
+    ],
+)
+def test_settings_of_passt_out_of_their_range(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PaSSTFeatureExtractor(**settings)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"max_length": 0}, "max_length=0 must be a whole number of at least 1"),
+        ({"max_length": "64"}, "max_length='64' must be a whole number"),
+        ({"padding": "left"}, "padding='left' is unknown"),
+        ({"return_tensors": "tf"}, "return_tensors='tf' is unknown"),
+    ],
+)
+def test_wrong_arguments(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        HfASTFeatureExtractor()(tone(0.4), RATE, **arguments)
+
+
+def test_changed_settings_reach_the_filter_bank() -> None:
+    extractor = HfASTFeatureExtractor(max_length=64)
+    features(extractor, tone(0.4))
+    extractor.num_mel_bins = 40
+    changed = features(extractor, tone(0.4))
+    torch.testing.assert_close(
+        changed, features(HfASTFeatureExtractor(max_length=64, num_mel_bins=40), tone(0.4)), atol=0, rtol=0
+    )
+
+
+@pytest.mark.parametrize("extractor_class", [HfASTFeatureExtractor, PaSSTFeatureExtractor])
+def test_the_filter_bank_is_no_part_of_what_is_saved(extractor_class: type) -> None:
+    extractor = extractor_class(max_length=64)
+    described, size = extractor.to_json_string(), len(pickle.dumps(extractor))
+    clip = np.tile(tone(0.4), 2)
+    result = extractor(clip, sampling_rate=extractor.sampling_rate, return_tensors="pt")["input_values"]
+    assert extractor.to_json_string() == described
+    assert repr(extractor) == f"{extractor_class.__name__} {described}"
+    assert size < 2000  # a filter bank has 60 kB and more
+    assert len(pickle.dumps(extractor)) == size
+    for same in (copy.copy(extractor), copy.deepcopy(extractor), pickle.loads(pickle.dumps(extractor))):
+        assert same.to_dict() == extractor.to_dict()
+        again = same(clip, sampling_rate=extractor.sampling_rate, return_tensors="pt")["input_values"]
+        torch.testing.assert_close(again, result, atol=0, rtol=0)
 
 
 def test_save_and_load(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from hf_ast import (
     timestamp_embeddings,
 )
 from hf_ast.inference.embeddings import HEAR_VARIANTS
-from hf_ast.models.modules_fbank import kaldi_mel_filters
-from hf_ast.models.modules_mel import MelDraws
+from hf_ast.models.modules_mel_filters import kaldi_mel_filters
+from hf_ast.models.modules_passt_mel import MelDraws
 from tests.support.golden_common import Result, check, classifier_fields, encode, layout_config, state_dict, to_numpy
 
 MODES = {"embed_only": "features", "logits": "logits", "all": "all"}
@@ -134,8 +134,8 @@ def run_frontend_passt(entry: dict[str, Any], inputs: dict[str, Any], tmp_path: 
         return {"mel": features.mT.numpy()}
     drawn = check.load_expected(entry)
     front_end = PaSSTMel(
-        low_frequency_jitter=facts["fmin_aug_range"],
-        high_frequency_jitter=facts["fmax_aug_range"],
+        low_frequency_jitter_hz=facts["fmin_aug_range"],
+        high_frequency_jitter_hz=facts["fmax_aug_range"],
         max_mel_mask=facts["freqm"],
         max_time_mask=facts["timem"],
         **settings,

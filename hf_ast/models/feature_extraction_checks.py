@@ -1,0 +1,129 @@
+"""What the feature extractors accept: waveforms in any form, and settings in their range; else one clear error."""
+
+import math
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Far above any float waveform in [-1, 1], resampling overshoot included, and far below 16-bit sample values
+LOUDEST_PEAK = 100.0
+
+
+def as_waveforms(raw_speech: Any, *, min_samples: int, sampling_rate: int) -> list[Tensor]:
+    """Turn one waveform or several into a list of tensors.
+
+    Args:
+        raw_speech: Float samples in [-1, 1]: shape (S,), (B, S), or a list or tuple of clips of any lengths; arrays,
+            tensors or lists.
+        min_samples: Samples that a clip needs.
+        sampling_rate: In Hz, for the messages.
+
+    Returns:
+        Clips, each of shape (S,), float32, detached.
+
+    Raises:
+        ValueError: There is no clip, or one is no mono waveform of finite float samples, too short or too loud.
+    """
+    clips = [_as_waveform(clip, f"raw_speech[{index}]") for index, clip in enumerate(_as_clips(raw_speech))]
+    for index, clip in enumerate(clips):
+        if len(clip) < min_samples:
+            raise ValueError(
+                f"raw_speech[{index}] has {len(clip)} samples, but at least {min_samples} "
+                f"({1000 * min_samples / sampling_rate:.3g} ms, one frame) are needed; pad it with zeros. A stereo "
+                "waveform of shape (samples, channels) must be mixed down first."
+            )
+    clips = [clip.to(clips[0].device) for clip in clips]
+    peaks = torch.stack([clip.abs().max() for clip in clips]).tolist()  # waits for a GPU once, not per clip
+    for index, peak in enumerate(peaks):
+        if not peak <= LOUDEST_PEAK:
+            raise ValueError(
+                f"raw_speech[{index}] has a peak of {peak}, but must hold finite samples in [-1, 1]; remove NaN and "
+                "infinite values, and divide 16-bit samples by 32768."
+            )
+    return clips
+
+
+def as_count(name: str, value: Any, minimum: int = 1) -> int:
+    """Return a whole number of at least `minimum` as an int, or raise a ValueError that names it."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not float(value).is_integer() or value < minimum:
+        raise ValueError(f"{name}={value!r} must be a whole number of at least {minimum}.")
+    return int(value)
+
+
+def as_finite(name: str, value: Any) -> float:
+    """Return a finite number as a float, or raise a ValueError that names it."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise ValueError(f"{name}={value!r} must be a finite number.")
+    return float(value)
+
+
+def check_sampling_rate(sampling_rate: Any, expected: int) -> None:
+    """Raise a ValueError if waveforms of that rate, in Hz, do not suit an extractor that works at the expected one."""
+    rate = sampling_rate.item() if isinstance(sampling_rate, np.ndarray | Tensor) else sampling_rate
+    if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 < rate < math.inf:
+        raise ValueError(f"sampling_rate={sampling_rate!r} must be a number in Hz, here {expected}.")
+    if rate != expected:
+        raise ValueError(
+            f"sampling_rate={rate} Hz, but this extractor works at {expected} Hz; resample the waveform first, for "
+            f"example with `hf_ast.audio.resample(waveform, {rate}, {expected})`."
+        )
+
+
+def _as_clips(raw_speech: Any) -> list[Any]:
+    """One clip or a batch of clips -> the list of clips."""
+    if isinstance(raw_speech, Tensor) or hasattr(raw_speech, "__array__"):
+        array = raw_speech if isinstance(raw_speech, Tensor) else np.asarray(raw_speech)
+        if array.ndim not in (1, 2):
+            raise ValueError(
+                f"raw_speech has shape {tuple(array.shape)}, but must be (samples,) or (batch, samples); mix stereo "
+                "down with `waveform.mean(axis)` over the channel axis."
+            )
+        clips = list(array) if array.ndim == 2 else [array]
+    elif not isinstance(raw_speech, list | tuple):
+        raise ValueError(
+            f"raw_speech is a {type(raw_speech).__name__}, but must be samples: an array, a tensor, or a list; read a "
+            "file with `hf_ast.audio.read(path, sampling_rate)`, and of a row of a data set give its `array`."
+        )
+    else:
+        is_one_clip = len(raw_speech) > 0 and (
+            isinstance(raw_speech[0], Real) or getattr(raw_speech[0], "ndim", 1) == 0
+        )
+        clips = [raw_speech] if is_one_clip else list(raw_speech)
+    if not clips:
+        raise ValueError("raw_speech is empty; pass at least one clip.")
+    return clips
+
+
+def _as_waveform(clip: Any, name: str) -> Tensor:
+    """One clip as a float32 tensor (S,), or an error that says what is wrong with its shape or type."""
+    if not isinstance(clip, Tensor):
+        clip = _as_array(clip, name)
+    if clip.ndim != 1:
+        raise ValueError(
+            f"{name} has shape {tuple(clip.shape)}, but must be mono, shape (samples,); mix stereo down with "
+            "`waveform.mean(axis)` over the channel axis."
+        )
+    is_float = clip.is_floating_point() if isinstance(clip, Tensor) else clip.dtype.kind == "f"
+    if not is_float:
+        raise ValueError(
+            f"{name} holds {clip.dtype}, but must be float samples in [-1, 1]; divide 16-bit samples by 32768."
+        )
+    if isinstance(clip, Tensor):
+        return clip.detach().float()
+    # Tensors share memory only with arrays that can be written to, of native byte order and without negative strides
+    with np.errstate(over="ignore"):  # the peak is checked later
+        return torch.from_numpy(np.require(clip, np.float32, ["C", "W"]))
+
+
+def _as_array(clip: Any, name: str) -> np.ndarray:
+    """A clip that is no tensor as an array of any shape."""
+    wanted = "must be samples: an array, a tensor, or a list of numbers"
+    if not isinstance(clip, list | tuple) and not hasattr(clip, "__array__"):
+        raise ValueError(f"{name} is {clip!r:.50}, a {type(clip).__name__}, but {wanted}.")
+    try:
+        return np.asarray(clip)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} is a list of unequal parts, but {wanted}; a batch is a list of clips.") from error
