@@ -18,10 +18,10 @@ class SSASTConfig(SpectrogramConfig):
         frequency_stride, time_stride: Distance between patches; by default the patch size, as pretraining needs.
         pooling: "mean" by default, `ft_avgtok` of the official code (pretraining does not train the prefix tokens to
             summarise a clip); "prefix" is `ft_cls`.
-        num_mask_patches: Patches to hide per clip in pretraining, of 512 in the paper.
-        mask_ratio: Share of a clip's patches to hide, instead of a number; for clips of different lengths.
-        mask_clusters: Whether to hide groups of patches; by default if patches do not span all mel bins, as official.
-        mask_sampler: "official", or "uniform" (hides all patches equally often).
+        num_mask_patches: Patches to mask per clip in pretraining, of 512 in the paper.
+        mask_ratio: Share of a clip's patches to mask, instead of a number; for clips of different lengths.
+        mask_clusters: Whether to mask groups of patches; by default if patches do not span all mel bins, as official.
+        mask_sampler: "official", or "uniform" (masks all patches equally often).
         classification_loss_weight, reconstruction_loss_weight: Of the two objectives. One of weight 0 has no head.
     """
 
@@ -49,13 +49,15 @@ class SSASTConfig(SpectrogramConfig):
         super().__post_init__(**kwargs)
 
     def validate_masking(self) -> None:
-        """Masks hide something, and at least one objective counts."""
+        """Something is masked, something stays visible, and at least one objective counts."""
         if self.mask_sampler not in MASK_SAMPLERS:
             raise ValueError(f"mask_sampler={self.mask_sampler!r} is unknown; choose one of {MASK_SAMPLERS}.")
         if self.num_mask_patches < 1:
             raise ValueError(f"num_mask_patches={self.num_mask_patches} must be positive.")
-        if self.mask_ratio is not None and not 0 < self.mask_ratio <= 1:
-            raise ValueError(f"mask_ratio={self.mask_ratio} must be in (0, 1], or None to hide num_mask_patches.")
+        if self.mask_ratio is not None and not 0 < self.mask_ratio < 1:
+            raise ValueError(
+                f"mask_ratio={self.mask_ratio} must be between 0 and 1, or None to mask num_mask_patches."
+            )
         weights = (self.classification_loss_weight, self.reconstruction_loss_weight)
         if min(weights) < 0 or max(weights) == 0:
             raise ValueError(

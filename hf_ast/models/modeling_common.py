@@ -160,7 +160,7 @@ class SpectrogramModel(SpectrogramPreTrainedModel):
         self,
         input_values: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        hidden_patches: Tensor | None = None,
+        masked_patches: Tensor | None = None,
         mask_embedding: Tensor | None = None,
         generator: torch.Generator | None = None,
         **kwargs: Unpack[TransformersKwargs],
@@ -171,7 +171,7 @@ class SpectrogramModel(SpectrogramPreTrainedModel):
             input_values: Normalised log-mel spectrograms, shape (B, T, M), as the feature extractor makes them.
             attention_mask: 1 for real frames, 0 for padding, shape (B, T). Without it padding is attended to, as in
                 the official models.
-            hidden_patches: True for patches to replace by `mask_embedding` (for pretraining), shape (B, F', T').
+            masked_patches: True for patches to replace by `mask_embedding` (for pretraining), shape (B, F', T').
             mask_embedding: Shape (1, 1, D).
             generator: Source of the random draws of patchout and positions in training mode; the global one if None.
 
@@ -181,7 +181,7 @@ class SpectrogramModel(SpectrogramPreTrainedModel):
         if input_values is None:
             raise ValueError("input_values is required: a spectrogram of shape (B, frames, mel bins).")
         tokens, token_mask = self.embeddings(
-            input_values, attention_mask, hidden_patches, mask_embedding, generator=generator
+            input_values, attention_mask, masked_patches, mask_embedding, generator=generator
         )
         encoder_mask = create_bidirectional_mask(self.config, tokens, token_mask)
         kwargs["attention_function"] = ALL_ATTENTION_FUNCTIONS.get_interface(

@@ -60,7 +60,7 @@ class SSASTModel(SSASTPreTrainedModel, SpectrogramModel):
 
 
 class SSASTForPreTraining(SSASTPreTrainedModel):
-    """SSAST with both objectives of its pretraining: hides patches, tells them apart, and rebuilds them."""
+    """SSAST with both objectives of its pretraining: masks patches, tells them apart, and reconstructs them."""
 
     _auto_class = "AutoModelForPreTraining"
     backbone_class: ClassVar[type[SpectrogramModel]] = SSASTModel
@@ -70,7 +70,7 @@ class SSASTForPreTraining(SSASTPreTrainedModel):
         if config.time_patchout or config.frequency_patchout or config.unstructured_patchout:
             raise ValueError(
                 "time_patchout, frequency_patchout and unstructured_patchout must be 0 in SSASTForPreTraining: every "
-                "hidden patch is predicted, so none can be left out."
+                "masked patch is predicted, so none can be left out."
             )
         self.backbone = self.backbone_class(config)
         height, width = config.patch_size
@@ -96,13 +96,13 @@ class SSASTForPreTraining(SSASTPreTrainedModel):
         return_loss: bool = True,
         **kwargs: Unpack[TransformersKwargs],
     ) -> SSASTForPreTrainingOutput:
-        """Hide patches and predict them, in training and in eval mode.
+        """Mask patches and predict them, in training and in eval mode.
 
         Args:
             input_values: Normalised log-mel spectrograms, shape (B, T, M).
-            attention_mask: 1 for real frames, 0 for padding, shape (B, T). Padding is never hidden.
-            mask_indices: Numbers of the patches to hide, row by row over the patch grid, shape (B, K), -1 for none;
-                padding among them is not hidden. Drawn if None.
+            attention_mask: 1 for real frames, 0 for padding, shape (B, T). Padding is never masked.
+            mask_indices: Numbers of the patches to mask, row by row over the patch grid, shape (B, K), -1 for none;
+                padding among them is not masked. Drawn if None.
             generator: Source of randomness of the draw; the global one if None.
             return_loss: Whether to return `loss`. By this argument Trainer sees that the model needs no labels.
         """

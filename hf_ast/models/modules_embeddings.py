@@ -104,7 +104,7 @@ class SpectrogramEmbeddings(nn.Module):
         self,
         input_values: Tensor,
         attention_mask: Tensor | None = None,
-        hidden_patches: Tensor | None = None,
+        masked_patches: Tensor | None = None,
         mask_embedding: Tensor | None = None,
         *,
         generator: torch.Generator | None = None,
@@ -114,7 +114,7 @@ class SpectrogramEmbeddings(nn.Module):
         Args:
             input_values: Normalised log-mel spectrograms, shape (B, T, M).
             attention_mask: 1 for real frames, 0 for padding, shape (B, T).
-            hidden_patches: True for patches to replace by `mask_embedding`, shape (B, F', T'); positions stay.
+            masked_patches: True for patches to replace by `mask_embedding`, shape (B, F', T'); positions stay.
             mask_embedding: Shape (1, 1, D).
             generator: Source of the random draws in training mode; the global one if None.
 
@@ -126,8 +126,8 @@ class SpectrogramEmbeddings(nn.Module):
                 after patchout.
         """
         patches, column_mask = self.embed(input_values, attention_mask)
-        if hidden_patches is not None and mask_embedding is not None:
-            patches = torch.where(hidden_patches.unsqueeze(-1), mask_embedding.to(patches.dtype), patches)
+        if masked_patches is not None and mask_embedding is not None:
+            patches = torch.where(masked_patches.unsqueeze(-1), mask_embedding.to(patches.dtype), patches)
         tokens, token_mask = self.assemble(patches, column_mask, generator=generator)
         _, num_rows, num_columns, _ = patches.shape
         return self.patchout(tokens, token_mask, (num_rows, num_columns), generator)

@@ -1,14 +1,15 @@
-"""Which patches of a spectrogram are hidden in masked-patch pretraining (SSAST, https://arxiv.org/abs/2110.09784).
+"""Which patches of a spectrogram are masked in masked-patch pretraining (SSAST, https://arxiv.org/abs/2110.09784).
 
-Two samplers. "official" draws as the official code does, which hides some patches far more often than others, and the
-first one never; "uniform" hides all equally often. They differ in clustered masks only: single patches are drawn
-without replacement by both.
+There are two samplers. "official" draws as the official code does, which masks some patches far more often than
+others, and the first one never. "uniform" masks all patches equally often. They differ in clustered masks only: single
+patches are drawn without replacement by both.
 
-A clip is masked in its own patch grid, the columns that hold no padding, as if it were alone. Patches are numbered row
-by row. Everything runs on the device of its inputs, for all clips at once.
+A clip is masked in its own patch grid, that is in the columns that hold no padding, as if it were alone. Patches are
+numbered row by row. Everything runs on the device of its inputs, for all clips at once.
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,6 +19,73 @@ MASK_SAMPLERS = ("official", "uniform")
 SMALLEST_CLUSTER, LARGEST_CLUSTER = 3, 5
 
 
+@dataclass(frozen=True)
+class MaskSampler:
+    """How many patches of each clip a model masks, and which ones.
+
+    Args:
+        num_mask_patches: Patches to mask per clip.
+        mask_ratio: Share of a clip's patches to mask, instead of a number. At least one patch is masked, and at least
+            one stays visible if there are two.
+        mask_clusters: Mask groups of patches instead of single ones.
+        mask_sampler: One of `MASK_SAMPLERS`.
+    """
+
+    num_mask_patches: int = 400
+    mask_ratio: float | None = None
+    mask_clusters: bool = True
+    mask_sampler: str = "official"
+
+    def __call__(self, column_mask: Tensor, num_rows: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw the patches to mask.
+
+        Args:
+            column_mask: True for columns of the patch grid that hold no padding, at least one per clip, shape (B, T').
+            num_rows: Rows of the patch grid, F'.
+            generator: Source of randomness; the global one if None.
+
+        Returns:
+            Patch numbers, shape (B, K), as from `sample_mask`.
+
+        Raises:
+            ValueError: `num_mask_patches` would mask a whole clip.
+        """
+        num_patches = num_rows * column_mask.sum(dim=1)
+        num_masks: int | Tensor = self.num_mask_patches
+        max_masks = None
+        if self.mask_ratio is None:
+            self._expect_visible_patches(num_patches, num_rows * column_mask.shape[1])
+        else:
+            num_masks = (column_mask.sum(dim=1) * (num_rows * self.mask_ratio)).round().long()
+            num_masks = torch.minimum(num_masks, num_patches - 1).clamp(min=1)
+            if torch.compiler.is_compiling():  # the shape of the result cannot depend on the numbers
+                max_masks = math.ceil(num_rows * column_mask.shape[1] * self.mask_ratio)
+        return sample_mask(
+            column_mask,
+            num_rows,
+            num_masks,
+            max_masks=max_masks,
+            clusters=self.mask_clusters,
+            sampler=self.mask_sampler,
+            generator=generator,
+        )
+
+    def _expect_visible_patches(self, num_patches: Tensor, largest: int) -> None:
+        """Check that no clip is masked as a whole, from the patches of each clip (B,) and of the batch's grid."""
+        if self.num_mask_patches < largest:
+            enough = (num_patches > self.num_mask_patches).all()
+            if torch.compiler.is_compiling():
+                assert enough, "num_mask_patches masks every patch of a clip; lower it, or set mask_ratio."
+                return
+            if enough:
+                return
+            largest = int(num_patches.min())
+        raise ValueError(
+            f"num_mask_patches={self.num_mask_patches} masks every patch of a clip that has {largest}; lower it, or "
+            "set mask_ratio to mask a share of each clip (the paper masks 400 of 512 patches, so 0.78)."
+        )
+
+
 def sample_mask(
     column_mask: Tensor,
     num_rows: int,
@@ -25,20 +93,24 @@ def sample_mask(
     *,
     clusters: bool,
     sampler: str = "official",
+    max_masks: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Draw the patches to hide.
+    """Draw the patches to mask.
 
     Args:
         column_mask: True for columns of the patch grid that hold no padding, at least one per clip, shape (B, T').
         num_rows: Rows of the patch grid, F'.
-        num_masks: Patches to hide: one number, or one per clip, shape (B,). A clip with fewer patches hides them all.
-        clusters: Hide square groups of patches, of 3 to 5 a side, instead of single patches.
+        num_masks: Patches to mask: one number, or one per clip, shape (B,). A clip with fewer patches is masked whole.
+        clusters: Mask square groups of patches, of 3 to 5 a side, instead of single patches.
         sampler: "official" or "uniform".
+        max_masks: An upper bound of the numbers per clip, if they must not decide the shape of the result (in compiled
+            code, and where waiting for the device costs time); their largest one if None.
         generator: Source of randomness; the global one if None.
 
     Returns:
-        Patch numbers, shape (B, K), K being the largest `num_masks`; -1 behind those of a clip that hides fewer.
+        Patch numbers, shape (B, K), K being the largest `num_masks` or `max_masks`; -1 behind those of a clip in which
+        fewer patches are masked.
     """
     if sampler not in MASK_SAMPLERS:
         raise ValueError(f"sampler={sampler!r} is unknown; choose one of {MASK_SAMPLERS}.")
@@ -46,12 +118,12 @@ def sample_mask(
     device = column_mask.device
     num_patches = num_rows * num_columns
     if isinstance(num_masks, Tensor):
-        num_slots, num_masks = int(num_masks.max()), num_masks.to(device)
+        num_slots, num_masks = int(num_masks.max()) if max_masks is None else max_masks, num_masks.to(device)
     else:
         num_slots, num_masks = num_masks, torch.full((batch_size,), num_masks, device=device)
     num_slots = min(num_slots, num_patches)
     if num_slots < 1:
-        raise ValueError(f"num_masks={num_masks.tolist()} hides nothing; it must be positive.")
+        raise ValueError(f"num_masks={num_masks.tolist()} masks nothing; it must be positive.")
 
     width = column_mask.sum(dim=1, keepdim=True)
     num_masks = torch.minimum(num_masks.unsqueeze(1), num_rows * width)
@@ -64,7 +136,8 @@ def sample_mask(
         order = _uniform(batch_size, num_patches, device, generator)
         order = order + first_draw if clusters else order
     is_padding = torch.arange(num_patches, device=device) >= num_rows * width
-    own = order.double().masked_fill(is_padding, torch.inf).argsort(dim=1)[:, :num_slots]
+    last = torch.inf if order.is_floating_point() else torch.iinfo(order.dtype).max
+    own = order.masked_fill(is_padding, last).argsort(dim=1)[:, :num_slots]
 
     # From the numbers in the clip's own grid to those in the batch's
     real_columns_first = column_mask.int().argsort(dim=1, descending=True, stable=True)
@@ -81,13 +154,15 @@ def draw_clusters(
     wrap: bool,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Lay clusters one after the other, of a random size per clip, and note which one hides each patch first.
+    """Draw square clusters of patches, one after the other, and note for each patch the first one that covers it.
+
+    All clusters of a clip have the same random size.
 
     Args:
         width: Columns of each clip's own grid, shape (B, 1).
         num_rows: F'.
         num_columns: Columns of the largest grid, T'.
-        num_masks: Patches that are to be hidden.
+        num_masks: Patches that are to be masked.
         wrap: Continue clusters that cross the upper or right edge at the opposite one: every patch then has the same
             chances. Otherwise as the official code (gen_maskid_patch in src/models/ast_models.py): a cluster continues
             in the next row, ends at the last patch, and never holds the first one.
@@ -99,9 +174,10 @@ def draw_clusters(
     """
     batch_size, device = len(width), width.device
     num_patches = num_rows * num_columns
-    # Three times what the smallest clusters need on average; `sample_mask` fills up what is left of nearly full masks
+    # Three times what the smallest clusters need on average; `sample_mask` fills up what is left of nearly full masks.
+    # A logarithm to the base of 2, because torch.compile follows only that one through changing lengths
     share = min(num_masks / num_patches, 1 - 1e-6)
-    num_draws = 16 + math.ceil(-3 * math.log1p(-share) * num_patches / SMALLEST_CLUSTER**2)
+    num_draws = 16 + math.ceil(-3 * math.log(2) * math.log2(1 - share) * num_patches / SMALLEST_CLUSTER**2)
     sizes = LARGEST_CLUSTER - SMALLEST_CLUSTER + 1
     side = SMALLEST_CLUSTER + (_uniform(batch_size, 1, device, generator) * sizes).long().unsqueeze(-1)
     own_patches = num_rows * width
@@ -129,29 +205,29 @@ def official_order(first_draw: Tensor, num_masks: Tensor) -> Tensor:
     Those dropped are the last ones in the order of a Python set: the largest numbers if the set's table has a slot for
     every patch (so for the 100 to 400 of 512 in the paper), else the last ones modulo the number of slots. Patches
     that meet in one slot stay there in the order of their numbers, where Python moves them to slots nearby: for 10 to
-    50 of 512 that changes how often a patch is hidden by 0.4 % of the draws on average, 6 % at most.
+    50 of 512 that changes how often a patch is masked by 0.4 % of the draws on average, 6 % at most.
 
     Args:
         first_draw: From `draw_clusters`, shape (B, N).
-        num_masks: Patches to hide, shape (B, 1).
+        num_masks: Patches to mask, shape (B, 1).
 
     Returns:
-        Sort keys, shape (B, N): the patches with the smallest ones are hidden.
+        Sort keys, shape (B, N): the patches with the smallest ones are masked.
     """
     num_patches = first_draw.shape[1]
     index = torch.arange(num_patches, device=first_draw.device)
     last_draw = first_draw.sort(dim=1).values.gather(1, num_masks.clamp(max=num_patches - 1))
     drawn = first_draw <= last_draw
-    slot = index % set_table_size(drawn.sum(dim=1, keepdim=True), num_patches)
+    slot = index % set_table_size(drawn.sum(dim=1, keepdim=True))
     return (slot + ~drawn * 16 * num_patches) * num_patches + index
 
 
-def set_table_size(count: Tensor, largest: int) -> Tensor:
-    """Slots of a CPython set after `count` integers were added one by one; `largest` is a bound of the counts."""
+def set_table_size(count: Tensor) -> Tensor:
+    """Slots of a CPython set after `count` integers, up to 50,000, were added one by one."""
     size = torch.full_like(count, 8)
     slots = 8
     # Objects/setobject.c: at a load of 3/5, to the power of two above four times the entries
-    while (full := -(-3 * (slots - 1) // 5)) <= largest:
+    while (full := -(-3 * (slots - 1) // 5)) <= 50_000:
         slots = 1 << (4 * full).bit_length()
         size = torch.where(count >= full, slots, size)
     return size
@@ -163,10 +239,13 @@ def without_padding(mask_indices: Tensor, column_mask: Tensor, num_rows: int) ->
     num_patches = num_rows * num_columns
     if mask_indices.ndim != 2 or len(mask_indices) != batch_size or mask_indices.is_floating_point():
         raise ValueError(
-            f"mask_indices must be integers of shape ({batch_size}, patches to hide), got {mask_indices.dtype} of "
+            f"mask_indices must be integers of shape ({batch_size}, patches to mask), got {mask_indices.dtype} of "
             f"shape {tuple(mask_indices.shape)}."
         )
-    if mask_indices.min() < -1 or mask_indices.max() >= num_patches:
+    are_patches = ((mask_indices >= -1) & (mask_indices < num_patches)).all()
+    if torch.compiler.is_compiling():  # a compiled graph can stop, but not with a message about values
+        assert are_patches, "mask_indices must be numbers of patches of the grid, or -1 for none."
+    elif not are_patches:
         raise ValueError(
             f"mask_indices has values from {mask_indices.min()} to {mask_indices.max()}, but must be patches of the "
             f"{num_rows} x {num_columns} grid, 0 to {num_patches - 1}, or -1 for none."
@@ -176,7 +255,7 @@ def without_padding(mask_indices: Tensor, column_mask: Tensor, num_rows: int) ->
 
 
 def masked_grid(mask_indices: Tensor, num_rows: int, num_columns: int) -> Tensor:
-    """Patch numbers (B, K), -1 for none -> True where a patch is hidden, shape (B, F', T')."""
+    """Patch numbers (B, K), -1 for none -> True where a patch is masked, shape (B, F', T')."""
     num_patches = num_rows * num_columns
     # One cell more, for the numbers that name no patch
     cells = torch.zeros(len(mask_indices), num_patches + 1, dtype=torch.bool, device=mask_indices.device)
@@ -186,5 +265,6 @@ def masked_grid(mask_indices: Tensor, num_rows: int, num_columns: int) -> Tensor
 
 def _uniform(batch_size: int, size: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
     """Numbers in [0, 1), shape (B, size), on `device` whatever the generator's own."""
-    drawn_on = device if generator is None else generator.device
-    return torch.rand(batch_size, size, generator=generator, device=drawn_on).to(device)
+    if generator is None:  # not passed on: torch.compile refuses `generator=None` when the shape changes
+        return torch.rand(batch_size, size, device=device)
+    return torch.rand(batch_size, size, generator=generator, device=generator.device).to(device)

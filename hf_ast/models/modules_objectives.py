@@ -1,8 +1,8 @@
-"""Objectives of SSAST (https://arxiv.org/abs/2110.09784): tell the hidden patches apart, and rebuild them.
+"""Objectives of SSAST (https://arxiv.org/abs/2110.09784): tell the masked patches apart, and reconstruct them.
 
 Both are computed from one forward pass, where the official code makes one for each (`mpc` and `mpg` in
-src/models/ast_models.py), with masks of its own. Clips of a batch may hide different numbers of patches: a number of
--1 in `mask_indices` counts nowhere.
+src/models/ast_models.py), with masks of its own. Different numbers of patches may be masked in the clips of a batch:
+a number of -1 in `mask_indices` counts nowhere.
 """
 
 from typing import NamedTuple
@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from .modules_encoder import FeedForward
-from .modules_masking import sample_mask
+from .modules_masking import MaskSampler
 
 
 class MaskedPatchOutput(NamedTuple):
-    """Output of `MaskedPatchObjectives`; K is the number of hidden patches, P that of values per patch.
+    """Output of `MaskedPatchObjectives`; K is the number of masked patches, P that of values per patch.
 
     Args:
         loss: Weighted sum of the two losses, 0-dim.
@@ -24,9 +24,9 @@ class MaskedPatchOutput(NamedTuple):
         accuracy: Of the classification, in [0, 1], 0-dim; None with the loss.
         classification_predictions: Shape (B, K, P); None with the loss.
         reconstructions: Predicted values, shape (B, K, P); None with the loss.
-        targets: Values of the hidden patches, frames within mel bins, shape (B, K, P).
-        mask_indices: Numbers of the hidden patches, row by row over the patch grid, shape (B, K); -1 for none.
-        mask_lengths: Hidden patches of each clip, shape (B,).
+        targets: Values of the masked patches, frames within mel bins, shape (B, K, P).
+        mask_indices: Numbers of the masked patches, row by row over the patch grid, shape (B, K); -1 for none.
+        mask_lengths: Masked patches of each clip, shape (B,).
     """
 
     loss: Tensor
@@ -46,10 +46,7 @@ class MaskedPatchObjectives(nn.Module):
     Args:
         hidden_size: D.
         patch_size: Height and width of a patch (mel bins, frames).
-        num_mask_patches: Patches to hide per clip.
-        mask_ratio: Share of a clip's patches to hide, instead of a number.
-        mask_clusters: Hide groups of patches.
-        mask_sampler: One of `modules_masking.MASK_SAMPLERS`.
+        num_mask_patches, mask_ratio, mask_clusters, mask_sampler: See `modules_masking.MaskSampler`.
         classification_weight, reconstruction_weight: Of the losses. An objective of weight 0 has no head.
     """
 
@@ -69,10 +66,7 @@ class MaskedPatchObjectives(nn.Module):
         if not classification_weight and not reconstruction_weight:
             raise ValueError("classification_weight and reconstruction_weight are both 0; one must be positive.")
         self.patch_size = patch_size
-        self.num_mask_patches = num_mask_patches
-        self.mask_ratio = mask_ratio
-        self.mask_clusters = mask_clusters
-        self.mask_sampler = mask_sampler
+        self.draw_mask = MaskSampler(num_mask_patches, mask_ratio, mask_clusters, mask_sampler)
         self.classification_weight = classification_weight
         self.reconstruction_weight = reconstruction_weight
 
@@ -87,29 +81,15 @@ class MaskedPatchObjectives(nn.Module):
         """Draw a new mask embedding, as the official code."""
         nn.init.normal_(self.mask_embedding, std=self.mask_embedding.shape[-1] ** -0.5)
 
-    def draw_mask(self, column_mask: Tensor, num_rows: int, generator: torch.Generator | None = None) -> Tensor:
-        """Numbers of the patches to hide (B, K), for the real columns (B, T') of the patch grid; see `sample_mask`."""
-        num_masks: int | Tensor = self.num_mask_patches
-        if self.mask_ratio is not None:
-            num_masks = (column_mask.sum(dim=1) * (num_rows * self.mask_ratio)).round().long().clamp(min=1)
-        return sample_mask(
-            column_mask,
-            num_rows,
-            num_masks,
-            clusters=self.mask_clusters,
-            sampler=self.mask_sampler,
-            generator=generator,
-        )
-
     def forward(self, tokens: Tensor, input_values: Tensor, mask_indices: Tensor) -> MaskedPatchOutput:
-        """Predict the hidden patches.
+        """Predict the masked patches.
 
         Args:
             tokens: Encoded patches, without prefix tokens, shape (B, N, D).
             input_values: The spectrograms they come from, shape (B, T, M). No gradient flows into them from here.
-            mask_indices: Numbers of the hidden patches, shape (B, K); -1 for none.
+            mask_indices: Numbers of the masked patches, shape (B, K); -1 for none.
         """
-        is_hidden = mask_indices >= 0
+        is_masked = mask_indices >= 0
         index = mask_indices.clamp(min=0)
         targets = patch_values(input_values.detach().float(), index, tokens.shape[1], self.patch_size)
         tokens = tokens.gather(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
@@ -118,44 +98,46 @@ class MaskedPatchObjectives(nn.Module):
         scored = matching_loss = accuracy = rebuilt = squared_error = None
         if self.classification_head is not None:
             scored = self.classification_head(tokens)
-            matching_loss, accuracy = info_nce(scored, targets, is_hidden)
+            matching_loss, accuracy = info_nce(scored, targets, is_masked)
             loss = loss + self.classification_weight * matching_loss
         if self.reconstruction_head is not None:
             rebuilt = self.reconstruction_head(tokens)
-            squared_error = reconstruction_loss(rebuilt, targets, is_hidden)
+            squared_error = reconstruction_loss(rebuilt, targets, is_masked)
             loss = loss + self.reconstruction_weight * squared_error
         return MaskedPatchOutput(
-            loss, matching_loss, squared_error, accuracy, scored, rebuilt, targets, mask_indices, is_hidden.sum(dim=1)
+            loss, matching_loss, squared_error, accuracy, scored, rebuilt, targets, mask_indices, is_masked.sum(dim=1)
         )
 
 
-def info_nce(predictions: Tensor, targets: Tensor, is_hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """Find each hidden patch's own prediction among those for the other hidden patches of its clip.
+def info_nce(predictions: Tensor, targets: Tensor, is_masked: Tensor) -> tuple[Tensor, Tensor]:
+    """Find each masked patch's own prediction among those for the other masked patches of its clip.
 
     The score of a pair is the dot product, without temperature or normalisation. As in the official code the softmax
     runs over the predictions, where equation 1 of the paper has the targets (ssast#13).
 
     Args:
         predictions, targets: Shape (B, K, P).
-        is_hidden: False where a clip hides fewer than K patches, shape (B, K).
+        is_masked: False where fewer than K patches of a clip are masked, shape (B, K).
 
     Returns:
-        The loss, and the accuracy as the official code defines it (`best_targets`); both means over hidden patches.
+        The loss, and the accuracy as the official code defines it (`best_targets`); both means over masked patches.
     """
-    log_probabilities = pair_log_probabilities(predictions, targets, is_hidden)
-    own = log_probabilities.diagonal(dim1=1, dim2=2).masked_fill(~is_hidden, 0.0)
-    found = best_targets(log_probabilities, is_hidden) == torch.arange(is_hidden.shape[1], device=is_hidden.device)
-    num_hidden = is_hidden.sum().clamp(min=1)
-    return -own.sum() / num_hidden, (found & is_hidden).sum() / num_hidden
+    log_probabilities = pair_log_probabilities(predictions, targets, is_masked)
+    own = log_probabilities.diagonal(dim1=1, dim2=2).masked_fill(~is_masked, 0.0)
+    found = best_targets(log_probabilities, is_masked) == torch.arange(is_masked.shape[1], device=is_masked.device)
+    num_masked = is_masked.sum().clamp(min=1)
+    return -own.sum() / num_masked, (found & is_masked).sum() / num_masked
 
 
-def pair_log_probabilities(predictions: Tensor, targets: Tensor, is_hidden: Tensor) -> Tensor:
+def pair_log_probabilities(predictions: Tensor, targets: Tensor, is_masked: Tensor) -> Tensor:
     """Log-probability of each prediction to belong to a target, (B, K targets, K predictions); see `info_nce`."""
-    scores = targets @ predictions.float().transpose(1, 2)
-    return scores.masked_fill(~is_hidden.unsqueeze(1), torch.finfo(scores.dtype).min).log_softmax(dim=-1)
+    # In single precision under autocast too, which would round the factors of the product to 8 bits
+    with torch.autocast(targets.device.type, enabled=False):
+        scores = targets @ predictions.float().transpose(1, 2)
+    return scores.masked_fill(~is_masked.unsqueeze(1), torch.finfo(scores.dtype).min).log_softmax(dim=-1)
 
 
-def best_targets(log_probabilities: Tensor, is_hidden: Tensor) -> Tensor:
+def best_targets(log_probabilities: Tensor, is_masked: Tensor) -> Tensor:
     """For each prediction, the target that gives it the largest probability, shape (B, K).
 
     Not the argmax of any one distribution: the official accuracy takes the softmax over the predictions and then the
@@ -163,13 +145,13 @@ def best_targets(log_probabilities: Tensor, is_hidden: Tensor) -> Tensor:
     """
     # Probabilities and not their logarithms: where all underflow to 0, the official argmax is the first one
     probabilities = log_probabilities.detach().exp()
-    return probabilities.masked_fill(~is_hidden.unsqueeze(2), -1.0).argmax(dim=1)
+    return probabilities.masked_fill(~is_masked.unsqueeze(2), -1.0).argmax(dim=1)
 
 
-def reconstruction_loss(predictions: Tensor, targets: Tensor, is_hidden: Tensor) -> Tensor:
-    """Mean squared error over the values of the hidden patches; shapes as in `info_nce`."""
+def reconstruction_loss(predictions: Tensor, targets: Tensor, is_masked: Tensor) -> Tensor:
+    """Mean squared error over the values of the masked patches; shapes as in `info_nce`."""
     squared_error = (predictions.float() - targets).square().mean(dim=-1)
-    return squared_error.masked_fill(~is_hidden, 0.0).sum() / is_hidden.sum().clamp(min=1)
+    return squared_error.masked_fill(~is_masked, 0.0).sum() / is_masked.sum().clamp(min=1)
 
 
 def patch_values(input_values: Tensor, patch_indices: Tensor, num_patches: int, patch_size: tuple[int, int]) -> Tensor:

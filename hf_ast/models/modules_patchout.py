@@ -15,13 +15,18 @@ Permute = Callable[[int], Tensor]
 def random_permutations(num_draws: int = 1, generator: torch.Generator | None = None) -> Permute:
     """A source of `num_draws` independent permutations per size.
 
-    They are drawn where the generator lives, the CPU by default: a seed gives the same ones on every device.
+    They are drawn where the generator lives, the CPU by default: a seed gives the same ones on every device. Compiled
+    code draws several at once, and so gives others than eager code with the same seed.
     """
-    device = "cpu" if generator is None else generator.device
 
     def permute(size: int) -> Tensor:
-        draws = [torch.randperm(size, generator=generator, device=device) for _ in range(num_draws)]
-        return torch.stack(draws)
+        if generator is not None:
+            draws = [torch.randperm(size, generator=generator, device=generator.device) for _ in range(num_draws)]
+            return torch.stack(draws)
+        # No loop in compiled code, where it would fix the batch size
+        if torch.compiler.is_compiling() and num_draws > 1:
+            return torch.rand(num_draws, size).argsort(dim=1)
+        return torch.stack([torch.randperm(size) for _ in range(num_draws)])
 
     return permute
 
@@ -60,7 +65,7 @@ def patchout_indices(
     if not unstructured_patchout:
         return patches
     single = _kept(patches.shape[1], permute, "unstructured_patchout", unstructured_patchout)
-    return patches.take_along_dim(single, dim=1)
+    return patches.expand(len(single), -1).gather(1, single)
 
 
 def _kept(size: int, permute: Permute, name: str, num_dropped: int) -> Tensor:
@@ -83,10 +88,12 @@ def keep_one_real(indices: Tensor, patch_mask: Tensor, generator: torch.Generato
     Returns:
         Patches that stay, shape (B, K).
     """
-    device = patch_mask.device if generator is None else generator.device
     indices = indices.expand(len(patch_mask), -1)
     none_real = ~patch_mask.gather(1, indices).any(dim=1, keepdim=True)
-    lottery = torch.rand(patch_mask.shape, generator=generator, device=device).to(patch_mask.device)
+    if generator is None:  # not passed on: torch.compile refuses `generator=None` when the shape changes
+        lottery = torch.rand(patch_mask.shape, device=patch_mask.device)
+    else:
+        lottery = torch.rand(patch_mask.shape, generator=generator, device=generator.device).to(patch_mask.device)
     one_real = lottery.masked_fill(~patch_mask, -1.0).argmax(dim=1, keepdim=True)
     return torch.cat((torch.where(none_real, one_real, indices[:, :1]), indices[:, 1:]), dim=1)
 
@@ -102,6 +109,8 @@ class Patchout(nn.Module):
         frequency_patchout: Rows to drop.
         unstructured_patchout: Single patches to drop, of those that the two others leave.
         per_clip: Draw for every clip. By default, as in the official code, one draw is for the whole batch.
+        permute: Source of the permutations for `patchout_indices`, such as recorded ones; by default
+            `random_permutations`.
     """
 
     def __init__(
@@ -111,6 +120,7 @@ class Patchout(nn.Module):
         unstructured_patchout: int = 0,
         *,
         per_clip: bool = False,
+        permute: Permute | None = None,
     ):
         super().__init__()
         self.numbers = {
@@ -122,6 +132,7 @@ class Patchout(nn.Module):
             if number < 0:
                 raise ValueError(f"{name}={number} must not be negative; 0 drops nothing.")
         self.per_clip = per_clip
+        self.permute = permute
 
     def extra_repr(self) -> str:
         """The settings, for `print(model)`."""
@@ -149,7 +160,7 @@ class Patchout(nn.Module):
             return tokens, token_mask
         batch_size, num_tokens = tokens.shape[:2]
         num_prefix_tokens = num_tokens - grid[0] * grid[1]
-        permute = self.random_permutations(batch_size if self.per_clip else 1, generator)
+        permute = self.permute or random_permutations(batch_size if self.per_clip else 1, generator)
         indices = patchout_indices(grid, permute, **self.numbers).to(tokens.device)
         if token_mask is not None:
             indices = keep_one_real(indices, token_mask[:, num_prefix_tokens:], generator)
@@ -158,8 +169,5 @@ class Patchout(nn.Module):
         if len(indices) == 1:  # faster than gathering, forwards and backwards
             tokens = tokens.index_select(1, indices[0])
         else:
-            tokens = tokens.take_along_dim(indices.unsqueeze(2), dim=1)
-        return tokens, None if token_mask is None else token_mask.take_along_dim(indices, dim=1)
-
-    # An attribute, so that recorded draws can take its place
-    random_permutations = staticmethod(random_permutations)
+            tokens = tokens.gather(1, indices.unsqueeze(2).expand(-1, -1, tokens.shape[2]))
+        return tokens, None if token_mask is None else token_mask.gather(1, indices)

@@ -63,15 +63,15 @@ def pretraining_step(
     generator: torch.Generator | None = None,
     **kwargs: Any,
 ) -> tuple[Any, MaskedPatchOutput]:
-    """Hide patches, encode what is left, predict what was hidden.
+    """Mask patches, encode the clips, and predict the masked patches.
 
     Args:
         backbone: With strides equal to the patch size.
         objectives: Masking and losses.
         input_values: Normalised log-mel spectrograms, shape (B, T, M).
-        attention_mask: 1 for real frames, 0 for padding, shape (B, T). Padding is never hidden.
-        mask_indices: Numbers of the patches to hide, row by row over the patch grid, shape (B, K), -1 for none;
-            padding among them is not hidden. Drawn if None.
+        attention_mask: 1 for real frames, 0 for padding, shape (B, T). Padding is never masked.
+        mask_indices: Numbers of the patches to mask, row by row over the patch grid, shape (B, K), -1 for none;
+            padding among them is not masked. Drawn if None.
         generator: Source of randomness of the draw; the global one if None.
         kwargs: For the backbone.
 
@@ -94,7 +94,7 @@ def pretraining_step(
     outputs = backbone(
         input_values,
         attention_mask=attention_mask,
-        hidden_patches=masked_grid(mask_indices, embeddings.num_rows, column_mask.shape[1]),
+        masked_patches=masked_grid(mask_indices, embeddings.num_rows, column_mask.shape[1]),
         mask_embedding=objectives.mask_embedding,
         **kwargs,
     )

@@ -153,7 +153,7 @@ class SpectrogramTransformer(nn.Module):
         self,
         input_values: Tensor,
         attention_mask: Tensor | None = None,
-        hidden_patches: Tensor | None = None,
+        masked_patches: Tensor | None = None,
         mask_embedding: Tensor | None = None,
         *,
         generator: torch.Generator | None = None,
@@ -164,12 +164,12 @@ class SpectrogramTransformer(nn.Module):
         Args:
             input_values: Shape (B, T, M).
             attention_mask: 1 for real frames, 0 for padding, shape (B, T).
-            hidden_patches, mask_embedding: For pretraining; see `SpectrogramEmbeddings.forward`.
+            masked_patches, mask_embedding: For pretraining; see `SpectrogramEmbeddings.forward`.
             generator: Source of the draws of patchout and positions in training mode; the global one if None.
             kwargs: `attention_function` (see `modules_encoder`), and what that takes.
         """
         tokens, token_mask = self.embeddings(
-            input_values, attention_mask, hidden_patches, mask_embedding, generator=generator
+            input_values, attention_mask, masked_patches, mask_embedding, generator=generator
         )
         key_mask = None if token_mask is None else token_mask[:, None, None, :]
         return encode(self, tokens, token_mask, key_mask, pooling=self.pooling, **kwargs)

@@ -3,10 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from hf_ast.models.modules_masking import masked_grid, sample_mask, set_table_size, without_padding
+from hf_ast.models.modules_masking import MaskSampler, masked_grid, sample_mask, set_table_size, without_padding
 
-# How often the official sampler hides each patch of an 8 x 64 grid in 20,000 draws of 400, 250 and 100 patches
+# How often the official sampler masks each patch of an 8 x 64 grid in 20,000 draws of 400, 250 and 100 patches
 OFFICIAL = Path(__file__).parents[1] / "golden" / "mask_frequency.npz"
 NUM_DRAWS = 20_000
 ROWS, COLUMNS = 8, 64
@@ -17,7 +18,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def frequencies(num_masks: int, num_draws: int, **settings: object) -> np.ndarray:
-    """Share of draws that hide each patch."""
+    """Share of draws that mask each patch."""
     counts = torch.zeros(ROWS * COLUMNS, dtype=torch.long)
     source = generator()
     for _ in range(num_draws // 100):
@@ -36,10 +37,10 @@ def deviations(measured: np.ndarray, expected: np.ndarray, num_samples: float) -
 
 
 @pytest.mark.parametrize("num_masks", [400, 250, 100])
-def test_the_official_sampler_hides_what_the_official_code_hides(num_masks: int) -> None:
+def test_the_official_sampler_masks_what_the_official_code_masks(num_masks: int) -> None:
     with np.load(OFFICIAL) as recorded:
         expected = recorded[f"patch_n{num_masks}"]
-    assert expected[0] == expected[-1] == 0.0  # never hidden, so that this is a case that "uniform" fails
+    assert expected[0] == expected[-1] == 0.0  # never masked, so that this is a case that "uniform" fails
     # Both are estimates from as many draws: twice the variance
     z = deviations(frequencies(num_masks, NUM_DRAWS, clusters=True), expected, NUM_DRAWS / 2)
     assert np.sqrt(np.mean(z**2)) < 1.25
@@ -48,7 +49,7 @@ def test_the_official_sampler_hides_what_the_official_code_hides(num_masks: int)
 
 @pytest.mark.parametrize("num_masks", [400, 30])
 @pytest.mark.parametrize(("clusters", "sampler"), [(True, "uniform"), (False, "official"), (False, "uniform")])
-def test_the_other_samplers_hide_all_patches_equally_often(clusters: bool, sampler: str, num_masks: int) -> None:
+def test_the_other_samplers_mask_all_patches_equally_often(clusters: bool, sampler: str, num_masks: int) -> None:
     expected = np.full(ROWS * COLUMNS, num_masks / (ROWS * COLUMNS))
     z = deviations(frequencies(num_masks, 5000, clusters=clusters, sampler=sampler), expected, 5000)
     assert np.sqrt(np.mean(z**2)) < 1.25
@@ -58,8 +59,8 @@ def test_the_other_samplers_hide_all_patches_equally_often(clusters: bool, sampl
 @pytest.mark.parametrize("sampler", ["official", "uniform"])
 def test_clusters_are_squares(sampler: str) -> None:
     drawn = sample_mask(torch.ones(200, 64, dtype=torch.bool), 8, 60, clusters=True, sampler=sampler)
-    hidden = masked_grid(drawn, 8, 64).float().unsqueeze(1)
-    whole = torch.nn.functional.max_pool2d(1 - hidden, 3, stride=1) == 0  # corners of hidden 3 x 3 squares
+    masked = masked_grid(drawn, 8, 64).float().unsqueeze(1)
+    whole = torch.nn.functional.max_pool2d(1 - masked, 3, stride=1) == 0  # corners of masked 3 x 3 squares
     assert whole.flatten(1).any(1).float().mean() > 0.95
     scattered = sample_mask(torch.ones(200, 64, dtype=torch.bool), 8, 60, clusters=False)
     alone = 1 - masked_grid(scattered, 8, 64).float().unsqueeze(1)
@@ -76,10 +77,10 @@ def test_exactly_as_many_as_asked_for_and_never_padding(sampler: str, clusters: 
     real[3] = real[3].roll(5)  # padding on both sides
     drawn = sample_mask(real, rows, num_masks, clusters=clusters, sampler=sampler, generator=generator())
     assert drawn.shape == (5, min(num_masks, rows * columns))
-    hidden = masked_grid(drawn, rows, columns)
-    assert not (hidden & ~real.unsqueeze(1)).any()
+    masked = masked_grid(drawn, rows, columns)
+    assert not (masked & ~real.unsqueeze(1)).any()
     expected = (rows * widths).clamp(max=num_masks)
-    assert hidden.flatten(1).sum(1).tolist() == expected.tolist()  # distinct ones
+    assert masked.flatten(1).sum(1).tolist() == expected.tolist()  # distinct ones
     assert (drawn >= 0).sum(1).tolist() == expected.tolist()
     for numbers, length in zip(drawn, expected, strict=True):
         assert (numbers[:length] >= 0).all()
@@ -115,7 +116,7 @@ def test_a_generator_gives_the_same_mask_again() -> None:
 def test_table_sizes_are_those_of_python_sets() -> None:
     """A set of small integers lists them by slot, so that the slots show in its order."""
     counts = torch.arange(1, 700)
-    for count, size in zip(counts.tolist(), set_table_size(counts, 700).tolist(), strict=True):
+    for count, size in zip(counts.tolist(), set_table_size(counts).tolist(), strict=True):
         # Only the last one shares no slot with the others; it comes first if its slot wraps around to 0
         numbers: set[int] = set()
         for number in [*range(1, count), size]:
@@ -128,6 +129,40 @@ def test_table_sizes_are_those_of_python_sets() -> None:
             assert list(numbers)[-1] == max(size - 1, count - 1)
 
 
+def test_a_number_of_patches_that_masks_a_whole_clip_is_an_error() -> None:
+    """The official 400 on clips of 512 frames: everything was masked, in silence."""
+    sampler = MaskSampler(400)
+    with pytest.raises(ValueError, match="num_mask_patches=400 masks every patch of a clip that has 256"):
+        sampler(torch.ones(2, 32, dtype=torch.bool), 8)
+    half = torch.arange(64) < torch.tensor([[64], [50]])
+    with pytest.raises(ValueError, match="a clip that has 400; lower it, or set mask_ratio"):
+        sampler(half, 8)
+    half[1, 50] = True
+    assert (sampler(half, 8) >= 0).sum(dim=1).tolist() == [400, 400]
+
+
+def test_a_ratio_leaves_a_patch_visible() -> None:
+    real = torch.arange(4) < torch.tensor([[4], [2], [1]])
+    drawn = MaskSampler(mask_ratio=0.9)(real, 1)  # 0.9 of 4 and of 2 patches would be all of them
+    assert (drawn >= 0).sum(dim=1).tolist() == [3, 1, 1]
+
+
+@pytest.mark.parametrize("clusters", [True, False])
+@pytest.mark.parametrize("sampler", ["official", "uniform"])
+def test_no_double_precision(clusters: bool, sampler: str) -> None:
+    """Apple's devices have none."""
+
+    class SinglePrecision(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            output = function(*args, **kwargs or {})
+            assert getattr(output, "dtype", None) != torch.float64, function
+            return output
+
+    for ratio in (None, 0.5):
+        with SinglePrecision():
+            MaskSampler(20, ratio, clusters, sampler)(torch.ones(2, 8, dtype=torch.bool), 8)
+
+
 def test_errors() -> None:
     columns = torch.ones(2, 8, dtype=torch.bool)
     with pytest.raises(ValueError, match=r"sampler='random' is unknown"):
@@ -137,7 +172,7 @@ def test_errors() -> None:
     for given, message in (
         (torch.tensor([[0, 32], [1, 2]]), r"values from 0 to 32.*4 x 8 grid, 0 to 31"),
         (torch.tensor([[0, -2], [1, 2]]), r"values from -2 to 2"),
-        (torch.tensor([0, 1]), r"shape \(2, patches to hide\)"),
+        (torch.tensor([0, 1]), r"shape \(2, patches to mask\)"),
         (torch.zeros(2, 32), "must be integers"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -39,10 +39,10 @@ def generator(seed: int = 0) -> torch.Generator:
 def test_losses_are_those_of_the_paper() -> None:
     """Written out with loops, as equations 1 (with the official roles of rows and columns) and 2 of the paper."""
     predictions, targets = torch.randn(2, 2, 5, 3, generator=generator())
-    is_hidden = torch.tensor([[True] * 5, [True, False, True, True, False]])
+    is_masked = torch.tensor([[True] * 5, [True, False, True, True, False]])
     matching, correct, squared, count = 0.0, 0, 0.0, 0
     for clip in range(2):
-        slots = is_hidden[clip].nonzero().flatten().tolist()
+        slots = is_masked[clip].nonzero().flatten().tolist()
         # Row: a target; column: a prediction
         probability = (targets[clip, slots] @ predictions[clip, slots].T).softmax(dim=1)
         for i, slot in enumerate(slots):
@@ -50,11 +50,11 @@ def test_losses_are_those_of_the_paper() -> None:
             correct += int(probability[:, i].argmax() == i)
             squared += (predictions[clip, slot] - targets[clip, slot]).square().mean()
             count += 1
-    loss, accuracy = info_nce(predictions, targets, is_hidden)
+    loss, accuracy = info_nce(predictions, targets, is_masked)
     torch.testing.assert_close(loss, matching / count)
     assert accuracy.item() == pytest.approx(correct / count)
     assert 0 < correct < count
-    torch.testing.assert_close(reconstruction_loss(predictions, targets, is_hidden), squared / count)
+    torch.testing.assert_close(reconstruction_loss(predictions, targets, is_masked), squared / count)
 
 
 def test_targets_list_frames_within_mel_bins() -> None:
@@ -69,13 +69,13 @@ def test_targets_list_frames_within_mel_bins() -> None:
     torch.testing.assert_close(every, unfolded, atol=0, rtol=0)
 
 
-def test_predictions_do_not_see_the_hidden_patches() -> None:
+def test_predictions_do_not_see_the_masked_patches() -> None:
     model = tiny_ssast()
-    clips, hidden = spectrograms(2, 50), torch.tensor([[0, 10], [31, 5]])
+    clips, masked = spectrograms(2, 50), torch.tensor([[0, 10], [31, 5]])
     changed = clips.clone()
     changed[0, 12:18, 8:16] += 1.0
     with torch.no_grad():
-        first, second = model(clips, mask_indices=hidden), model(changed, mask_indices=hidden)
+        first, second = model(clips, mask_indices=masked), model(changed, mask_indices=masked)
     torch.testing.assert_close(first.reconstructions, second.reconstructions, atol=0, rtol=0)
     assert (first.targets - second.targets).abs().max() == pytest.approx(1.0, abs=1e-5)
 
@@ -89,6 +89,26 @@ def test_no_gradient_flows_into_the_targets() -> None:
     assert (gradient[:6, :8] == 0).all()
     assert (gradient[6:12, :8] != 0).any()
     assert (gradient[48:] == 0).all()  # frames behind the last whole patch
+
+
+def test_scores_are_not_rounded_under_autocast() -> None:
+    """The product of predictions and targets runs in single precision; in bfloat16 it is off by 0.5 and more."""
+    predictions, targets = (20 * torch.randn(1, 6, 48, generator=generator(seed)) for seed in (0, 1))
+    is_masked = torch.ones(1, 6, dtype=torch.bool)
+    expected = info_nce(predictions, targets, is_masked)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss, accuracy = info_nce(predictions, targets, is_masked)
+    assert loss == expected[0]
+    assert accuracy == expected[1]
+
+
+def test_a_clip_that_would_be_masked_whole_is_an_error() -> None:
+    model = tiny_ssast()  # 20 patches
+    with pytest.raises(ValueError, match="num_mask_patches=20 masks every patch of a clip that has 20"):
+        model(spectrograms(2, 50), attention_mask=frame_mask([50, 30]))
+    with pytest.raises(ValueError, match="masks every patch of a clip that has 16"):
+        model(spectrograms(2, 24))
+    assert model(spectrograms(2, 24), mask_indices=torch.tensor([[0], [5]])).loss.isfinite()
 
 
 def test_both_objectives_train_everything() -> None:
@@ -118,16 +138,16 @@ def test_an_objective_of_weight_0_has_no_head(weights: tuple[int, int], absent: 
 
 
 def test_a_padded_batch_equals_its_clips() -> None:
-    model = tiny_ssast(num_mask_patches=9)
+    model = tiny_ssast(mask_ratio=0.45)
     clips = spectrograms(3, 50)
     with torch.no_grad():
         batch = model(clips, attention_mask=frame_mask(LENGTHS), generator=generator())
-        assert batch.mask_lengths.tolist() == [9, 9, 4]
-        hidden = masked_grid(batch.mask_indices, 4, 8)
+        assert batch.mask_lengths.tolist() == [14, 9, 2]
+        masked = masked_grid(batch.mask_indices, 4, 8)
         losses = torch.zeros(2)
         correct = 0.0
         for i, length in enumerate(LENGTHS):
-            own = hidden[i, :, : (length - 6) // 6 + 1].flatten().nonzero().T
+            own = masked[i, :, : (length - 6) // 6 + 1].flatten().nonzero().T
             alone = model(clips[i : i + 1, :length], mask_indices=own)
             numbers = batch.mask_indices[i, : batch.mask_lengths[i]].sort()
             expected = alone.reconstructions[0]
@@ -195,9 +215,9 @@ def test_other_patch_shapes(patch_size: tuple[int, int] | int) -> None:
 
 def test_a_clip_longer_than_the_table_is_cropped_if_asked_for() -> None:
     model = tiny_ssast(position_overflow="crop")
-    clips, hidden = spectrograms(2, 90), torch.tensor([[9, 31], [0, 15]])
+    clips, masked = spectrograms(2, 90), torch.tensor([[9, 31], [0, 15]])
     with torch.no_grad():
-        output, expected = model(clips, mask_indices=hidden), model(clips[:, :50], mask_indices=hidden)
+        output, expected = model(clips, mask_indices=masked), model(clips[:, :50], mask_indices=masked)
     torch.testing.assert_close(output.targets, expected.targets, atol=0, rtol=0)
     torch.testing.assert_close(output.loss, expected.loss)
 
@@ -370,7 +390,7 @@ def test_torch_only_ast_checkpoints() -> None:
     [
         ({"mask_sampler": "random"}, "mask_sampler='random' is unknown"),
         ({"num_mask_patches": 0}, "num_mask_patches=0 must be positive"),
-        ({"mask_ratio": 1.5}, r"mask_ratio=1.5 must be in \(0, 1\]"),
+        ({"mask_ratio": 1}, "mask_ratio=1 must be between 0 and 1"),
         ({"classification_loss_weight": 0, "reconstruction_loss_weight": 0}, "one must be positive"),
     ],
 )

@@ -17,6 +17,7 @@ from hf_ast import (
 from hf_ast.inference.embeddings import HEAR_VARIANTS
 from hf_ast.models.modules_mel_filters import kaldi_mel_filters
 from hf_ast.models.modules_passt_mel import MelDraws
+from hf_ast.models.modules_patchout import Patchout
 from tests.support.golden_common import Result, check, classifier_fields, encode, layout_config, state_dict, to_numpy
 
 MODES = {"embed_only": "features", "logits": "logits", "all": "all"}
@@ -81,19 +82,14 @@ def run_passt_patchout(entry: dict[str, Any], inputs: dict[str, Any], tmp_path: 
     numbers = {ours: facts.get(official, 0) for official, ours in PATCHOUT.items()}
     config = passt_config(layout_config(entry), position_crop="random", **numbers)
     model = convert_checkpoint(state_dict(entry), config).train()
-    permutations = [torch.as_tensor(drawn[f"randperm_{name}"]).long() for name in PATCHOUT if facts.get(name)]
+    draws = iter([torch.as_tensor(drawn[f"randperm_{name}"]).long() for name in PATCHOUT if facts.get(name)])
 
-    def recorded(num_draws: int, generator: torch.Generator | None) -> Any:
-        draws = iter(permutations)
+    def recorded(size: int) -> torch.Tensor:
+        permutation = next(draws)
+        assert len(permutation) == size
+        return permutation[None]
 
-        def permute(size: int) -> torch.Tensor:
-            permutation = next(draws)
-            assert len(permutation) == size
-            return permutation[None]
-
-        return permute
-
-    model.backbone.embeddings.patchout.random_permutations = recorded
+    model.backbone.embeddings.patchout = Patchout(**numbers, permute=recorded)
     if "time_offset" in drawn:
         model.backbone.embeddings.random_start = lambda num_starts, generator: torch.as_tensor(drawn["time_offset"])
     return classify(model, entry, inputs)
