@@ -83,6 +83,7 @@ AST_CHECKPOINTS = (
         "ast-base-s10-audioset-torchonly",
         title="AST base, stride 10, AudioSet, as mirrored by TorchOnlyAST",
         urls=("https://github.com/tky823/TorchOnlyAST/releases/download/v0.0.1/ast-base-stride10.pth",),
+        config={"position_crop": "center"},  # of a clip shorter than the table, in eval mode, too
         label_set="audioset_527",
         datasets=("ImageNet-1k", "AudioSet-2M"),
         **COMMON | {"repository": "https://github.com/tky823/TorchOnlyAST"},

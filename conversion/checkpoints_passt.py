@@ -201,6 +201,7 @@ PASST_CHECKPOINTS = (
             "https://github.com/tky823/TorchOnlyAST/releases/download/v0.0.1/"
             "passt-base-stride10-struct-ap0.476-swa.pth",
         ),
+        # Shorter clips have the first positions, as in the official code; its AST and SSAST take the middle ones
         label_set="audioset_527",
         metrics=(Metric("mAP", 0.476, "AudioSet evaluation set", RELEASES),),
         datasets=PRETRAINING,

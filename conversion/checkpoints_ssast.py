@@ -80,7 +80,7 @@ def _mirror(kind: str) -> Checkpoint:
         f"ssast-base-{kind}-400-torchonly",
         title=f"SSAST base, {kind}-based, 400 masked patches, as mirrored by TorchOnlyAST",
         urls=(f"https://github.com/tky823/TorchOnlyAST/releases/download/v0.0.2/multitask-ssast-{kind}-base-400.pth",),
-        config=_config("base", kind, 400),
+        config=_config("base", kind, 400) | {"position_crop": "center"},
         datasets=BOTH,
         **COMMON | {"repository": "https://github.com/tky823/TorchOnlyAST"},
     )

@@ -1,8 +1,9 @@
 """A folder goes to the Hub and comes back: the real clients, and a Hub on loopback."""
 
 import json
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import huggingface_hub
@@ -13,10 +14,11 @@ from huggingface_hub import HfApi, ModelCard, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
-from conversion.folders import read_provenance
+from conversion.folders import convert_file, read_provenance
 from conversion.publish import publish_folder
 from conversion.registry import find
-from tests.support.converted import SPEECH_COMMANDS, VERIFICATION, converted, verified
+from conversion.verify import verify_folder
+from tests.support.converted import SPEECH_COMMANDS, VERIFICATION, converted, tiny_ast, verified
 from tests.support.interpreter import ROOT, run
 from tests.support.loopback_hub import TOKEN, LoopbackHub, serve
 from tests.support.tiny import waveforms
@@ -128,15 +130,49 @@ def test_a_folder_without_a_passed_verification_is_refused(
     assert not (folder / "README.md").exists()
 
 
-def test_a_folder_with_other_weights_than_the_verified_ones_is_refused(
-    folder: Path, hub: LoopbackHub, tmp_path: Path
-) -> None:
-    changed = shutil.copytree(folder, tmp_path / "changed")
-    with (changed / "model.safetensors").open("r+b") as stream:
+def flip_a_byte(folder: Path) -> None:
+    with (folder / "model.safetensors").open("r+b") as stream:
         stream.seek(-1, 2)
         stream.write(b"\x01")
-    with pytest.raises(ValueError, match=r"model\.safetensors changed since"):
+
+
+def swap_labels(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["id2label"]["3"], config["id2label"]["7"] = config["id2label"]["7"], config["id2label"]["3"]
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("change", "file"),
+    [
+        (flip_a_byte, "model.safetensors"),
+        (swap_labels, "config.json"),
+        (lambda folder: (folder / "preprocessor_config.json").unlink(), "preprocessor_config.json"),
+        (lambda folder: (folder / "modeling_ast.py").write_text("import os"), "modeling_ast.py"),
+        (lambda folder: (folder / "pytorch_model.bin").write_bytes(b"other"), "pytorch_model.bin"),
+    ],
+)
+def test_a_folder_with_another_file_than_the_verified_ones_is_refused(
+    change: Callable[[Path], object], file: str, folder: Path, hub: LoopbackHub, tmp_path: Path
+) -> None:
+    changed = Path(shutil.copytree(folder, tmp_path / "changed"))
+    change(changed)
+    with pytest.raises(ValueError, match=rf"is not as its conversion left it: {re.escape(file)} changed since"):
         publish_folder(changed, REPO)
+    assert not hub.requests
+
+
+def test_converted_with_verify_and_then_other_labels_is_not_published(hub: LoopbackHub, tmp_path: Path) -> None:
+    checkpoint, content = tiny_ast()
+    torch.save(content, tmp_path / checkpoint.file_name)
+    changes = dict(checkpoint.config) | {"num_mel_bins": 32, "max_length": 50}
+    folder = convert_file(
+        tmp_path / checkpoint.file_name, find(SPEECH_COMMANDS), tmp_path / "converted", changes=changes
+    )
+    assert verify_folder(folder, tmp_path / checkpoint.file_name)["passed"]
+    swap_labels(folder)
+    with pytest.raises(ValueError, match=r"config\.json changed since"):
+        publish_folder(folder, REPO)
     assert not hub.requests
 
 

@@ -20,7 +20,7 @@ from conversion.registry import find
 from conversion.verify import format_verification, verify_folder
 from hf_ast import HfASTConfig
 from tests.support.golden_common import CASES, INDEX, check, layout_config, state_dict
-from tests.support.official_files import MIRRORED, layouts, make_state_dict, torch_only, write_official_file
+from tests.support.official_files import small_content, write_official_file
 
 # The base models with these sizes, and two layers
 TINY = {768: 48, 2304: 144, 3072: 192}
@@ -32,15 +32,7 @@ IMAGENET = "classes of ImageNet, never used on sounds"
 
 def tiny_content(name: str) -> dict[str, Any]:
     """What the file of a base checkpoint would hold if the model were tiny."""
-    tensors = [
-        [key, [TINY.get(size, size) for size in shape], dtype]
-        for key, shape, dtype in layouts()[MIRRORED.get(name, name)]
-        if not re.search(r"blocks\.([2-9]|1\d)\.", key)
-    ]
-    content = {key: torch.as_tensor(value) for key, value in make_state_dict(tensors).items()}
-    if name in MIRRORED:
-        return {"model": torch_only(content)}
-    return {"model": content} if name.startswith("deit") else content
+    return small_content(name, num_layers=2, sizes=TINY)
 
 
 def convert_tiny(name: str, folder: Path) -> tuple[Path, Path]:

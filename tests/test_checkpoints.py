@@ -1,0 +1,389 @@
+"""Models by name: made once, whatever else happens, and never half-made."""
+
+import dataclasses
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import stat
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+from transformers import AutoFeatureExtractor, AutoModel
+
+import hf_ast
+from conversion import layouts, registry
+from conversion.folders import convert_file, read_provenance
+from hf_ast import SSASTConfig, get_checkpoint
+from hf_ast.checkpoints import resolve_model
+from tests.support.file_server import Served, Server, serving
+from tests.support.interpreter import ROOT, run
+from tests.support.loopback_hub import TOKEN, LoopbackHub, serve
+from tests.support.official_files import write_official_file
+from tests.support.processes import exit_code, start
+
+NAME = "ssast-tiny-patch-400"
+FILE = "SSAST-Tiny-Patch-400.pth"
+
+
+@pytest.fixture(scope="module")
+def official(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return write_official_file(registry.find(NAME), tmp_path_factory.mktemp("official")).read_bytes()
+
+
+@pytest.fixture
+def server(official: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """The registry says that the file is on a server here."""
+    with serving() as running:
+        running.served[FILE] = Served(official)
+        replace_urls(monkeypatch, running.url(FILE))
+        yield running
+
+
+def replace_urls(monkeypatch: pytest.MonkeyPatch, *urls: str) -> None:
+    known = registry.find(NAME)
+    entry = dataclasses.replace(known, urls=urls)
+    aliases = {alias: entry if found.name == NAME else found for alias, found in registry.ALIASES.items()}
+    monkeypatch.setattr(registry, "ALIASES", aliases)
+
+
+def closed_port() -> int:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return unused.getsockname()[1]
+
+
+def names(cache: Path) -> list[str]:
+    """What is in the folder of converted checkpoints, but for locks."""
+    return sorted(path.name for path in (cache / "converted").iterdir() if path.suffix != ".lock")
+
+
+def modified(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+
+# --- get_checkpoint
+
+
+def test_a_checkpoint_is_made_on_first_use_and_found_from_then_on(server: Server, tmp_path: Path) -> None:
+    folder = get_checkpoint(FILE, cache=tmp_path)
+    provenance = read_provenance(folder)
+    assert (provenance["checkpoint"], provenance["source"]["url"]) == (NAME, server.url(FILE))
+    assert provenance["verification"]["passed"]
+    assert AutoModel.from_pretrained(folder).config.hidden_size == 192
+    assert AutoFeatureExtractor.from_pretrained(folder).max_length == 1024
+    assert (folder / "README.md").read_text().startswith("---\n")
+    before = modified(folder)
+    assert get_checkpoint("hf-ast/ssast-tiny-patch-400", cache=str(tmp_path)) == folder
+    assert modified(folder) == before
+    assert len(server.requests) == 1
+    assert names(tmp_path) == [NAME]
+
+
+def test_without_a_cache_it_is_the_default_one(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HOME", str(tmp_path))
+    assert get_checkpoint(NAME) == tmp_path / "hf_ast" / "converted" / NAME
+
+
+def test_a_name_of_nothing_is_an_error_with_what_comes_close(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"'ssast-tiny-patch-40' \(close: ssast-tiny-patch-400, .*`hf-ast checkpoints`"
+    ):
+        get_checkpoint("ssast-tiny-patch-40", cache=tmp_path)
+
+
+def get_and_count_conversions(cache: Path, counts: Path) -> None:
+    """A conversion ends with a change of names, of which Python tells."""
+
+    def count(event: str, arguments: tuple[object, ...]) -> None:
+        if event == "os.rename" and Path(str(arguments[0])).name.startswith(f".{NAME}.partial"):
+            (counts / str(os.getpid())).touch()
+
+    sys.addaudithook(count)
+    assert get_checkpoint(NAME, cache=cache) == cache / "converted" / NAME
+    assert read_provenance(cache / "converted" / NAME)["verification"]["passed"]
+
+
+def test_of_two_processes_one_makes_the_folder_and_both_get_it(
+    server: Server, official: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "counts").mkdir()
+    server.served[FILE].stalls = threading.Event()
+    processes = [start(get_and_count_conversions, tmp_path, tmp_path / "counts") for _ in range(2)]
+    printed, deadline = "", time.monotonic() + 60
+    while "is being made by another process; waiting for it" not in printed:
+        assert time.monotonic() < deadline
+        printed += capfd.readouterr().err
+    served = server.served[FILE]
+    server.served[FILE] = Served(official)
+    served.stalls.set()
+    assert [exit_code(process) for process in processes] == [0, 0]
+    assert len(list((tmp_path / "counts").iterdir())) == 1
+    assert names(tmp_path) == [NAME]
+
+
+def get_and_die(cache: Path, renamed: str, parent: str) -> None:
+    """The process kills itself before it renames something of that beginning in a folder of that beginning."""
+
+    def kill(event: str, arguments: tuple[object, ...]) -> None:
+        if event == "os.rename":
+            path = Path(str(arguments[0]))
+            if path.name.startswith(renamed) and path.parent.name.startswith(parent):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(kill)
+    get_checkpoint(NAME, cache=cache)
+
+
+@pytest.mark.parametrize(
+    ("renamed", "parent", "left"),
+    [
+        (f"{FILE}.incomplete", "", []),
+        (f".{NAME}.partial", "converted", [f".{NAME}.partial"]),
+        (".conversion.json.partial", NAME, [NAME]),
+    ],
+    ids=["after the download", "after the conversion", "after the verification"],
+)
+def test_what_a_killed_process_left_is_never_returned_and_is_finished_by_the_next(
+    renamed: str, parent: str, left: list[str], server: Server, tmp_path: Path
+) -> None:
+    process: BaseProcess = start(get_and_die, tmp_path, renamed, parent)
+    assert exit_code(process) == -signal.SIGKILL
+    assert [name.rpartition("-")[0] if name.startswith(".") else name for name in names(tmp_path)] == left
+    folder = get_checkpoint(NAME, cache=tmp_path)
+    assert read_provenance(folder)["verification"]["passed"]
+    assert names(tmp_path) == [NAME]
+    # What had arrived was not sent again
+    assert sum(request[3] for request in server.requests) == len(server.served[FILE].content)
+
+
+def test_offline_the_folder_or_the_file_is_enough_and_else_there_is_one_clear_error(
+    server: Server, official: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = get_checkpoint(NAME, cache=tmp_path / "first")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    requests = len(server.requests)
+    (tmp_path / "first" / FILE).unlink()
+    assert get_checkpoint(NAME, cache=tmp_path / "first") == folder
+    (tmp_path / "second").mkdir()
+    (tmp_path / "second" / FILE).write_bytes(official)
+    assert read_provenance(get_checkpoint(NAME, cache=tmp_path / "second"))["source"]["url"] is None
+    with pytest.raises(OSError, match=rf"{FILE} is not in the cache '.*third', and HF_HUB_OFFLINE forbids downloads"):
+        get_checkpoint(NAME, cache=tmp_path / "third")
+    assert len(server.requests) == requests
+    monkeypatch.undo()
+    dead = f"http://127.0.0.1:{closed_port()}/{FILE}"
+    replace_urls(monkeypatch, dead)
+    with pytest.raises(OSError, match=rf"{FILE} cannot be downloaded:\n  {dead}: ConnectError"):
+        get_checkpoint(NAME, cache=tmp_path / "third")
+    assert get_checkpoint(NAME, cache=tmp_path / "second") == tmp_path / "second" / "converted" / NAME
+
+
+def as_reader(cache: Path, ready: bool) -> None:
+    """As a user who may read the cache; to root, every folder can be written."""
+    if os.geteuid() == 0:
+        os.setgid(65534)
+        os.setuid(65534)
+    if ready:
+        assert get_checkpoint(NAME, cache=cache).name == NAME
+        return
+    with pytest.raises(OSError, match=r"cache='.*' cannot be written \(Permission denied\), and .* another folder as"):
+        get_checkpoint(NAME, cache=cache)
+
+
+def test_a_cache_that_is_read_only_serves_what_is_ready_and_else_says_so(server: Server) -> None:
+    cache = Path(tempfile.mkdtemp())  # not in the folder of the tests, which is closed to others
+    try:
+        for ready in (False, True):
+            if ready:
+                get_checkpoint(NAME, cache=cache)
+            for path in (cache, *cache.rglob("*")):
+                path.chmod(0o555 if path.is_dir() else 0o444)
+            assert exit_code(start(as_reader, cache, ready)) == 0
+            for path in (cache, *cache.rglob("*")):
+                path.chmod(path.stat().st_mode | stat.S_IWUSR)
+    finally:
+        shutil.rmtree(cache)
+
+
+def change_epsilon(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"layer_norm_eps": 1e-12}))
+
+
+@pytest.mark.parametrize(
+    ("change", "file"),
+    [
+        (change_epsilon, "config.json"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"cut"), "model.safetensors"),
+        (lambda folder: (folder / "preprocessor_config.json").unlink(), "preprocessor_config.json"),
+        (lambda folder: (folder / "modeling_ssast.py").write_text("import os"), "modeling_ssast.py"),
+        (lambda folder: (folder / "adapter_config.json").write_text("{}"), "adapter_config.json"),
+        (lambda folder: (folder / "conversion.json").write_text("{"), "conversion.json"),
+    ],
+)
+def test_a_folder_with_a_changed_file_is_set_aside_and_made_again(
+    change: Callable[[Path], object], file: str, server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = get_checkpoint(NAME, cache=tmp_path)
+    good = {path.name: path.read_bytes() for path in folder.iterdir()}
+    change(folder)
+    changed = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with caplog.at_level(logging.WARNING):
+        assert get_checkpoint(NAME, cache=tmp_path) == folder
+    assert f"was changed since its conversion ({file}). It is now called {NAME}.changed" in caplog.text
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == good
+    aside = tmp_path / "converted" / f"{NAME}.changed"
+    assert {path.name: path.read_bytes() for path in aside.iterdir()} == changed
+    assert len(server.requests) == 1
+
+
+def test_another_version_entry_or_digest_makes_the_folder_again(
+    server: Server, official: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = get_checkpoint(NAME, cache=tmp_path)
+    monkeypatch.setattr(hf_ast, "__version__", "99.0")
+    assert read_provenance(get_checkpoint(NAME, cache=tmp_path))["hf_ast"] == "99.0"
+    entry = dataclasses.replace(registry.find(NAME), front_end={"mean": -5.0})
+    monkeypatch.setitem(registry.ALIASES, NAME, entry)
+    assert AutoFeatureExtractor.from_pretrained(get_checkpoint(NAME, cache=tmp_path)).mean == -5.0
+    assert len(server.requests) == 1
+    # Somebody found out that the file was the wrong one
+    (tmp_path / FILE).unlink()
+    (tmp_path / "checksums.json").unlink()
+    tensors = torch.load(write_official_file(registry.find("ssast-tiny-patch-400"), tmp_path), weights_only=True)
+    tensors["module.v.norm.bias"] += 1
+    torch.save(tensors, tmp_path / FILE)
+    server.served[FILE] = Served((tmp_path / FILE).read_bytes())
+    right = hf_ast.checkpoints.converter("folders").sha256(tmp_path / FILE)
+    monkeypatch.setitem(registry.ALIASES, NAME, dataclasses.replace(entry, sha256=right))
+    assert read_provenance(get_checkpoint(NAME, cache=tmp_path))["source"]["sha256"] == right
+    assert names(tmp_path) == [folder.name]
+
+
+def test_a_folder_that_is_only_converted_is_verified_before_it_is_returned(
+    server: Server, official: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / FILE).write_bytes(official)
+    folder = convert_file(tmp_path / FILE, registry.find(NAME), tmp_path / "converted" / NAME)
+    before = (folder / "model.safetensors").stat().st_mtime_ns
+    assert read_provenance(get_checkpoint(NAME, cache=tmp_path))["verification"]["passed"]
+    assert (folder / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_conversion_that_does_not_pass_is_an_error_and_leaves_no_folder(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout, *others = layouts.LAYOUTS[SSASTConfig]
+    one, two = "v.blocks.{}.norm1.weight", "v.blocks.{}.norm2.weight"
+    key_map = {**layout.key_map, one: layout.key_map[two], two: layout.key_map[one]}
+    wrong = dataclasses.replace(layout, key_map=key_map)
+    monkeypatch.setitem(layouts.LAYOUTS, SSASTConfig, (wrong, *others))
+    with pytest.raises(
+        ValueError, match=rf"{FILE} is not what {NAME} must be: .* from the independent implementation"
+    ):
+        get_checkpoint(NAME, cache=tmp_path)
+    assert names(tmp_path) == []
+
+
+def test_a_foreign_package_called_conversion_is_not_imported(tmp_path: Path) -> None:
+    (tmp_path / "conversion").mkdir()
+    (tmp_path / "conversion" / "__init__.py").write_text("raise SystemExit('run')")
+    code = f"""
+sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]
+import hf_ast
+try:
+    hf_ast.get_checkpoint("openmic")
+except ImportError as error:
+    print(error)
+"""
+    assert f"Python finds {tmp_path}/conversion/__init__.py under the name `conversion`" in run(code)
+
+
+# --- resolve_model
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    (tmp_path / "storage").mkdir()
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    with serve(tmp_path / "storage") as hub:
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
+        yield hub
+
+
+def test_folders_and_names_of_the_registry_ask_nobody(
+    server: Server, hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HOME", str(tmp_path))
+    assert resolve_model(tmp_path) == str(tmp_path)
+    assert resolve_model(FILE.lower()) == str(tmp_path / "hf_ast" / "converted" / NAME)
+    (tmp_path / "best.pth").touch()
+    with pytest.raises(ValueError, match=r"best\.pth' is a file; `hf-ast convert` makes a folder"):
+        resolve_model(tmp_path / "best.pth")
+    assert hub.requests == []
+
+
+def test_an_id_in_the_cache_of_the_hub_asks_nobody(hub: LoopbackHub, tmp_path: Path) -> None:
+    repository = tmp_path / "hub" / "models--me--model"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("a" * 40)
+    (repository / "snapshots" / ("a" * 40)).mkdir(parents=True)
+    (repository / "snapshots" / ("a" * 40) / "config.json").write_text("{}")
+    assert resolve_model("me/model") == "me/model"
+    assert hub.requests == []
+
+
+def test_other_ids_are_asked_for_once(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    huggingface_hub.HfApi().create_repo("me/model")
+    hub.requests.clear()
+    assert resolve_model("me/model") == "me/model"
+    assert hub.requests == ["GET /api/models/me/model"]
+    with pytest.raises(ValueError, match=r"nor a model on the Hub that you may read") as caught:
+        resolve_model("me/modle")
+    assert str(caught.value).startswith("model='me/modle' is neither a folder nor a released checkpoint (")
+    assert hub.requests[1:] == ["GET /api/models/me/modle"]
+
+
+def test_an_id_of_the_hub_that_the_registry_knows_is_the_released_checkpoint_where_the_hub_has_it_not(
+    server: Server, hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    assert resolve_model(f"hf-ast/{NAME}") == str(tmp_path / "hf_ast" / "converted" / NAME)
+    huggingface_hub.HfApi().create_repo(f"hf-ast/{NAME}")
+    assert resolve_model(f"hf-ast/{NAME}") == f"hf-ast/{NAME}"
+
+
+@pytest.mark.parametrize("name", ["me/model", "audioset_10_10_0.4539"])
+def test_without_a_network_it_is_one_quick_error(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{closed_port()}")
+    begin = time.monotonic()
+    with pytest.raises(
+        ValueError, match=r"in the cache of the Hub, which cannot be reached \(ConnectError: "
+    ) as caught:
+        resolve_model(name)
+    assert time.monotonic() - begin < 1  # five retries take 20 s
+    assert ("close: audioset_10_10_0.4593, " in str(caught.value)) == (name != "me/model")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match=r"nor in the cache of the Hub, which HF_HUB_OFFLINE forbids to ask"):
+        resolve_model(name)
+
+
+def test_what_no_id_can_be_is_said_to_be_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"model='\./no such folder' is neither .*, nor a valid id of the Hub\."):
+        resolve_model("./no such folder")
