@@ -1,4 +1,4 @@
-"""Figures. Needs the extra `plot` (matplotlib)."""
+"""What an SSAST makes of masked patches. Needs the extra `plot` (matplotlib)."""
 
 from typing import TYPE_CHECKING
 
@@ -6,14 +6,13 @@ import torch
 from torch import Tensor
 
 from hf_ast.models.modules_embeddings import grid_shape
+from hf_ast.models.modules_fbank import FRAME_SHIFT_S
 from hf_ast.models.modules_masking import masked_grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from hf_ast.models.modeling_ssast import SSASTForPreTraining
-
-FRAME_SHIFT_S = 0.01
 
 
 @torch.no_grad()
@@ -29,7 +28,7 @@ def plot_reconstruction(
     Args:
         model: With the reconstruction objective.
         input_values: Normalised log-mel spectrogram of one clip, shape (T, M) or (1, T, M).
-        mask_indices: Patches to hide, shape (K,); drawn by the model's own sampler if None.
+        mask_indices: Patches to mask, shape (K,); drawn by the model's own sampler if None.
         generator: Source of randomness of the draw.
 
     Returns:
@@ -47,13 +46,15 @@ def plot_reconstruction(
 
     height, width = model.config.patch_size
     rows, columns = grid_shape(clip.shape[1], len(clip), (height, width), (height, width))
-    hidden = masked_grid(output.mask_indices, rows, columns)[0].cpu()
-    hidden = hidden.repeat_interleave(height, 0).repeat_interleave(width, 1)  # (mel bins, frames) of whole patches
-    original = clip.T[: hidden.shape[0], : hidden.shape[1]].float().cpu()
+    is_masked = masked_grid(output.mask_indices, rows, columns)[0].cpu()
+    is_masked = is_masked.repeat_interleave(height, 0).repeat_interleave(
+        width, 1
+    )  # (mel bins, frames) of whole patches
+    original = clip.T[: is_masked.shape[0], : is_masked.shape[1]].float().cpu()
     rebuilt = fill_patches(original, output.mask_indices[0], output.reconstructions[0], (height, width))
-    panels = {"Spectrogram": original, "What the model sees": original.masked_fill(hidden, torch.nan)}
+    panels = {"Spectrogram": original, "What the model sees": original.masked_fill(is_masked, torch.nan)}
     error = output.reconstruction_loss.item()
-    return _stacked({**panels, f"Hidden patches reconstructed, mean squared error {error:.3f}": rebuilt})
+    return _stacked({**panels, f"Masked patches reconstructed, mean squared error {error:.3f}": rebuilt})
 
 
 def fill_patches(spectrogram: Tensor, patch_indices: Tensor, values: Tensor, patch_size: tuple[int, int]) -> Tensor:

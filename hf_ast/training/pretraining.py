@@ -1,25 +1,25 @@
-"""Pretrain an SSAST on a folder of recordings: `hf-ast pretrain DIR --config tiny --kind patch`.
+"""Pretrain an SSAST on a folder of recordings: `hf-ast pretrain DIR --size tiny --kind patch`.
 
 Any format that libsndfile reads, in any subfolder, no labels. An epoch takes random crops of the model's length, as
 much audio as there is. The result opens with `AutoModelForAudioClassification.from_pretrained(output, num_labels=...)`
 for fine-tuning, and `--model` continues from any SSAST checkpoint.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
-from tqdm.auto import tqdm
-from transformers import Trainer, TrainingArguments, set_seed
+from transformers import Trainer, TrainerCallback, TrainingArguments, default_data_collator, set_seed
+from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
-from hf_ast import HfASTFeatureExtractor, SSASTConfig, SSASTForPreTraining, audio
+from hf_ast import HfASTFeatureExtractor, SSASTConfig, SSASTForPreTraining
 from hf_ast.models.configuration_common import SIZES
-from hf_ast.models.modules_fbank import frame_geometry
+
+from .crops import ClipMasks, Crops, Recording, feature_statistics, find_recordings
 
 logger = logging.get_logger(__name__)
 
@@ -42,129 +42,69 @@ def pretraining_config(size: str, kind: str, *, duration_s: float = 10.24, **cha
             raise ValueError(f"{name}={value!r} is unknown; choose one of {known}.")
     num_mel_bins = changes.get("num_mel_bins", 128)
     height, width = (16, 16) if kind == "patch" else (num_mel_bins, 2)
+    if not 0.02 * width <= duration_s < float("inf"):
+        raise ValueError(f"duration_s={duration_s} must be at least {0.02 * width} s, two patches of {width} frames.")
     max_length = int(100 * duration_s) // width * width
     values = {"patch_size": (height, width), "max_length": max_length, "mask_ratio": MASK_RATIO}
     return SSASTConfig(**SIZES[size] | values | changes)
 
 
-class Recording(NamedTuple):
-    """An audio file and its length."""
+class PretrainingTrainer(Trainer):
+    """Trainer for masked-patch pretraining.
 
-    path: Path
-    duration_s: float
+    The loss of a step is the mean over all patches that are masked in it, however the clips are spread over
+    accumulated batches and processes; a mean of the batches' means would give clips in batches with fewer masked
+    patches more weight. So the masks of all batches of a step are drawn before its first forward pass.
 
-
-def find_recordings(folder: Path) -> list[Recording]:
-    """All readable recordings in a folder and its subfolders, in the order of their names."""
-    if not folder.is_dir():
-        raise ValueError(f"folder={str(folder)!r} is no folder; give one that holds audio files.")
-    recordings, unreadable = [], []
-    for path in tqdm(sorted(p for p in folder.rglob("*") if p.is_file()), desc="Reading headers", unit="file"):
-        try:
-            recordings.append(Recording(path, audio.duration(path)))
-        except ValueError:
-            unreadable.append(path.name)
-    if unreadable:
-        logger.warning(f"{len(unreadable)} files are no audio that libsndfile can read, such as {unreadable[:3]}.")
-    if not recordings:
-        raise ValueError(f"folder={str(folder)!r} holds no recording that libsndfile can read.")
-    return recordings
-
-
-class Crops(Dataset):
-    """Spectrograms of random crops, of the feature extractor's length; a recording of three lengths gives three.
-
-    Args:
-        recordings: Where to crop from.
-        feature_extractor: Makes the spectrograms; shorter recordings are padded.
-        masked_by: For evaluation: crops from the middle, always with the same patches hidden, by this model's sampler.
+    It also logs both losses and the accuracy: means since the last log, in evaluation over all of it.
     """
 
-    def __init__(
-        self,
-        recordings: Sequence[Recording],
-        feature_extractor: HfASTFeatureExtractor,
-        masked_by: SSASTForPreTraining | None = None,
-    ):
-        self.feature_extractor = feature_extractor
-        self.masked_by = masked_by
-        frame_length, frame_shift, _ = frame_geometry(feature_extractor.sampling_rate)
-        num_samples = frame_length + (feature_extractor.max_length - 1) * frame_shift
-        self.duration_s = num_samples / feature_extractor.sampling_rate
-        shortest_s = frame_length / feature_extractor.sampling_rate
-        self.crops = [
-            recording
-            for recording in recordings
-            if recording.duration_s > shortest_s
-            for _ in range(1 if masked_by else max(1, round(recording.duration_s / self.duration_s)))
-        ]
-        if not self.crops:
-            raise ValueError(f"recordings are all shorter than one frame of {1000 * shortest_s:.0f} ms.")
-
-    def __len__(self) -> int:
-        return len(self.crops)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        recording = self.crops[index]
-        # torch's generator, which the data loader seeds anew for each worker and epoch
-        place = 0.5 if self.masked_by else torch.rand(()).item()
-        waveform, rate = audio.read(
-            recording.path,
-            self.feature_extractor.sampling_rate,
-            start_s=place * max(0.0, recording.duration_s - self.duration_s),
-            duration_s=self.duration_s,
-        )
-        features = self.feature_extractor(
-            waveform, sampling_rate=rate, return_tensors="pt", return_attention_mask=True
-        )
-        item = {name: values[0] for name, values in features.items()}
-        if self.masked_by:
-            generator = torch.Generator().manual_seed(index)
-            item["mask_indices"] = draw_mask(self.masked_by, item["attention_mask"], generator)
-        return item
-
-
-def draw_mask(model: SSASTForPreTraining, frame_mask: Tensor, generator: torch.Generator) -> Tensor:
-    """Patches to hide in one clip with the frame mask (T,), shape (patches of the grid,); -1 behind the last one."""
-    embeddings = model.backbone.embeddings
-    columns = embeddings.column_mask(frame_mask[None])
-    drawn = model.objectives.draw_mask(columns, embeddings.num_rows, generator)[0]
-    # The same length for all clips, so that they can be stacked
-    return torch.nn.functional.pad(drawn, (0, embeddings.num_rows * columns.shape[1] - len(drawn)), value=-1)
-
-
-def feature_statistics(
-    recordings: Sequence[Recording], config: SSASTConfig, num_crops: int = 256
-) -> tuple[float, float]:
-    """Mean and standard deviation of the log-mel values in random crops, padding left out."""
-    raw = HfASTFeatureExtractor(num_mel_bins=config.num_mel_bins, max_length=config.max_length, do_normalize=False)
-    crops = Crops(recordings, raw)
-    chosen = torch.randperm(len(crops))[:num_crops].tolist()
-    values = []
-    for index in tqdm(chosen, desc="Statistics", unit="crop"):
-        item = crops[index]
-        values.append(item["input_values"][item["attention_mask"].bool()].flatten())
-    values = torch.cat(values).double()
-    return values.mean().item(), values.std().item()
-
-
-class PretrainingTrainer(Trainer):
-    """Trainer that also logs both losses and the accuracy: means since the last log, in evaluation over all of it."""
+    loss_is_scaled_for_ga = True
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        self.masks = ClipMasks(self.accelerator.unwrap_model(self.model).config)
+        # Weighted values, and their weights
         self.parts: dict[bool, dict[str, list[Tensor]]] = {True: {}, False: {}}
 
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list[dict[str, Tensor]], Tensor]:
+        """The batches of a step, with `mask_indices`, and the number of patches that are masked in all of them."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        num_masked = torch.zeros((), dtype=torch.long, device=device)
+        for batch in batches:
+            frame_mask = batch.get("attention_mask")
+            if frame_mask is None:
+                frame_mask = torch.ones_like(batch["input_values"][..., 0])
+            if "mask_indices" not in batch:
+                batch["mask_indices"] = self.masks(frame_mask)
+            num_masked += self.masks.count(batch["mask_indices"], frame_mask).to(device)
+        if self.args.world_size > 1:
+            num_masked = self.accelerator.gather(num_masked).sum()
+        return batches, num_masked.clamp(min=1)
+
     def compute_loss(
-        self, model: torch.nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **kwargs: Any
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """As `Trainer.compute_loss`."""
+        """As `Trainer.compute_loss`; `num_items_in_batch` is the number of masked patches of the whole step."""
         outputs = model(**inputs)
+        # Means of losses are the same for all clips of a batch; evaluation weights them as Trainer does
+        loss, weight = outputs.loss.mean(), torch.tensor(float(len(inputs["input_values"])))
+        if num_items_in_batch is not None:
+            weight = outputs.mask_lengths.sum() / num_items_in_batch
+            # Gradients of several processes are averaged, but this loss is a share of a sum
+            loss = loss * weight * max(1, self.args.world_size)
+        parts = self.parts[model.training]
         for name in SSASTConfig.keys_to_ignore_at_inference:
             value = getattr(outputs, name)
             if value is not None:
-                self.parts[model.training].setdefault(name, []).append(value.detach().mean())
-        loss = outputs.loss.mean()
+                weighted = torch.stack((value.detach().mean() * weight.to(value.device), weight.to(value.device)))
+                parts.setdefault(name, []).append(weighted)
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
@@ -172,9 +112,29 @@ class PretrainingTrainer(Trainer):
         for name, training in (("loss", True), ("eval_loss", False)):
             if name in logs:
                 for part, values in self.parts[training].items():
-                    logs[name.replace("loss", part)] = torch.stack(values).mean().item()
+                    total, weight = torch.stack(values).sum(dim=0)
+                    logs[name.replace("loss", part)] = (total / weight).item()
                 self.parts[training].clear()
         super().log(logs, *args, **kwargs)
+
+
+class DamagedRecordings(TrainerCallback):
+    """Stops a training that loses more than a tenth of its recordings, and names what was lost at the end."""
+
+    def __init__(self, *crops: Crops):
+        self.crops = crops
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        """Check after every step."""
+        for crops in self.crops:
+            crops.expect_few_damaged()
+
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+        """Check once more and report."""
+        self.on_step_end()
+        damaged = [str(path) for crops in self.crops for path in crops.damaged]
+        if damaged:
+            logger.warning(f"{len(damaged)} damaged recordings were left out: {', '.join(damaged)}")
 
 
 def pretrain(
@@ -201,7 +161,8 @@ def pretrain(
         folder: Recordings, in any subfolder.
         output: Folder for the result and, in `checkpoints`, the states to resume from.
         size, kind, duration_s: See `pretraining_config`.
-        model: Checkpoint to start from instead, with its own size, kind, length and statistics.
+        model: Checkpoint to start from instead, with its own size, kind, length and statistics. A fixed number of
+            masked patches becomes the same share of every clip, so that no short clip is masked whole.
         num_steps: Optimiser steps.
         batch_size: Crops per step and device.
         learning_rate: Largest one; the official 1e-4 by default. Linear warm-up over 5 % of the steps, then cosine.
@@ -211,24 +172,45 @@ def pretrain(
         seed: Of weights, crops, masks and the held-out recordings.
         resume: Continue from the last saved state in `output`.
         config: Other fields of the config, such as `{"mask_sampler": "uniform"}`.
+
+    Raises:
+        ValueError: Wrong arguments, no recordings, or more than a tenth of them damaged. Fewer are left out, counted,
+            and named at the end.
     """
+    for name, number in (("num_steps", num_steps), ("batch_size", batch_size), ("eval_every", eval_every)):
+        if number < 1:
+            raise ValueError(f"{name}={number} must be positive.")
+    if num_eval < 0:
+        raise ValueError(f"num_eval={num_eval} must not be negative; 0 holds out nothing.")
+    checkpoints = Path(output) / "checkpoints"
+    last = get_last_checkpoint(str(checkpoints)) if resume and checkpoints.is_dir() else None
+    if resume and last is None:
+        raise ValueError(f"resume=True, but {str(checkpoints)!r} holds no saved state; start without it.")
+    model_config = (
+        pretraining_config(size, kind, duration_s=duration_s, **config or {})
+        if model is None
+        else continued_config(model, config or {})
+    )
     set_seed(seed)
     recordings = find_recordings(Path(folder))
     order = np.random.default_rng(seed).permutation(len(recordings))
     held_out, used = np.split(order, [min(num_eval, len(recordings) // 10)])
     train = [recordings[i] for i in used]
     if model is None:
-        network = SSASTForPreTraining(pretraining_config(size, kind, duration_s=duration_s, **config or {}))
-        mean, std = feature_statistics(train, network.config)
-        feature_extractor = HfASTFeatureExtractor(
-            num_mel_bins=network.config.num_mel_bins, max_length=network.config.max_length, mean=mean, std=std
-        )
+        network = SSASTForPreTraining(model_config)
     else:
-        network = SSASTForPreTraining.from_pretrained(model, **config or {})
-        feature_extractor = HfASTFeatureExtractor.from_pretrained(model)
-    evaluation = Crops([recordings[i] for i in held_out], feature_extractor, network) if len(held_out) else None
+        network = SSASTForPreTraining.from_pretrained(model, config=model_config)
+    if last is not None or model is not None:  # the statistics are in the saved state, or the checkpoint
+        feature_extractor = HfASTFeatureExtractor.from_pretrained(last or model)
+    else:
+        mean, std = feature_statistics(train, model_config)
+        feature_extractor = HfASTFeatureExtractor(
+            num_mel_bins=model_config.num_mel_bins, max_length=model_config.max_length, mean=mean, std=std
+        )
+    training = Crops(train, feature_extractor)
+    evaluation = _evaluation([recordings[i] for i in held_out], feature_extractor, model_config)
     arguments = TrainingArguments(
-        output_dir=str(Path(output) / "checkpoints"),
+        output_dir=str(checkpoints),
         max_steps=num_steps,
         per_device_train_batch_size=batch_size,
         per_device_eval_batch_size=batch_size,
@@ -249,9 +231,34 @@ def pretrain(
         seed=seed,
     )
     trainer = PretrainingTrainer(
-        network, arguments, train_dataset=Crops(train, feature_extractor), eval_dataset=evaluation
+        network,
+        arguments,
+        train_dataset=training,
+        eval_dataset=evaluation,
+        processing_class=feature_extractor,
+        data_collator=default_data_collator,
+        callbacks=[DamagedRecordings(*(crops for crops in (training, evaluation) if crops))],
     )
-    trainer.train(resume_from_checkpoint=resume)
+    trainer.train(resume_from_checkpoint=last)
     network.save_pretrained(output)
     feature_extractor.save_pretrained(output)
     return network
+
+
+def continued_config(model: str | Path, changes: dict[str, Any]) -> SSASTConfig:
+    """Config of a checkpoint, for clips of any length: with a share of patches to mask instead of a number."""
+    config = SSASTConfig.from_pretrained(model, **changes)
+    if config.mask_ratio is None:
+        rows, columns = config.grid
+        config.mask_ratio = min(config.num_mask_patches / (rows * columns), MASK_RATIO)
+        logger.warning(
+            f"mask_ratio={config.mask_ratio:.3g} takes the place of num_mask_patches={config.num_mask_patches}, which "
+            "would mask shorter clips whole."
+        )
+    return config
+
+
+def _evaluation(
+    recordings: list[Recording], feature_extractor: HfASTFeatureExtractor, config: SSASTConfig
+) -> Crops | None:
+    return Crops(recordings, feature_extractor, ClipMasks(config)) if recordings else None

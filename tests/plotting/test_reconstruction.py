@@ -21,14 +21,14 @@ def test_filling_in_what_was_cut_out_changes_nothing() -> None:
 def test_the_figure_shows_the_clip_the_mask_and_the_reconstruction() -> None:
     model = tiny_ssast()
     clip = spectrograms(1, 50)[0]
-    hidden = torch.tensor([3, 31, 0])
-    figure = plot_reconstruction(model, clip, mask_indices=hidden)
+    masked = torch.tensor([3, 31, 0])
+    figure = plot_reconstruction(model, clip, mask_indices=masked)
     original, seen, rebuilt = (np.asarray(axis.images[0].get_array().filled(np.nan)) for axis in figure.axes[:3])
     np.testing.assert_array_equal(original, clip[:48].T)
     assert np.isnan(seen).sum() == 3 * 48
     assert np.isnan(seen[24:, 42:]).all()
     with torch.no_grad():
-        output = model(clip[None], mask_indices=hidden[None])
+        output = model(clip[None], mask_indices=masked[None])
     np.testing.assert_array_equal(rebuilt[24:, 42:], output.reconstructions[0, 1].view(8, 6))
     same = ~np.isnan(seen)
     np.testing.assert_array_equal(rebuilt[same], original[same])

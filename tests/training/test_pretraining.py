@@ -1,4 +1,6 @@
 import json
+import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +11,9 @@ from transformers import TrainingArguments
 
 from hf_ast import HfASTFeatureExtractor, SSASTForAudioClassification, SSASTForPreTraining, audio
 from hf_ast.cli import main
-from hf_ast.training.pretraining import (
-    Crops,
-    PretrainingTrainer,
-    find_recordings,
-    pretrain,
-    pretraining_config,
-)
-from tests.support.tiny import SIZE
+from hf_ast.training.crops import ClipMasks, Crops, find_recordings
+from hf_ast.training.pretraining import PretrainingTrainer, pretrain, pretraining_config
+from tests.support.tiny import SIZE, spectrograms, tiny_ssast
 
 TINY = {"num_mel_bins": 32, **SIZE}
 
@@ -54,7 +51,15 @@ def test_pretrain_resume_and_fine_tune(folder: Path, tmp_path: Path) -> None:
             assert entry[f"{prefix}loss"] == pytest.approx(parts, rel=1e-4)
             assert 0 <= entry[f"{prefix}accuracy"] <= 1
 
+    first = HfASTFeatureExtractor.from_pretrained(tmp_path)
+    saved = HfASTFeatureExtractor.from_pretrained(tmp_path / "checkpoints" / "checkpoint-4")
+    assert (saved.mean, saved.std) == (first.mean, first.std)
+    # The statistics come from the saved state: others would spoil what the model has learnt
+    (tmp_path / "checkpoints" / "checkpoint-4" / "preprocessor_config.json").write_text(
+        json.dumps(saved.to_dict() | {"mean": saved.mean + 1})
+    )
     pretrain(folder, tmp_path, num_steps=6, resume=True, **settings)
+    assert HfASTFeatureExtractor.from_pretrained(tmp_path).mean == saved.mean + 1
     assert [entry["step"] for entry in logged(tmp_path) if "loss" in entry] == [1, 2, 3, 4, 5, 6]
 
     extractor = HfASTFeatureExtractor.from_pretrained(tmp_path)
@@ -81,14 +86,14 @@ def test_crops(folder: Path, kind: str) -> None:
     longest = len(crops) - 1
     assert not torch.equal(crops[longest]["input_values"], crops[longest]["input_values"])
 
-    fixed = Crops(recordings, extractor, masked_by=model)
+    fixed = Crops(recordings, extractor, ClipMasks(model.config))
     assert len(fixed) == 20
     for index in (0, 19):
         item, again = fixed[index], fixed[index]
         assert all(torch.equal(item[name], again[name]) for name in item)
         columns = model.backbone.embeddings.column_mask(item["attention_mask"][None])
         num_real = int(columns.sum()) * model.backbone.embeddings.num_rows
-        assert (item["mask_indices"] >= 0).sum() == max(1, round(num_real * 400 / 512))
+        assert (item["mask_indices"] >= 0).sum() == max(1, min(num_real - 1, round(num_real * 400 / 512)))
     batch = {name: torch.stack([fixed[0][name], fixed[19][name]]) for name in item}
     assert model(**batch).loss.isfinite()
 
@@ -100,11 +105,126 @@ def test_evaluation_is_the_same_every_time(folder: Path, tmp_path: Path) -> None
         output_dir=str(tmp_path), prediction_loss_only=True, report_to="none", dataloader_pin_memory=False
     )
     trainer = PretrainingTrainer(
-        model, arguments, eval_dataset=Crops(find_recordings(folder), extractor, masked_by=model)
+        model, arguments, eval_dataset=Crops(find_recordings(folder), extractor, ClipMasks(model.config))
     )
     first, again = trainer.evaluate(), trainer.evaluate()
     for name in ("eval_loss", "eval_classification_loss", "eval_reconstruction_loss", "eval_accuracy"):
         assert first[name] == again[name]
+
+
+@pytest.mark.parametrize("num_batches", [1, 2, 4])
+def test_accumulated_steps_are_means_over_all_masked_patches(num_batches: int, tmp_path: Path) -> None:
+    """22 patches are masked in one half and 6 in the other, which a mean of the halves' means would weight equally."""
+    clips, lengths, counts = spectrograms(4, 50), (50, 50, 20, 14), (12, 10, 4, 2)
+    items = []
+    for clip, length, count in zip(clips, lengths, counts, strict=True):
+        columns = (length - 6) // 6 + 1
+        real = torch.tensor([row * 8 + column for row in range(4) for column in range(columns)])
+        mask_indices = torch.nn.functional.pad(real[:count], (0, 12 - count), value=-1)
+        mask = (torch.arange(50) < length).long()
+        items.append({"input_values": clip, "attention_mask": mask, "mask_indices": mask_indices})
+    together = tiny_ssast()
+    whole = together(**{name: torch.stack([item[name] for item in items]) for name in items[0]})
+    whole.loss.backward()
+
+    model = tiny_ssast()
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path),
+        max_steps=1,
+        per_device_train_batch_size=4 // num_batches,
+        gradient_accumulation_steps=num_batches,
+        train_sampling_strategy="sequential",
+        max_grad_norm=0,
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        dataloader_pin_memory=False,
+    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    trainer = PretrainingTrainer(model, arguments, train_dataset=items, optimizers=(optimizer, schedule))
+    trainer.train()
+    entry = trainer.state.log_history[0]
+    assert entry["loss"] == pytest.approx(whole.loss.item(), rel=1e-5)
+    assert entry["accuracy"] == pytest.approx(whole.accuracy.item(), rel=1e-5)
+    assert entry["reconstruction_loss"] == pytest.approx(whole.reconstruction_loss.item(), rel=1e-5)
+    for name, parameter in together.named_parameters():
+        # Single precision: sums in another order
+        expected = before[name] - 1e-3 * parameter.grad
+        torch.testing.assert_close(dict(model.named_parameters())[name].detach(), expected, atol=2e-6, rtol=1e-5)
+
+
+def damage(folder: Path, numbers: range) -> list[str]:
+    """A recording with one NaN, and ones that are cut off behind a good header."""
+    names = []
+    for number in numbers:
+        path = folder / f"damaged{number}.flac"
+        samples = np.random.default_rng(number).uniform(-0.3, 0.3, 16000).astype(np.float32)
+        if number == 0:
+            path = path.with_suffix(".wav")
+            samples[8000] = np.nan
+            soundfile.write(path, samples, 16000, subtype="FLOAT")
+        else:
+            soundfile.write(path, samples, 16000)
+            path.write_bytes(path.read_bytes()[:200])
+        names.append(path.name)
+    return names
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_damaged_recordings_are_left_out_and_named(
+    folder: Path, tmp_path: Path, num_workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(folder, tmp_path / "recordings")
+    names = damage(tmp_path / "recordings", range(2))
+    settings = {"duration_s": 0.96, "batch_size": 8, "num_eval": 0, "num_workers": num_workers, "config": TINY}
+    transformers_logger = logging.getLogger("transformers")
+    hf_logger = logging.getLogger("hf_ast.training.pretraining")
+    for logger in (transformers_logger, hf_logger):
+        logger.addHandler(caplog.handler)
+    try:
+        pretrain(tmp_path / "recordings", tmp_path / "out", num_steps=8, **settings)
+    finally:
+        for logger in (transformers_logger, hf_logger):
+            logger.removeHandler(caplog.handler)
+    report = [
+        record.getMessage() for record in caplog.records if "2 damaged recordings were left out" in record.getMessage()
+    ]
+    assert report
+    assert all(name in report[0] for name in names)
+
+
+def test_many_damaged_recordings_are_an_error(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "recordings")
+    damage(tmp_path / "recordings", range(5))
+    settings = {"duration_s": 0.96, "batch_size": 8, "num_eval": 0, "num_workers": 0, "config": TINY}
+    with pytest.raises(ValueError, match=r"of 25 recordings are damaged, such as .*repair or remove them"):
+        pretrain(tmp_path / "recordings", tmp_path / "out", num_steps=20, **settings)
+
+
+def test_a_checkpoint_with_a_fixed_number_is_continued_with_a_ratio(folder: Path, tmp_path: Path) -> None:
+    """The official models mask 400 patches: clips under 8 s were masked whole."""
+    SSASTForPreTraining(
+        pretraining_config("tiny", "patch", mask_ratio=None, num_mask_patches=9, duration_s=0.96, **TINY)
+    ).save_pretrained(tmp_path / "model")
+    HfASTFeatureExtractor(num_mel_bins=32, max_length=96).save_pretrained(tmp_path / "model")
+    model = pretrain(folder, tmp_path / "out", model=tmp_path / "model", num_steps=1, num_workers=0)
+    assert model.config.mask_ratio == 9 / 12
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"duration_s": -1}, "duration_s=-1 must be at least 0.32 s"),
+        ({"num_steps": 0}, "num_steps=0 must be positive"),
+        ({"num_eval": -1}, "num_eval=-1 must not be negative"),
+        ({"resume": True}, "resume=True, but .* holds no saved state"),
+    ],
+)
+def test_wrong_arguments(folder: Path, tmp_path: Path, wrong: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        pretrain(folder, tmp_path, **wrong)
 
 
 def test_read_a_part(folder: Path) -> None:
