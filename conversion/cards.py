@@ -14,6 +14,7 @@ import hf_ast  # noqa: F401  Registers our classes
 from .checkpoint import MULTI_LABEL, Checkpoint, Metric, file_name
 from .folders import read_provenance
 from .registry import find
+from .verification import TensorComparison, read_verification
 
 # In the wheel the templates are inside this package, in a checkout beside it
 MODEL_CARDS = next(path for parent in Path(__file__).parents[:2] if (path := parent / "model_cards").is_dir())
@@ -92,8 +93,8 @@ def model_card(
     released = is_released(checkpoint, provenance)
     changes = provenance["changes"] | provenance.get("front_end_changes", {})
     source = provenance["source"]
-    verification = provenance.get("verification")
-    tensors = verification["tensors"] if verification else {}
+    verification = read_verification(provenance)
+    tensors = verification.tensors if verification is not None else TensorComparison()
     metrics = checkpoint.metrics if released and not changes else ()
     return ModelCard.from_template(
         card_data(checkpoint, kind=kind_of(config), released=released, metrics=metrics),
@@ -117,9 +118,9 @@ def model_card(
         metrics=metrics,
         hub_copies=[alias for alias in checkpoint.aliases if "/" in alias],
         verification=verification,
-        derived=_grouped(tensors.get("derived", {})),
-        dropped=_grouped(tensors.get("dropped", {})),
-        new_tensors=_names(tensors.get("new", ())),
+        derived=_grouped(tensors.derived),
+        dropped=_grouped(tensors.dropped),
+        new_tensors=_names(tensors.new),
         citation=(MODEL_CARDS / f"{checkpoint.paper}.bib").read_text(encoding="utf-8").strip(),
     )
 

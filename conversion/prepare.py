@@ -16,6 +16,7 @@ from .cards import write_card
 from .checkpoint import Checkpoint, file_name
 from .downloads import default_cache, digest_problem, fetch
 from .folders import changed_files, convert_file, describe_conversion, read_provenance
+from .verification import read_verification
 from .verify import verify_folder
 
 logger = logging.getLogger(__name__)
@@ -57,10 +58,10 @@ def is_ready(folder: Path, checkpoint: Checkpoint, *, cache: Path) -> bool:
     """Whether a folder holds the checkpoint as this version converts it, verified, and with no file changed since."""
     try:
         provenance = read_provenance(folder)
+        verification = read_verification(provenance)
     except (ValueError, NotADirectoryError):
         return False
-    verification = provenance.get("verification")
-    if not verification or not verification["passed"]:
+    if verification is None or not verification.passed:
         return False
     source = provenance["source"]
     name = file_name(source["url"] or checkpoint.file_name)
@@ -94,10 +95,10 @@ def _make(folder: Path, checkpoint: Checkpoint, *, cache: Path) -> None:
         step("converting")
         convert_file(file, checkpoint, folder, url=url)
         step("verifying")
-        report = verify_folder(folder, file)
-        if not report["passed"]:
+        verification = verify_folder(folder, file)
+        if not verification.passed:
             shutil.rmtree(folder)
-            raise ValueError(f"{file} is not what {checkpoint.name} must be: {'; '.join(report['problems'])}")
+            raise ValueError(f"{file} is not what {checkpoint.name} must be: {'; '.join(verification.problems)}")
         step("describing")
         write_card(folder)
 

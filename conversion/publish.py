@@ -6,6 +6,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 
 from .cards import write_card
 from .folders import changed_files, read_provenance
+from .verification import read_verification
 
 
 def publish_folder(folder: Path, repo_id: str, *, private: bool = False) -> str:
@@ -25,11 +26,11 @@ def publish_folder(folder: Path, repo_id: str, *, private: bool = False) -> str:
         HfHubHTTPError: The Hub refuses, for want of a token for example.
     """
     provenance = read_provenance(folder)
-    verification = provenance.get("verification")
-    if not verification or not verification["passed"]:
-        state = (
-            f"failed its verification ({'; '.join(verification['problems'])})" if verification else "is not verified"
-        )
+    verification = read_verification(provenance)
+    if verification is None or not verification.passed:
+        state = "is not verified"
+        if verification is not None:
+            state = f"failed its verification ({'; '.join(verification.problems)})"
         raise ValueError(
             f"folder={str(folder)!r} {state}, and only a proven conversion is published; run `hf-ast verify "
             f"{folder}` first."

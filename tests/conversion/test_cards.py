@@ -56,7 +56,7 @@ def card_of(checkpoint: Checkpoint, **changes: Any) -> ModelCard:
     config = checkpoint.build_config()
     config.architectures = [CLASSES[checkpoint.family][checkpoint.label_set is None]]
     extractor = checkpoint.build_feature_extractor()
-    origin = provenance(checkpoint, **changes) | {"verification": VERIFICATION}
+    origin = provenance(checkpoint, **changes) | {"verification": VERIFICATION.to_json()}
     return model_card(checkpoint, origin, config, extractor, num_parameters=10**6, repo_id=checkpoint.hub_id)
 
 
@@ -151,7 +151,7 @@ def test_the_card_of_a_verified_folder_accounts_for_every_tensor(tmp_path: Path)
         "0.0012 from transformers' own `ASTForAudioClassification` with the same tensors and epsilons\n",
     ):
         assert fact in text
-    failed = render_card(verified(folder, passed=False, problems=["v.norm.bias differs"], forward=None))
+    failed = render_card(verified(folder, problems=("v.norm.bias differs",), forward=None))
     assert "**The verification failed**" in failed
     assert "- problem: v.norm.bias differs\n" in failed
     assert "forward pass" not in failed

@@ -18,9 +18,10 @@ import hf_ast
 from conversion import convert_checkpoint
 from conversion.changes import split_changes
 from conversion.checkpoint import Checkpoint
-from conversion.folders import convert_file, read_provenance, sha256, write_provenance
+from conversion.folders import convert_file, read_provenance, sha256
 from conversion.registry import find
 from hf_ast import HfASTForAudioClassification, SSASTForPreTraining
+from tests.support.converted import verified
 from tests.support.official_files import official_checkpoint, write_official_file
 from tests.support.processes import exit_code, limit_file_size, start
 from tests.support.tiny import GEOMETRY, SIZE, tiny_model
@@ -297,7 +298,7 @@ def test_a_folder_of_somebody_else_is_refused(official: Path, tmp_path: Path) ->
 
 def test_the_same_conversion_again_writes_nothing(official: Path, tmp_path: Path) -> None:
     folder = convert_file(official, TINY, tmp_path / "out")
-    write_provenance(folder, read_provenance(folder) | {"verification": {"passed": True}})
+    verified(folder)
     (folder / "README.md").write_text("a card")
     before = {path: path.stat().st_mtime_ns for path in (folder, *folder.iterdir())}
     assert convert_file(official, TINY, folder) == folder

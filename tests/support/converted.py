@@ -10,6 +10,7 @@ import torch
 from conversion.checkpoint import Checkpoint
 from conversion.folders import convert_file, read_provenance, write_provenance
 from conversion.registry import find
+from conversion.verification import ForwardComparison, TensorComparison, Verification
 from tests.support.official_files import LAYOUTS, make_state_dict, official_checkpoint, write_official_file
 from tests.support.tiny import GEOMETRY, SIZE, tiny_model
 
@@ -17,25 +18,24 @@ SPEECH_COMMANDS = "ast-base-s10-speech-commands-0.9812"
 OPENMIC = "passt-s-s10-openmic-0.85"
 SSAST = "ssast-tiny-patch-400"
 DEIT = "ast-tiny-s10-imagenet-224"
-VERIFICATION = {
-    "passed": True,
-    "problems": [],
-    "tensors": {
-        "kept": 41,
-        "derived": {"v.pos_embed": "split into prefix and patch positions"},
-        "dropped": dict.fromkeys(("v.head.weight", "v.head.bias"), "ImageNet classes, never used"),
-        "new": [],
-    },
-    "forward": {
-        "input": "2 spectrograms of seeded noise",
-        "output": "logits",
-        "shape": [2, 35],
-        "sample": [0.25, -1.5],
-        "reference_difference": 3.8e-06,
-        "native_difference": 0.0012,
-    },
-    "versions": {"torch": "2.13.0", "transformers": "5.23.0", "hf_ast": "0.1.0"},
-}
+VERIFICATION = Verification(
+    problems=(),
+    tensors=TensorComparison(
+        kept=41,
+        derived={"v.pos_embed": "split into prefix and patch positions"},
+        dropped=dict.fromkeys(("v.head.weight", "v.head.bias"), "ImageNet classes, never used"),
+    ),
+    forward=ForwardComparison(
+        input="2 spectrograms of seeded noise",
+        output="logits",
+        shape=(2, 35),
+        sample=(0.25, -1.5),
+        scale=1.5,
+        reference_difference=3.8e-06,
+        native_difference=0.0012,
+    ),
+    versions={"torch": "2.13.0", "transformers": "5.23.0", "hf_ast": "0.1.0"},
+)
 
 
 def tiny_ast() -> tuple[Checkpoint, dict[str, Any]]:
@@ -66,5 +66,6 @@ def converted(name: str, folder: Path) -> Path:
 
 def verified(folder: Path, **changes: Any) -> Path:
     """The folder, with what a verification writes."""
-    write_provenance(folder, read_provenance(folder) | {"verification": VERIFICATION | changes})
+    verification = dataclasses.replace(VERIFICATION, **changes)
+    write_provenance(folder, read_provenance(folder) | {"verification": verification.to_json()})
     return folder
