@@ -16,7 +16,7 @@ from conversion.checkpoint import Checkpoint
 from conversion.folders import read_provenance
 from conversion.registry import CHECKPOINTS
 from tests.support.converted import DEIT, OPENMIC, SPEECH_COMMANDS, SSAST, VERIFICATION, converted, verified
-from tests.support.interpreter import run
+from tests.support.interpreter import ROOT, run
 
 FOLDERS = (SPEECH_COMMANDS, OPENMIC, SSAST, DEIT)
 # https://huggingface.co/docs/hub/repositories-licenses
@@ -184,6 +184,7 @@ def run_blocks(folders: dict[str, Path], path: Path, *, without: tuple[str, ...]
     (path / "blocks.json").write_text(json.dumps(blocks))
     assert len(blocks) == (3 if without else 13)
     environment = {"HF_HOME": str(path), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PATH": ""}
+    environment["PYTHONPATH"] = str(ROOT)  # this checkout, not another one that may be installed
     return run(RUN_BLOCKS, without=without, cwd=path, env=environment)
 
 

@@ -1,7 +1,6 @@
 """Small converted folders: files of official layouts, through the production converter."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ from conversion.checkpoint import Checkpoint
 from conversion.folders import convert_file, read_provenance, write_provenance
 from conversion.registry import find
 from conversion.verification import ForwardComparison, TensorComparison, Verification
-from tests.support.official_files import LAYOUTS, make_state_dict, official_checkpoint, write_official_file
-from tests.support.tiny import GEOMETRY, SIZE, tiny_model
+from tests.support.official_files import MICRO_PASST, micro_passt_content, tiny_ast_content, write_official_file
+from tests.support.tiny import GEOMETRY, SIZE
 
 SPEECH_COMMANDS = "ast-base-s10-speech-commands-0.9812"
 OPENMIC = "passt-s-s10-openmic-0.85"
@@ -42,16 +41,14 @@ def tiny_ast() -> tuple[Checkpoint, dict[str, Any]]:
     """The registry's keyword model in a tiny size, and a file for it."""
     checkpoint = find(SPEECH_COMMANDS)
     front_end = {**checkpoint.front_end, "num_mel_bins": 32, "max_length": 50}
-    content = official_checkpoint(tiny_model(num_labels=35))
-    return dataclasses.replace(checkpoint, config=SIZE | GEOMETRY, front_end=front_end), content
+    return dataclasses.replace(checkpoint, config=SIZE | GEOMETRY, front_end=front_end), tiny_ast_content(
+        num_labels=35
+    )
 
 
 def tiny_passt() -> tuple[Checkpoint, dict[str, Any]]:
     """The registry's OpenMIC model in the size of the golden cases' smallest one, and a file for it."""
-    layout = json.loads((LAYOUTS / "passt_micro.json").read_text())
-    content = {name: torch.as_tensor(value) for name, value in make_state_dict(layout["tensors"]).items()}
-    size = {"hidden_size": 96, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 384}
-    return dataclasses.replace(find(OPENMIC), config=size), content
+    return dataclasses.replace(find(OPENMIC), config=MICRO_PASST), micro_passt_content()
 
 
 def converted(name: str, folder: Path) -> Path:
