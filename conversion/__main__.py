@@ -75,7 +75,7 @@ def add_cache(command: argparse.ArgumentParser) -> None:
     command.add_argument("--cache", type=Path, metavar="DIR", help=f"of official files (default: {default_cache()})")
 
 
-def add_convert(commands: argparse._SubParsersAction) -> None:
+def add_convert(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """The command `convert`."""
     command = commands.add_parser(
         "convert",

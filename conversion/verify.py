@@ -1,7 +1,8 @@
-"""Proves a converted folder against the official file that it was made from.
+"""Verify a converted folder against the official file that it was made from.
 
-Three independent ways: the tensors, brought back into the file's layout, are compared bit for bit; a forward pass is
-compared with `reference`, which computes straight on the file; and, for AST, with transformers' own implementation.
+Three comparisons: the tensors, converted back to the file's layout, must equal the file's bit for bit; a forward pass
+must agree with `reference`, which computes directly from the file's tensors; and for AST it must agree with
+transformers' own implementation as well.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import torch
 import transformers
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoFeatureExtractor, PreTrainedConfig, PreTrainedModel, SequenceFeatureExtractor
 
 import hf_ast
@@ -26,10 +27,10 @@ from .verification import ForwardComparison, TensorComparison, Verification
 
 SEED = 0
 SAMPLE_SIZE = 8
-# Share of the largest output. Kernels sum in different orders, which float32 shows at about 1e-6 after 12 layers; a
-# swapped pair of tensors or a wrong order of patches shows at 1e-2 and more.
+# Allowed difference, relative to the largest output. Other orders of summation cause about 1e-6 in float32 after 12
+# layers; two swapped tensors or a wrong order of patches cause 1e-2 or more
 TOLERANCE = 1e-4
-# What depends on how a config was saved, and labels, which are compared by themselves
+# Fields that depend on how a config was saved, and labels, which are compared separately
 NOT_COMPARED = ("_name_or_path", "architectures", "auto_map", "dtype", "id2label", "label2id", "transformers_version")
 
 
@@ -91,7 +92,7 @@ def _source_problems(source: Path, expected: str) -> list[str]:
 def _front_end_problems(front_end: SequenceFeatureExtractor, expected: SequenceFeatureExtractor) -> list[str]:
     saved = front_end.to_dict()
     return [
-        f"preprocessor_config.json has {name}={saved.get(name)!r}, the registry {value!r}."
+        f"preprocessor_config.json has {name}={saved.get(name)!r}, but the registry has {value!r}."
         for name, value in expected.to_dict().items()
         if name != "auto_map" and saved.get(name) != value
     ]
@@ -100,17 +101,17 @@ def _front_end_problems(front_end: SequenceFeatureExtractor, expected: SequenceF
 def _config_problems(model: PreTrainedModel, expected: PreTrainedConfig, layout: Layout) -> list[str]:
     problems = []
     if type(model) is not layout.model_class:
-        problems.append(f"The folder holds a {type(model).__name__}, the file a {layout.model_class.__name__}.")
+        problems.append(f"The folder holds a {type(model).__name__}, but the file a {layout.model_class.__name__}.")
     saved = model.config.to_dict()
     for name, value in expected.to_dict().items():
         if name not in NOT_COMPARED and saved.get(name) != value:
-            problems.append(f"config.json has {name}={saved.get(name)!r}, the registry {value!r}.")
+            problems.append(f"config.json has {name}={saved.get(name)!r}, but the registry has {value!r}.")
     for name in ("id2label", "label2id"):
         ours, registered = getattr(model.config, name), getattr(expected, name)
         wrong = [key for key in {**registered, **ours} if ours.get(key) != registered.get(key)]
         if wrong:
             problems.append(
-                f"config.json has {len(wrong)} other labels than the registry: {name}[{wrong[0]!r}] is "
+                f"config.json has {len(wrong)} labels that differ from the registry: {name}[{wrong[0]!r}] is "
                 f"{ours.get(wrong[0])!r}, not {registered.get(wrong[0])!r}."
             )
     return problems
@@ -129,7 +130,7 @@ def _compare_tensors(
             reason = target.reason if isinstance(target, Dropped) else "head of an objective of weight 0"
             dropped[name] = reason
         elif name not in ours:
-            problems.append(f"The file has the tensor {name!r}, the folder has not.")
+            problems.append(f"The file has the tensor {name!r}, which the folder does not have.")
         elif (difference := _difference(ours[name], tensor)) is not None:
             problems.append(f"The tensor {name!r} differs from the file's {difference}.")
         elif name in layout.derived:
@@ -137,7 +138,7 @@ def _compare_tensors(
         else:
             kept += 1
     problems += [
-        f"The folder has the tensor {name!r}, the file has not."
+        f"The folder has the tensor {name!r}, which the file does not have."
         for name in ours
         if name not in expected and name not in zeros
     ]
@@ -147,9 +148,9 @@ def _compare_tensors(
 
 
 def _difference(ours: Tensor, expected: Tensor) -> str | None:
-    """How two tensors differ, or None if no bit does."""
+    """Say how two tensors differ; None if they are equal bit for bit."""
     if (ours.shape, ours.dtype) != (expected.shape, expected.dtype):
-        return f"in kind: {tuple(ours.shape)} {ours.dtype}, not {tuple(expected.shape)} {expected.dtype}"
+        return f"in shape or type: {tuple(ours.shape)} {ours.dtype}, not {tuple(expected.shape)} {expected.dtype}"
     ours_bytes, expected_bytes = (tensor.flatten().view(torch.uint8) for tensor in (ours, expected))
     if torch.equal(ours_bytes, expected_bytes):
         return None
@@ -196,12 +197,14 @@ def _compare_forward(
 
 
 def _native_logits(model: PreTrainedModel, input_values: Tensor) -> Tensor | None:
-    """What transformers' own AST computes with the same tensors; None if it cannot be built like this one."""
+    """Return the logits of transformers' own AST with the same tensors; None if it cannot express this model."""
     try:
         native = to_native_ast(model)
     except ValueError:
         return None
-    native.classifier.layernorm.eps = HEAD_EPS  # the one thing that its config cannot say
+    norm = native.get_submodule("classifier.layernorm")
+    assert isinstance(norm, nn.LayerNorm)
+    norm.eps = HEAD_EPS  # its config has one epsilon for all norms
     return native(input_values).logits
 
 

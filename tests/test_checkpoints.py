@@ -319,7 +319,7 @@ def test_a_conversion_that_does_not_pass_is_an_error_and_leaves_no_folder(
     wrong = dataclasses.replace(layout, key_map=key_map)
     monkeypatch.setitem(layouts.LAYOUTS, SSASTConfig, (wrong, *others))
     with pytest.raises(
-        ValueError, match=rf"{FILE} is not what {NAME} must be: .* from the independent implementation"
+        ValueError, match=rf"{FILE}, converted as {NAME}, does not pass its verification: .* from the independent impl"
     ):
         get_checkpoint(NAME, cache=tmp_path)
     assert names(tmp_path) == []

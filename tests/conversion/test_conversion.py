@@ -68,5 +68,5 @@ def test_an_image_model_gets_a_new_head_only_when_asked_for(official: dict[str, 
     assert classifier.classifier.linear.weight.std() > 0
     weight = classifier.backbone.embeddings.patch_embedding.projection.weight
     torch.testing.assert_close(weight.data, checkpoint["patch_embed.proj.weight"].sum(1, keepdim=True), atol=0, rtol=0)
-    with pytest.raises(ValueError, match="no square grid"):
+    with pytest.raises(ValueError, match="do not form a square grid"):
         convert_checkpoint({"model": checkpoint | {"pos_embed": torch.randn(1, 2 + 15, 32)}}, config)

@@ -166,7 +166,7 @@ def test_a_pickle_that_runs_code_does_not_run_it(
 def test_a_truncated_file_is_an_error(official: Path, tmp_path: Path, share: float) -> None:
     file = tmp_path / official.name
     file.write_bytes(official.read_bytes()[: int(share * official.stat().st_size)])
-    refused(file, f"{official.name}' is no checkpoint of torch, or damaged; download it again")
+    refused(file, f"{official.name}' is not a checkpoint of torch, or is damaged; download it again")
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_a_truncated_file_is_an_error(official: Path, tmp_path: Path, share: flo
 def test_a_file_of_something_else_is_an_error(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "page.pth"
     file.write_bytes(content)
-    refused(file, "is no checkpoint of torch, or damaged")
+    refused(file, "is not a checkpoint of torch, or is damaged")
 
 
 def test_a_file_of_another_architecture_is_an_error(official: Path, tmp_path: Path) -> None:
@@ -330,7 +330,9 @@ def test_a_folder_whose_weights_were_trained_on_is_not_replaced(official: Path, 
     torch.nn.init.zeros_(model.backbone.norm.weight)
     model.save_pretrained(folder)
     before = contents(folder)
-    with pytest.raises(ValueError, match=r"left it: model\.safetensors changed since; give another folder"):
+    with pytest.raises(
+        ValueError, match=r"was changed after its conversion \(model\.safetensors\); give another folder"
+    ):
         convert_file(official, TINY, folder)
     assert contents(folder) == before
 

@@ -161,22 +161,22 @@ CHANGED = {
     "a truncated file": (lambda folder: (folder / WEIGHTS).write_bytes(b"truncated"), ["SafetensorError: .*"]),
     "the epsilon": (
         lambda folder: settings(folder, "config.json", lambda values: values.update(layer_norm_eps=1e-12)),
-        ["config.json has layer_norm_eps=1e-12, the registry 1e-06."],
+        ["config.json has layer_norm_eps=1e-12, but the registry has 1e-06."],
     ),
     "the problem type": (
         lambda folder: settings(folder, "config.json", lambda values: values.update(problem_type=None)),
-        ["config.json has problem_type=None, the registry 'multi_label_classification'."],
+        ["config.json has problem_type=None, but the registry has 'multi_label_classification'."],
     ),
     "the order of the labels": (
         lambda folder: settings(folder, "config.json", swap_labels),
         [
-            r"config.json has 2 other labels than the registry: id2label\[3\] is 'Speech synthesizer', "
+            r"config.json has 2 labels that differ from the registry: id2label\[3\] is 'Speech synthesizer', "
             "not 'Child speech, kid speaking'."
         ],
     ),
     "the mean": (
         lambda folder: settings(folder, "preprocessor_config.json", lambda values: values.update(mean=-6.8)),
-        ["preprocessor_config.json has mean=-6.8, the registry -4.2677393."],
+        ["preprocessor_config.json has mean=-6.8, but the registry has -4.2677393."],
     ),
 }
 
@@ -206,7 +206,7 @@ def test_another_file_fails(verified: tuple[Path, Path], tmp_path: Path) -> None
     )
     assert report.problems[1:] == (
         "The tensor 'v.norm.bias' differs from the file's in 48 of 48 values.",
-        "The folder has the tensor 'v.dist_token', the file has not.",
+        "The folder has the tensor 'v.dist_token', which the file does not have.",
     )
 
 
