@@ -33,8 +33,8 @@ def load_classifier(model: str | os.PathLike[str]) -> tuple[PreTrainedModel, Fea
     classifier, feature_extractor, missing = _load(model, HfASTForAudioClassification, AutoModelForAudioClassification)
     if missing:
         raise ValueError(
-            f"model={os.fspath(model)!r} is not a trained classifier: the checkpoint has no {', '.join(missing)}. With "
-            "new, random weights every label would be wrong; fine-tune the model first, or take its embeddings."
+            f"model={os.fspath(model)!r} is not a trained classifier: the checkpoint has no {', '.join(missing)}. "
+            "With new, random weights every label would be wrong; fine-tune the model first, or take its embeddings."
         )
     return classifier, feature_extractor
 
