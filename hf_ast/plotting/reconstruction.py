@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from hf_ast.inference.evaluating import evaluating
 from hf_ast.models.modules_fbank import FRAME_SHIFT_S
 from hf_ast.models.modules_masking import masked_grid
 from hf_ast.models.modules_positions import grid_shape
@@ -43,9 +44,8 @@ def plot_reconstruction(
         )
     clip = input_values.reshape(-1, input_values.shape[-1])
     given = None if mask_indices is None else mask_indices[None]
-    was_training = model.training
-    output = model.eval()(clip[None].to(model.device), mask_indices=given, generator=generator)
-    model.train(was_training)
+    with evaluating(model):
+        output = model(clip[None].to(model.device), mask_indices=given, generator=generator)
 
     height, width = model.objectives.patch_size
     rows, columns = grid_shape(clip.shape[1], len(clip), (height, width), (height, width))
