@@ -116,7 +116,7 @@ def test_a_changed_conversion_of_the_released_file_claims_no_result() -> None:
         checkpoint, origin, config, checkpoint.build_feature_extractor(), num_parameters=1, repo_id="me/mine"
     )
     assert "| changed from `ast-base-s10-speech-commands-0.9812` | `pooling` = cls; `id2label` |" in card.text
-    assert "No result is known with these changes." in card.text
+    assert "No published result is known with these changes." in card.text
     assert card.data.eval_results is None
     assert card.data.license == "bsd-3-clause"
 
@@ -128,12 +128,12 @@ def test_the_card_of_a_folder_says_what_it_is_and_where_it_comes_from(folders: d
     for fact in (
         "# AST base, stride 10, Speech Commands V2, 35 words",
         "8 mel bins x 6 frames, every 6 mel bins and 4 frames: 5 x 12",
-        "35 classes, one of them (softmax)",
+        "35 classes, exactly one of which applies (softmax)",
         "mono at 16000 Hz, up to 0.515 s",
         f"| sha256 | `{source['sha256']}` |",
         f"| file | `speechcommands_10_10_0.9812.pth`, {source['num_bytes']} bytes |",
         "[MIT/ast-finetuned-speech-commands-v2](https://huggingface.co/MIT/ast-finetuned-speech-commands-v2)",
-        "Not verified yet. `python -m conversion verify DIR --source FILE`",
+        "Not verified yet. `hf-ast verify DIR --source FILE`",
         "@inproceedings{gong2021ast,",
     ):
         assert fact in text
@@ -143,8 +143,8 @@ def test_the_card_of_a_verified_folder_accounts_for_every_tensor(tmp_path: Path)
     folder = converted(SPEECH_COMMANDS, tmp_path)
     text = render_card(verified(folder))
     for fact in (
-        "Verified against that file by `python -m conversion verify` (torch 2.13.0, transformers 5.23.0",
-        "- kept, bit for bit: 41 tensors\n",
+        "Verified against that file by `hf-ast verify` (torch 2.13.0, transformers 5.23.0",
+        "- kept bit for bit: 41 tensors\n",
         "- derived (split into prefix and patch positions): `v.pos_embed`\n",
         "- dropped (ImageNet classes, never used): `v.head.weight`, `v.head.bias`\n",
         "`logits` of shape [2, 35]: largest difference 3.8e-06 from an independent",
