@@ -8,7 +8,6 @@ from typing import Any
 from .checkpoint import Checkpoint, Metric
 
 REPOSITORY = "https://github.com/kkoutini/PaSST"
-HEAR_REPOSITORY = "https://github.com/kkoutini/passt_hear21"
 RELEASES = f"{REPOSITORY}/releases"
 PRETRAINING = ("ImageNet-1k", "AudioSet-2M")
 COMMON: dict[str, Any] = {

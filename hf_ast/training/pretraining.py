@@ -25,6 +25,8 @@ from .crops import ClipMasks, Crops, Recording, feature_statistics, find_recordi
 logger = logging.get_logger(__name__)
 
 KINDS = ("patch", "frame")
+# Folder of saved states in the output folder
+CHECKPOINTS = "checkpoints"
 # 400 of 512 patches in the paper
 MASK_RATIO = 400 / 512
 
@@ -188,15 +190,11 @@ def pretrain(
             raise ValueError(f"{name}={number} must be positive.")
     if num_eval < 0:
         raise ValueError(f"num_eval={num_eval} must not be negative; 0 holds out nothing.")
-    checkpoints = Path(output) / "checkpoints"
-    last = get_last_checkpoint(str(checkpoints)) if resume and checkpoints.is_dir() else None
-    if resume and last is None:
-        raise ValueError(f"resume=True, but {str(checkpoints)!r} holds no saved state; start without it.")
-    model_config = (
-        pretraining_config(size, kind, duration_s=duration_s, **config or {})
-        if model is None
-        else continued_config(model, config or {})
-    )
+    last = _last_state(output) if resume else None
+    if model is None:
+        model_config = pretraining_config(size, kind, duration_s=duration_s, **config or {})
+    else:
+        model_config = continued_config(model, config or {})
     set_seed(seed)
     recordings = find_recordings(Path(folder))
     order = np.random.default_rng(seed).permutation(len(recordings))
@@ -206,34 +204,22 @@ def pretrain(
         network = SSASTForPreTraining(model_config)
     else:
         network = SSASTForPreTraining.from_pretrained(model, config=model_config)
-    if last is not None or model is not None:  # the statistics are in the saved state, or the checkpoint
-        feature_extractor = HfASTFeatureExtractor.from_pretrained(last or model)
-    else:
-        mean, std = feature_statistics(train, model_config)
-        feature_extractor = HfASTFeatureExtractor(
-            num_mel_bins=model_config.num_mel_bins, max_length=model_config.max_length, mean=mean, std=std
-        )
-    training = Crops(train, feature_extractor)
-    evaluation = _evaluation([recordings[i] for i in held_out], feature_extractor, model_config)
-    arguments = TrainingArguments(
-        output_dir=str(checkpoints),
+    # The statistics are in the saved state, or in the checkpoint
+    feature_extractor = _feature_extractor(last or model, train, model_config)
+    training, evaluation = Crops(train, feature_extractor), None
+    if len(held_out):
+        evaluation = Crops([recordings[i] for i in held_out], feature_extractor, ClipMasks(model_config))
+    arguments = _training_arguments(
+        output,
         max_steps=num_steps,
         per_device_train_batch_size=batch_size,
         per_device_eval_batch_size=batch_size,
         learning_rate=learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=0.05,
-        adam_beta1=0.95,  # this and the weight decay are those of the official code
-        weight_decay=5e-7,
         eval_strategy="steps" if evaluation else "no",
         eval_steps=eval_every,
         save_steps=eval_every,
-        save_total_limit=2,
         logging_steps=max(1, min(100, eval_every // 10)),
         dataloader_num_workers=num_workers,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        prediction_loss_only=True,
-        report_to="none",
         seed=seed,
     )
     trainer = PretrainingTrainer(
@@ -264,7 +250,36 @@ def continued_config(model: str | Path, changes: dict[str, Any]) -> SSASTConfig:
     return config
 
 
-def _evaluation(
-    recordings: list[Recording], feature_extractor: HfASTFeatureExtractor, config: SSASTConfig
-) -> Crops | None:
-    return Crops(recordings, feature_extractor, ClipMasks(config)) if recordings else None
+def _last_state(output: str | Path) -> str:
+    """Return the folder of the last saved state in `output`; an error if there is none."""
+    checkpoints = Path(output) / CHECKPOINTS
+    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+    if last is None:
+        raise ValueError(f"resume=True, but {str(checkpoints)!r} holds no saved state; start without it.")
+    return str(last)
+
+
+def _feature_extractor(
+    saved: str | Path | None, recordings: list[Recording], config: SSASTConfig
+) -> HfASTFeatureExtractor:
+    """Open a saved feature extractor, or make one with the statistics of the recordings."""
+    if saved is not None:
+        return HfASTFeatureExtractor.from_pretrained(saved)
+    mean, std = feature_statistics(recordings, config)
+    return HfASTFeatureExtractor(num_mel_bins=config.num_mel_bins, max_length=config.max_length, mean=mean, std=std)
+
+
+def _training_arguments(output: str | Path, **changes: Any) -> TrainingArguments:
+    """Return the settings of the official code, with a schedule for any number of steps, and `changes`."""
+    return TrainingArguments(
+        output_dir=str(Path(output) / CHECKPOINTS),
+        lr_scheduler_type="cosine",
+        warmup_steps=0.05,
+        adam_beta1=0.95,  # this and the weight decay are those of the official code
+        weight_decay=5e-7,
+        save_total_limit=2,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        prediction_loss_only=True,
+        report_to="none",
+        **changes,
+    )
