@@ -5,7 +5,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
 
 import httpx2
 from transformers.utils import logging
@@ -16,6 +15,7 @@ from .downloads import cached, default_cache, digest_problem, fetch
 from .folders import convert_file, read_provenance, sha256
 from .listing import align, describe, table
 from .registry import find, search
+from .verification import Verification, format_verification
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,7 +75,7 @@ def add_cache(command: argparse.ArgumentParser) -> None:
     command.add_argument("--cache", type=Path, metavar="DIR", help=f"of official files (default: {default_cache()})")
 
 
-def add_convert(commands: argparse._SubParsersAction) -> None:
+def add_convert(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """The command `convert`."""
     command = commands.add_parser(
         "convert",
@@ -166,15 +166,15 @@ def find_source(what: str, like: str | None, *, cache: Path | None) -> tuple[Che
     return checkpoint, file, None
 
 
-def prove(folder: Path, source: Path) -> dict[str, Any]:
+def prove(folder: Path, source: Path) -> Verification:
     """Verify a folder and print what was found; not to pass is an error."""
-    from .verify import format_verification, verify_folder
+    from .verify import verify_folder
 
-    report = verify_folder(folder, source)
-    print(format_verification(report))
-    if not report["passed"]:
-        raise ValueError(f"{folder} is not what {source} holds: {'; '.join(report['problems'])}")
-    return report
+    verification = verify_folder(folder, source)
+    print(format_verification(verification))
+    if not verification.passed:
+        raise ValueError(f"{folder} is not what {source} holds: {'; '.join(verification.problems)}")
+    return verification
 
 
 def convert_all(checkpoints: Iterable[Checkpoint], out: Path, *, cache: Path | None) -> int:
@@ -188,15 +188,16 @@ def convert_all(checkpoints: Iterable[Checkpoint], out: Path, *, cache: Path | N
             file, url = fetch(checkpoint, cache=cache)
             folder = convert_file(file, checkpoint, out / checkpoint.name, url=url)
             with redirect_stdout(sys.stderr):  # the table is the result
-                report = prove(folder, file)
+                verification = prove(folder, file)
             write_card(folder)
         except (OSError, ValueError) as error:
             print(f"error: {error}", file=sys.stderr)
             rows.append((checkpoint.name, "-", "-", f"failed: {str(error).splitlines()[0]}"))
             status = 1
         else:
-            difference = f"{report['forward']['reference_difference']:.1e}"
-            rows.append((checkpoint.name, str(report["tensors"]["kept"]), difference, "verified"))
+            assert verification.forward is not None  # as it passed
+            difference = f"{verification.forward.reference_difference:.1e}"
+            rows.append((checkpoint.name, str(verification.tensors.kept), difference, "verified"))
     print(align(rows))
     return status
 
