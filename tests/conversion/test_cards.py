@@ -174,7 +174,8 @@ def run_blocks(folders: dict[str, Path], path: Path, *, without: tuple[str, ...]
     blocks = []
     for name, folder in folders.items():
         extractor = json.loads((folder / "preprocessor_config.json").read_text())
-        noise = 0.1 * np.random.default_rng(0).standard_normal(extractor["sampling_rate"])
+        # Half a second fits into every model: of longer recordings, the package scores all, the remote code the start
+        noise = 0.1 * np.random.default_rng(0).standard_normal(extractor["sampling_rate"] // 2)
         (path / name).mkdir()
         soundfile.write(path / name / "recording.wav", noise, extractor["sampling_rate"])
         for block in re.findall(r"```python\n(.*?)```", render_card(folder, "org/name"), flags=re.DOTALL):
