@@ -168,7 +168,8 @@ class SpectrogramModel(SpectrogramPreTrainedModel):
         """Encode spectrograms.
 
         Args:
-            input_values: Normalised log-mel spectrograms, shape (B, T, M), as the feature extractor makes them.
+            input_values: Normalised log-mel spectrograms, shape (B, T, M), as the feature extractor makes them. The
+                extractor refuses NaN and infinite values; the models do not look for them and pass them on.
             attention_mask: 1 for real frames, 0 for padding, shape (B, T). Without it padding is attended to, as in
                 the official models.
             masked_patches: True for patches to replace by `mask_embedding` (for pretraining), shape (B, F', T').
@@ -217,9 +218,10 @@ class SpectrogramForAudioClassification(SpectrogramPreTrainedModel):
         """Classify spectrograms.
 
         Args:
-            input_values: Normalised log-mel spectrograms, shape (B, T, M).
+            input_values: Normalised log-mel spectrograms, shape (B, T, M); NaN values are passed on, not refused.
             labels: Class indices (B,), multi-hot or soft labels (B, C), or regression targets, as
-                `config.problem_type` says; without it, inferred from the labels and stored in the config.
+                `config.problem_type` says (see `classification_loss`); without it, inferred from the labels and stored
+                in the config.
             attention_mask: 1 for real frames, 0 for padding, shape (B, T).
             kwargs: `generator`, and what transformers' models take (`output_hidden_states`, `return_dict`, ...).
 
@@ -244,6 +246,8 @@ def audio_classification_loss(
     **kwargs: Any,
 ) -> Tensor:
     """`classification_loss` in the signature of transformers' loss functions."""
-    if config.problem_type is None:
-        config.problem_type = infer_problem_type(labels, config.num_labels)
-    return classification_loss(logits, labels, config.problem_type, num_items_in_batch)
+    problem_type = config.problem_type or infer_problem_type(labels, config.num_labels)
+    loss = classification_loss(logits, labels, problem_type, num_items_in_batch)
+    if config.problem_type is None:  # stored only now: labels that were refused must not decide
+        config.problem_type = problem_type
+    return loss

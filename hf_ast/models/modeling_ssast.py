@@ -99,7 +99,7 @@ class SSASTForPreTraining(SSASTPreTrainedModel):
         """Mask patches and predict them, in training and in eval mode.
 
         Args:
-            input_values: Normalised log-mel spectrograms, shape (B, T, M).
+            input_values: Normalised log-mel spectrograms, shape (B, T, M); NaN values are passed on, not refused.
             attention_mask: 1 for real frames, 0 for padding, shape (B, T). Padding is never masked.
             mask_indices: Numbers of the patches to mask, row by row over the patch grid, shape (B, K), -1 for none;
                 padding among them is not masked. Drawn if None.

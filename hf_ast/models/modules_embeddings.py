@@ -7,6 +7,25 @@ from .modules_patchout import Patchout
 from .modules_positions import PositionTable, grid_shape
 
 
+def move_to_start(input_values: Tensor, frame_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Move the padding before each clip behind it, so that the patches begin where the clip begins.
+
+    Padding on the left would otherwise shift the patch grid against the clip, by parts of a patch too.
+
+    Args:
+        input_values: Spectrograms, shape (B, T, M).
+        frame_mask: 1 for real frames, 0 for padding, shape (B, T).
+
+    Returns:
+        Both with the same shapes; equal to the arguments where no clip begins with padding.
+    """
+    first = frame_mask.bool().int().argmax(dim=1, keepdim=True)
+    num_frames = frame_mask.shape[1]
+    source = (torch.arange(num_frames, device=frame_mask.device) + first) % num_frames
+    moved = input_values.gather(1, source.unsqueeze(-1).expand(-1, -1, input_values.shape[2]))
+    return moved, frame_mask.gather(1, source)
+
+
 def real_column_mask(
     frame_mask: Tensor, patch_frames: int, time_stride: int, max_columns: int | None = None
 ) -> Tensor:
@@ -113,7 +132,8 @@ class SpectrogramEmbeddings(nn.Module):
 
         Args:
             input_values: Normalised log-mel spectrograms, shape (B, T, M).
-            attention_mask: 1 for real frames, 0 for padding, shape (B, T).
+            attention_mask: 1 for real frames, 0 for padding, shape (B, T). A clip that begins with padding is moved to
+                the start of the patch grid.
             masked_patches: True for patches to replace by `mask_embedding`, shape (B, F', T'); positions stay.
             mask_embedding: Shape (1, 1, D).
             generator: Source of the random draws in training mode; the global one if None.
@@ -135,6 +155,8 @@ class SpectrogramEmbeddings(nn.Module):
     def embed(self, input_values: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Patches without positions (B, F', T', D), and which columns are real (B, T'), or None without a mask."""
         self.check(input_values, attention_mask)
+        if attention_mask is not None:
+            input_values, attention_mask = move_to_start(input_values, attention_mask)
         patches = self.patch_embedding(input_values)
         if self.position_overflow == "crop":
             patches = patches[:, :, : self.positions.num_columns]

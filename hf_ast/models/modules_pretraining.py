@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from .modules_embeddings import SpectrogramEmbeddings
+from .modules_embeddings import SpectrogramEmbeddings, move_to_start
 from .modules_masking import masked_grid, without_padding
 from .modules_objectives import MaskedPatchObjectives, MaskedPatchOutput
 from .modules_transformer import SpectrogramTransformer, initialize_weights
@@ -85,7 +85,11 @@ def pretraining_step(
             f"frequency_stride and time_stride are {embeddings.stride}, but pretraining needs patches that do not "
             f"overlap, so the patch size {tuple(embeddings.patch_size)}; load the model with these strides."
         )
-    frame_mask = torch.ones_like(input_values[..., 0]) if attention_mask is None else attention_mask
+    if attention_mask is None:
+        frame_mask = torch.ones_like(input_values[..., 0])
+    else:  # as the backbone does, because the targets are taken from these frames
+        input_values, attention_mask = move_to_start(input_values, attention_mask)
+        frame_mask = attention_mask
     column_mask = embeddings.column_mask(frame_mask)
     if mask_indices is None:
         mask_indices = objectives.draw_mask(column_mask, embeddings.num_rows, generator)
