@@ -100,7 +100,8 @@ def difference(first: np.ndarray, second: np.ndarray) -> str:
     if first.dtype != second.dtype or first.shape != second.shape:
         return f"{first.dtype} {first.shape} before, {second.dtype} {second.shape} after"
     distance = np.abs(first.astype(np.float64) - second.astype(np.float64))
-    return f"{np.count_nonzero(distance)} of {distance.size} values, by up to {distance.max():.3g} of {np.abs(first).max():.3g}"
+    changed, largest = np.count_nonzero(distance), np.abs(first).max()
+    return f"{changed} of {distance.size} values, by up to {distance.max():.3g} of {largest:.3g}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
