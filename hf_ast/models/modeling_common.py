@@ -59,7 +59,7 @@ class SpectrogramPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(
-        cls, pretrained_model_name_or_path: str | os.PathLike | None, *model_args: Any, **kwargs: Any
+        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *model_args: Any, **kwargs: Any
     ) -> Any:
         """`PreTrainedModel.from_pretrained` that keeps the weights when the input geometry changes.
 
@@ -81,7 +81,7 @@ class SpectrogramPreTrainedModel(PreTrainedModel):
         return result
 
     @classmethod
-    def _stored_config(cls, path: str | os.PathLike | None, kwargs: dict[str, Any]) -> SpectrogramConfig | None:
+    def _stored_config(cls, path: str | os.PathLike[str] | None, kwargs: dict[str, Any]) -> SpectrogramConfig | None:
         """The checkpoint's own config; None for a bare weight file or state dict, which the given config describes."""
         if path is None or os.path.isfile(path):
             return None
@@ -118,13 +118,18 @@ class SpectrogramPreTrainedModel(PreTrainedModel):
         for name, value in geometry.items():
             setattr(self.config, name, value)
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
-        """Save weights, config and the code that opens them (`trust_remote_code=True` works without `hf_ast`)."""
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+        """Save weights, config and the code that opens them (`trust_remote_code=True` works without `hf_ast`).
+
+        The code of a subclass that a script or a notebook defines cannot be saved: transformers warns, and the config
+        names no code for the model.
+        """
         modeling = sys.modules[type(self).__module__]
         file_name = modeling.__name__.rpartition(".")[2]
-        auto_map = getattr(self.config, "auto_map", None) or {}
+        auto_map = dict(getattr(self.config, "auto_map", None) or {})
         for auto_class, class_name in self._auto_classes.items():
-            if hasattr(modeling, class_name):
+            auto_map.pop(auto_class, None)
+            if file_name != "__main__" and hasattr(modeling, class_name):
                 auto_map[auto_class] = f"{file_name}.{class_name}"
         self.config.auto_map = auto_map
         # Our own layout, also for a model that was loaded from another one

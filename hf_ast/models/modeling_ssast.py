@@ -74,16 +74,7 @@ class SSASTForPreTraining(SSASTPreTrainedModel):
             )
         self.backbone = self.backbone_class(config)
         height, width = config.patch_size
-        self.objectives = MaskedPatchObjectives(
-            config.hidden_size,
-            (height, width),
-            num_mask_patches=config.num_mask_patches,
-            mask_ratio=config.mask_ratio,
-            mask_clusters=config.mask_clusters,
-            mask_sampler=config.mask_sampler,
-            classification_weight=config.classification_loss_weight,
-            reconstruction_weight=config.reconstruction_loss_weight,
-        )
+        self.objectives = MaskedPatchObjectives(config.hidden_size, (height, width), **config.objectives_arguments())
         self.post_init()
 
     @can_return_tuple

@@ -76,47 +76,59 @@ IGNORED_LABEL = -100
 
 def check_labels(labels: Tensor, batch_size: int, num_labels: int, problem_type: str) -> None:
     """Raise the errors of `classification_loss` about `labels`, whose values wait for their device once."""
-    shape, whole = tuple(labels.shape), (batch_size, num_labels)
+    is_soft = problem_type == "multi_label_classification"
     if problem_type == "single_label_classification":
         is_soft = labels.is_floating_point()
-        fits = shape == whole if is_soft else shape in ((batch_size,), (batch_size, 1))
-        wanted = f"class indices, integers of shape ({batch_size},), or soft labels, floats of shape {whole}"
-        way_out = (
-            "Use `labels.long()` for class indices that are floats, and for one-hot integers `labels.argmax(1)`, or "
-            'for several labels per clip `labels.float()` and problem_type="multi_label_classification".'
-        )
-    elif problem_type == "multi_label_classification":
-        is_soft, fits = True, shape == whole
-        wanted = f"one value per clip and class, shape {whole}"
-        way_out = (
-            f"Use `torch.nn.functional.one_hot(labels.long(), {num_labels}).float()` for class indices, or set "
-            'config.problem_type="single_label_classification".'
-        )
+    per_class = labels.ndim == 2 and labels.shape[1] == num_labels
+    per_clip = labels.ndim == 1 or (labels.ndim == 2 and labels.shape[1] == 1)
+    if problem_type == "regression":
+        fits = per_class or (per_clip and num_labels == 1)
     else:
-        is_soft, fits = False, shape == whole or (num_labels == 1 and shape == (batch_size,))
-        wanted = f"targets of shape {whole}"
-        way_out = "num_labels is the number of targets per clip: load the model with `num_labels=`."
-    if not fits:
-        if shape[:1] != (batch_size,):
-            way_out = f"There are {batch_size} clips: pass one label, or one row of labels, for each."
-        raise ValueError(
-            f"labels holds {labels.dtype} of shape {shape}, but problem_type={problem_type!r} needs {wanted}. "
-            + way_out
-        )
+        fits = per_class if is_soft else per_clip
+    if not fits or len(labels) != batch_size:
+        raise ValueError(_wrong_shape(labels, batch_size, num_labels, problem_type))
+
     if is_soft:
         are_valid = (labels >= 0) & (labels <= 1)
-        wanted = "numbers between 0 and 1; scale it, and leave out clips whose label is NaN"
     elif problem_type == "regression":
         are_valid = labels.isfinite()
-        wanted = "finite numbers; leave out clips whose target is NaN or infinite"
     else:
         are_valid = (labels >= 0) & (labels < num_labels) | (labels == IGNORED_LABEL)
-        wanted = (
-            f"class indices from 0 to {num_labels - 1}, or {IGNORED_LABEL} for clips to leave out; load a model for "
-            "more classes with `num_labels=`"
-        )
     all_valid = are_valid.all()
     if torch.compiler.is_compiling():  # a compiled graph can stop, but not with a message about values
         assert all_valid, "labels has a value that is out of range, NaN or infinite."
     elif not all_valid:
+        wanted = {
+            "multi_label_classification": "numbers between 0 and 1; scale it, and leave out clips whose label is NaN",
+            "regression": "finite numbers; leave out clips whose target is NaN or infinite",
+            "single_label_classification": (
+                f"class indices from 0 to {num_labels - 1}, or {IGNORED_LABEL} for clips to leave out; load a model "
+                "for more classes with `num_labels=`"
+            ),
+        }["multi_label_classification" if is_soft else problem_type]
         raise ValueError(f"labels holds {labels[~are_valid][0].item()}, but must hold {wanted}.")
+
+
+def _wrong_shape(labels: Tensor, batch_size: int, num_labels: int, problem_type: str) -> str:
+    """The message for labels of a shape, or a kind of number, that does not suit the problem type."""
+    shape, whole = tuple(labels.shape), (batch_size, num_labels)
+    wanted, way_out = {
+        "single_label_classification": (
+            f"class indices, integers of shape ({batch_size},), or soft labels, floats of shape {whole}",
+            "Use `labels.long()` for class indices that are floats, and for one-hot integers `labels.argmax(1)`, or "
+            'for several labels per clip `labels.float()` and problem_type="multi_label_classification".',
+        ),
+        "multi_label_classification": (
+            f"one value per clip and class, shape {whole}",
+            f"Use `torch.nn.functional.one_hot(labels.long(), {num_labels}).float()` for class indices, or set "
+            'config.problem_type="single_label_classification".',
+        ),
+        "regression": (
+            f"targets of shape {whole}",
+            "num_labels is the number of targets per clip: load the model with `num_labels=`.",
+        ),
+    }[problem_type]
+    if shape[:1] != (batch_size,):
+        way_out = f"There are {batch_size} clips: pass one label, or one row of labels, for each."
+    kind = f"labels holds {labels.dtype} of shape {shape}"
+    return f"{kind}, but problem_type={problem_type!r} needs {wanted}. {way_out}"

@@ -43,9 +43,13 @@ def real_column_mask(
     Returns:
         Boolean mask, shape (B, T').
     """
-    columns = frame_mask.bool().unfold(1, patch_frames, time_stride).all(-1)[:, :max_columns]
-    none_real = ~columns.any(dim=1, keepdim=True)
-    return torch.cat((columns[:, :1] | none_real, columns[:, 1:]), dim=1)
+    num_columns = (frame_mask.shape[1] - patch_frames) // time_stride + 1
+    columns = torch.arange(num_columns, device=frame_mask.device)[:max_columns]
+    # Differences of running counts: windows by `unfold` or pooling are compiled anew for some lengths, and not exported
+    num_padded = nn.functional.pad((~frame_mask.bool()).cumsum(dim=1), (1, 0))
+    starts = columns * time_stride
+    is_real = num_padded.index_select(1, starts + patch_frames) == num_padded.index_select(1, starts)
+    return is_real | ((columns == 0) & ~is_real.any(dim=1, keepdim=True))
 
 
 class PatchEmbedding(nn.Module):
@@ -172,16 +176,17 @@ class SpectrogramEmbeddings(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Add positions and prefix tokens to what `embed` returned; the result is `forward`'s before patchout."""
         batch_size, num_rows, num_columns, _ = patches.shape
-        patches = (patches + self._positions(num_columns, column_mask, generator)).flatten(1, 2)
+        patches = patches + self._positions(num_columns, column_mask, generator)
         prefix_tokens: list[Tensor] = [
             token for token in (self.cls_token, self.distillation_token) if token is not None
         ]
         prefix = (torch.cat(prefix_tokens, dim=1) + self.prefix_positions).expand(batch_size, -1, -1)
-        tokens = self.dropout(torch.cat((prefix, patches), dim=1))
+        # Row by row and not flattened, which torch.export would refuse for a number of columns that is not fixed
+        tokens = self.dropout(torch.cat((prefix, *patches.unbind(1)), dim=1))
         if column_mask is None:
             return tokens, None
-        patch_mask = column_mask.unsqueeze(1).expand(-1, num_rows, -1).flatten(1)
-        return tokens, torch.cat((patch_mask.new_ones(batch_size, self.num_prefix_tokens), patch_mask), dim=1)
+        prefix_mask = column_mask.new_ones(batch_size, self.num_prefix_tokens)
+        return tokens, torch.cat((prefix_mask, *[column_mask] * num_rows), dim=1)
 
     def _positions(self, num_columns: int, column_mask: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """Positions (1 or B, F', T', D) of the patches."""

@@ -6,6 +6,7 @@ Example:
     model(input_values).loss.backward()
 """
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from .modules_embeddings import SpectrogramEmbeddings, move_to_start
 from .modules_masking import masked_grid, without_padding
-from .modules_objectives import MaskedPatchObjectives, MaskedPatchOutput
+from .modules_objectives import OBJECTIVES_ARGUMENTS, MaskedPatchObjectives, MaskedPatchOutput
 from .modules_transformer import SpectrogramTransformer, initialize_weights
 
 
@@ -30,6 +31,16 @@ class MaskedPatchPretraining(nn.Module):
         self.backbone = backbone
         self.objectives = MaskedPatchObjectives(backbone.hidden_size, backbone.embeddings.patch_size, **objectives)
         self.objectives.apply(initialize_weights)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "MaskedPatchPretraining":
+        """Build the pretraining model that a config.json of SSAST describes.
+
+        Args:
+            config: Content of the file, as `json.load` gives it. Fields that are not arguments are not looked at.
+        """
+        objectives = {name: config[field] for field, name in OBJECTIVES_ARGUMENTS.items() if field in config}
+        return cls(SpectrogramTransformer.from_config(config), **objectives)
 
     def forward(
         self,
