@@ -1,0 +1,129 @@
+"""`hf-ast convert`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .checkpoints import Family
+from .errors import for_each, note
+from .options import Cache, Json, quiet_loading
+from .output import results, show_result
+
+
+def convert(
+    what: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME|FILE", help="Checkpoint to download, or its file.", show_default=False),
+    ] = None,
+    all_checkpoints: Annotated[
+        bool, typer.Option("--all", help="Convert and verify every checkpoint, into OUT/NAME.")
+    ] = False,
+    family: Annotated[Family | None, typer.Option(help="With --all: only this family.")] = None,
+    like: Annotated[
+        str | None, typer.Option("--as", metavar="NAME", help="Checkpoint that a renamed or fine-tuned FILE is like.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder to make.", show_default="NAME in the current folder")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="Field of the config or the feature extractor in which a fine-tuned FILE differs. May be repeated.",
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Labels of a fine-tuned FILE: one per line, or JSON.")
+    ] = None,
+    cache: Cache = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Prove the folder against the file.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make a folder of an official file, downloaded or local.
+
+    The folder holds weights, config, feature extractor, code and model card, and `from_pretrained` opens it. Nothing
+    half-made is ever left. Prints the folder; with `--all`, one line per checkpoint: name, number of tensors that are
+    as in the file, largest difference to an independent implementation, and result.
+
+    With `--json`, the result is an object of `name`, `folder`, `source`, `url`, and `verification`, which is null
+    without `--verify`; with `--all` an array of them, in which a failure has `name` and `error` instead.
+    """
+    if all_checkpoints == (what is not None):
+        raise typer.BadParameter("Give either a checkpoint or --all.", param_hint="NAME|FILE")
+    if all_checkpoints and (like or settings or labels):
+        raise typer.BadParameter("--as, --set and --labels are for one file, and do not go with --all.")
+    if family is not None and not all_checkpoints:
+        raise typer.BadParameter("--family goes with --all only.")
+    quiet_loading()
+    if what is None:
+        convert_all(family, out or Path(), cache, as_json)
+    else:
+        convert_one(what, like, out, settings or [], labels, cache, verify, as_json)
+
+
+def convert_one(
+    what: str,
+    like: str | None,
+    out: Path | None,
+    settings: list[str],
+    labels: Path | None,
+    cache: Path | None,
+    verify: bool,
+    as_json: bool,
+) -> None:
+    """Convert a file and print its folder."""
+    from hf_ast.checkpoints import converter
+
+    commands, changing = converter("commands"), converter("changes")
+    source = commands.find_source(what, like, cache=cache)
+    changes = changing.parse_settings(settings)
+    if labels is not None:
+        changes["id2label"] = changing.read_labels(labels)
+    folder = out or Path(source.checkpoint.name)
+    report = commands.convert_source(source, folder, changes=changes, verify=verify)
+    if report is not None:
+        note(converter("verify").format_verification(report))
+    show_result(as_json, as_data(source, folder, report), [str(folder)])
+    if report is None:
+        note(f"next: hf-ast verify {folder} --source {source.file}")
+    note(f"next: hf-ast publish {folder} --repo ID")
+
+
+def convert_all(family: str | None, out: Path, cache: Path | None, as_json: bool) -> None:
+    """Convert every checkpoint, whatever becomes of the others, and print a line for each."""
+    from hf_ast.checkpoints import converter
+
+    commands = converter("commands")
+    found = commands.list_checkpoints(family=family)
+    width = max(len(checkpoint.name) for checkpoint in found)
+    with results(as_json) as add:
+
+        def convert(checkpoint: Any) -> None:
+            note(f"{checkpoint.name} ...")
+            folder = out / checkpoint.name
+            try:
+                source, report = commands.convert_released(checkpoint, folder, cache=cache)
+            except (OSError, ValueError) as error:
+                reason = str(error).splitlines()[0]
+                data = {"name": checkpoint.name, "error": str(error)}
+                add(data, [f"{checkpoint.name:<{width}}  {'-':>4}  {'-':>7}  failed: {reason}"])
+                raise
+            difference = f"{report['forward']['reference_difference']:.1e}"
+            line = f"{checkpoint.name:<{width}}  {report['tensors']['kept']:>4}  {difference:>7}  verified"
+            add(as_data(source, folder, report), [line])
+
+        if not for_each(found, convert, name=lambda checkpoint: checkpoint.name):
+            raise typer.Exit(1)
+
+
+def as_data(source: Any, folder: Path, report: Any) -> dict[str, Any]:
+    """A conversion for JSON."""
+    return {
+        "name": source.checkpoint.name,
+        "folder": str(folder),
+        "source": str(source.file),
+        "url": source.url,
+        "verification": report,
+    }
