@@ -40,11 +40,15 @@ def classify(
     quiet_loading()
     classifier, feature_extractor = load_classifier(model)
     width = max(map(len, found))
+    is_regression = classifier.config.problem_type == "regression"
     with results(as_json) as add:
 
         def label(file: str) -> None:
             tagging = tag(classifier, feature_extractor, file, progress=sys.stderr.isatty())
-            lines = (f"{file:<{width}}  {line}" for line in as_lines(tagging, top_k, windows))
+            lines = (
+                f"{file:<{width}}  {line}"
+                for line in as_lines(tagging, top_k, windows, ".4g" if is_regression else ".1%")
+            )
             add({"file": file} | as_data(tagging, top_k, windows), lines)
 
         all_labelled = for_each(found, label)
@@ -52,13 +56,13 @@ def classify(
         raise typer.Exit(1)
 
 
-def as_lines(tagging: "Tagging", top_k: int, windows: bool) -> Iterator[str]:
+def as_lines(tagging: "Tagging", top_k: int, windows: bool, score_format: str = ".1%") -> Iterator[str]:
     """Labels with their scores, of the recording or of each window."""
     if windows:
         for (start_s, end_s), tags in zip(tagging.window_times_s.tolist(), tagging.window_top(top_k), strict=True):
-            yield f"{start_s:6.1f} - {end_s:6.1f} s  {_line(tags)}"
+            yield f"{start_s:6.1f} - {end_s:6.1f} s  {_line(tags, score_format)}"
     else:
-        yield _line(tagging.top(top_k))
+        yield _line(tagging.top(top_k), score_format)
 
 
 def as_data(tagging: "Tagging", top_k: int, windows: bool) -> dict[str, Any]:
@@ -73,8 +77,8 @@ def as_data(tagging: "Tagging", top_k: int, windows: bool) -> dict[str, Any]:
     return data
 
 
-def _line(tags: Sequence["Tag"]) -> str:
-    return "  ".join(f"{tag.label} {tag.score:.1%}" for tag in tags)
+def _line(tags: Sequence["Tag"], score_format: str) -> str:
+    return "  ".join(f"{tag.label} {tag.score:{score_format}}" for tag in tags)
 
 
 def _data(tags: Sequence["Tag"]) -> list[dict[str, Any]]:
