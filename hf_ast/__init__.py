@@ -30,7 +30,13 @@ _EXPORTS = {
     "SpectrogramClassifier": "models.modules_transformer",
     "SpectrogramTransformer": "models.modules_transformer",
     "get_checkpoint": "checkpoints",
+    "Event": "inference.events",
+    "StreamTagger": "inference.streaming",
+    "Tagging": "inference.tagging",
+    "load_classifier": "inference.loading",
+    "load_encoder": "inference.loading",
     "scene_embeddings": "inference.embeddings",
+    "tag": "inference.tagging",
     "timestamp_embeddings": "inference.embeddings",
 }
 
