@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .errors import for_each
-from .files import Recordings, find_recordings
+from .files import Recordings, expand_arguments
 from .options import DEFAULT_MODEL, Json, Model, quiet_loading
 from .output import results
 
@@ -31,7 +31,7 @@ def classify(
     `label` and `score`; with `--windows` there is also `windows`, each with `start_s`, `end_s` and `labels`. The array
     is valid JSON even if a recording fails or Ctrl-C ends the command.
     """
-    found, all_found = find_recordings(files)
+    found, all_found = expand_arguments(files)
     if not found:
         raise typer.Exit(1)
     from hf_ast import tag

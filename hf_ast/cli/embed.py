@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from .errors import for_each
-from .files import Recordings, find_recordings
+from .files import Recordings, expand_arguments
 from .options import DEFAULT_MODEL, Json, Model, positive, quiet_loading
 from .output import show_result
 
@@ -65,7 +65,7 @@ def embed(
     path; with `--json`, an object of `out`, `num_recordings`, `num_rows` and `num_dimensions`.
     """
     write = writer(out)
-    found, all_found = find_recordings(files)
+    found, all_found = expand_arguments(files)
     if not found:
         raise typer.Exit(1)
     import numpy as np

@@ -82,6 +82,8 @@ def sentence(error: Exception) -> str:
     error = unwrapped(error)
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.strerror}: {os.fspath(error.filename)!r}"
+    if isinstance(error, _network_errors()) and not isinstance(error, OSError):
+        return f"The network failed: {error} ({type(error).__name__})."
     return str(error) or type(error).__name__
 
 

@@ -26,7 +26,7 @@ Recordings = Annotated[
 ]
 
 
-def find_recordings(arguments: Sequence[str]) -> tuple[list[str], bool]:
+def expand_arguments(arguments: Sequence[str]) -> tuple[list[str], bool]:
     """The files that the arguments stand for, and whether each argument stands for some; if not, that is reported.
 
     Files of a folder are in the order of their names. A file that several arguments stand for is there once.

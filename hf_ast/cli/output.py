@@ -51,7 +51,7 @@ def show_table(rows: Sequence[Sequence[str]], header: Sequence[str] = ()) -> Non
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=bool(header), header_style="bold")
     for number, _ in enumerate(rows[0]):
-        table.add_column(header[number] if header else "", overflow="fold")
+        table.add_column(header[number] if header else "", overflow="fold", no_wrap=number == 0)  # it is a name
     for row in rows:
         table.add_row(*map(Text, row))
     console = Console(highlight=False)

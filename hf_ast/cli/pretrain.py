@@ -67,20 +67,25 @@ def pretrain(
     from hf_ast.training import pretraining
 
     start = None if model is None else resolve_model(model)
-    with redirect_stdout(sys.stderr):  # where the Trainer prints its logs
-        network = pretraining.pretrain(
-            data,
-            out,
-            size=size,
-            kind=kind,
-            model=start,
-            duration_s=duration,
-            num_steps=steps,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            eval_every=eval_every,
-            num_workers=num_workers,
-            seed=seed,
-            resume=resume,
-        )
+    try:
+        with redirect_stdout(sys.stderr):  # where the Trainer prints its logs
+            network = pretraining.pretrain(
+                data,
+                out,
+                size=size,
+                kind=kind,
+                model=start,
+                duration_s=duration,
+                num_steps=steps,
+                batch_size=batch_size,
+                learning_rate=learning_rate,
+                eval_every=eval_every,
+                num_workers=num_workers,
+                seed=seed,
+                resume=resume,
+            )
+    except KeyboardInterrupt:
+        if any((out / "checkpoints").glob("checkpoint-*")):
+            raise KeyboardInterrupt("; --resume continues from the last saved state") from None
+        raise
     show_result(as_json, {"folder": str(out), "num_parameters": network.num_parameters()}, [str(out)])

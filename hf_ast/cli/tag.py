@@ -10,7 +10,7 @@ import typer
 
 from .errors import for_each
 from .event_formats import ONE_RECORDING, SUFFIXES, Format, document
-from .files import Recordings, find_recordings
+from .files import Recordings, expand_arguments
 from .options import DEFAULT_MODEL, Hop, Json, Model, Window, quiet_loading
 from .output import show
 
@@ -52,7 +52,7 @@ def tag(
     columns `file`, `start_s`, `end_s`, `label` and `peak`.
     """
     file_format = Format.JSON if as_json else file_format
-    found, all_found = find_recordings(files)
+    found, all_found = expand_arguments(files)
     if not found:
         raise typer.Exit(1)
     if len(found) > 1 and file_format in ONE_RECORDING and out is None:
