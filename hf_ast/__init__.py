@@ -36,6 +36,7 @@ _EXPORTS = {
     "load_classifier": "inference.loading",
     "load_encoder": "inference.loading",
     "scene_embeddings": "inference.embeddings",
+    "score_clips": "inference.clips",
     "tag": "inference.tagging",
     "timestamp_embeddings": "inference.embeddings",
 }
