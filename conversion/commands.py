@@ -1,4 +1,4 @@
-"""The work of the commands for checkpoints; `hf_ast.cli` takes their arguments and prints their results."""
+"""What the commands for checkpoints do, without their arguments and their output, which are in `hf_ast.cli`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from .verify import verify_folder
 
 @dataclass(frozen=True)
 class Source:
-    """An official file, or one that is like it.
+    """A file to convert.
 
     Args:
-        checkpoint: What the registry says of it.
-        file: Where it is.
-        url: Where it came from; None for a local file.
+        checkpoint: Registry entry of the file, or of the checkpoint that it is like.
+        file: Path of the file.
+        url: URL from which the file was downloaded; None for a local file.
     """
 
     checkpoint: Checkpoint
@@ -29,10 +29,10 @@ class Source:
 
 
 def list_checkpoints(words: str = "", family: str | None = None) -> list[Checkpoint]:
-    """The checkpoint that is called so, or all whose names or title hold each of the words.
+    """Return the checkpoint with that name, or all checkpoints whose names and title contain all of the words.
 
     Raises:
-        ValueError: There is none; the message names what comes close.
+        ValueError: There is none. The message suggests similar names.
     """
     if words.lower() in ALIASES and family in (None, ALIASES[words.lower()].family):
         return [ALIASES[words.lower()]]
@@ -44,15 +44,15 @@ def list_checkpoints(words: str = "", family: str | None = None) -> list[Checkpo
 
 
 def find_source(what: str, like: str | None = None, *, cache: Path | None = None) -> Source:
-    """The file that a name or a path stands for, downloaded if need be.
+    """Find the file for a name or a path. The file of a name is downloaded if it is not in the cache.
 
     Args:
-        what: Any name of a checkpoint, or a file.
+        what: Any name of a checkpoint, or the path of a file.
         like: Any name of the checkpoint that a renamed or fine-tuned file is like.
         cache: Folder of the official files.
 
     Raises:
-        ValueError: Nothing is called that, or a file of an official name does not have the official digest.
+        ValueError: There is no such checkpoint or file, or a file with an official name has another digest.
         OSError: As in `downloads.fetch`.
     """
     file = Path(what)
@@ -78,14 +78,20 @@ def find_source(what: str, like: str | None = None, *, cache: Path | None = None
 def convert_source(
     source: Source, folder: Path, *, changes: Mapping[str, Any] | None = None, verify: bool = False
 ) -> dict[str, Any] | None:
-    """Convert a file into a folder with a card, and prove it if asked to.
+    """Convert a file into a folder with a model card.
+
+    Args:
+        source: The file.
+        folder: Folder to make.
+        changes: Fields in which a fine-tuned file differs; see `folders.convert_file`.
+        verify: Whether to verify the folder against the file.
 
     Returns:
-        The report of the verification, which was passed; None if it was not asked for.
+        The verification, which the folder passed; None without `verify`.
 
     Raises:
-        ValueError: As in `folders.convert_file`; or the folder does not pass its verification.
-        OSError: The disk is full, for example.
+        ValueError: As in `folders.convert_file`, or the folder does not pass its verification.
+        OSError: The folder cannot be written.
     """
     convert_file(source.file, source.checkpoint, folder, url=source.url, changes=changes)
     report = None
@@ -100,7 +106,7 @@ def convert_source(
 def convert_released(
     checkpoint: Checkpoint, folder: Path, *, cache: Path | None = None
 ) -> tuple[Source, dict[str, Any]]:
-    """Download, convert, prove and describe a checkpoint; errors as in `find_source` and `convert_source`."""
+    """Download, convert and verify a checkpoint; errors as in `find_source` and `convert_source`."""
     source = Source(checkpoint, *fetch(checkpoint, cache=cache))
     report = convert_source(source, folder, verify=True)
     assert report is not None  # as it was asked for
@@ -108,10 +114,10 @@ def convert_released(
 
 
 def source_of(folder: Path, *, cache: Path | None = None) -> Path:
-    """The official file that a folder was made from, in the cache.
+    """Return the official file, in the cache, from which a folder was made.
 
     Raises:
-        ValueError: It is not there, or no conversion made the folder.
+        ValueError: The file is not in the cache, or the folder was not made by a conversion.
     """
     checkpoint = find(read_provenance(folder)["checkpoint"])
     file = cached(checkpoint, cache=cache)

@@ -1,4 +1,4 @@
-"""The registry for people, and as JSON."""
+"""Entries of the registry as rows of tables, and as data for JSON."""
 
 import dataclasses
 import json
@@ -12,13 +12,13 @@ HEADER = ("name", "file", "labels", "metric", "licence")
 
 
 def summary(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """A row below `HEADER`: name, file, labels, first metric, licence."""
+    """Return the row of a checkpoint in a table with `HEADER`."""
     metric = f"{checkpoint.metrics[0].name} {checkpoint.metrics[0].value:.4g}" if checkpoint.metrics else "-"
     return (checkpoint.name, checkpoint.file_name, checkpoint.label_set or "-", metric, checkpoint.license)
 
 
 def facts(checkpoint: Checkpoint) -> list[tuple[str, str]]:
-    """Everything that the registry says: what a fact is, and the fact; several of a kind are in consecutive rows."""
+    """Return all that the registry has about a checkpoint, as rows of a name (empty if it is repeated) and a value."""
     labels = "none: no classification head"
     if checkpoint.label_set is not None:
         labels = f"{checkpoint.label_set}: {len(label_names(checkpoint.label_set))} names"
@@ -53,7 +53,7 @@ def facts(checkpoint: Checkpoint) -> list[tuple[str, str]]:
 
 
 def as_data(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Everything that the registry says, for JSON."""
+    """Return all that the registry has about a checkpoint, as data for JSON."""
     data = {field.name: getattr(checkpoint, field.name) for field in dataclasses.fields(checkpoint)}
     return data | {
         "config": dict(checkpoint.config),

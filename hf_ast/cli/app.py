@@ -1,4 +1,7 @@
-"""The commands, put together. Neither torch nor transformers is imported before one of them runs."""
+"""The application: all commands under one name. Commands import torch and transformers only when they run.
+
+A new command is a function in a file of its own, listed here under a heading of the help.
+"""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -11,7 +14,7 @@ from .checkpoints import checkpoints
 from .classify import classify
 from .convert import convert
 from .embed import embed
-from .errors import Commands
+from .errors import SHOW_TRACEBACK, Commands
 from .export_official import export_official
 from .pretrain import pretrain
 from .publish import publish
@@ -24,21 +27,21 @@ RECORDINGS: Groups = {"Recordings": (classify, tag, embed)}
 TRAINING: Groups = {"Training": (pretrain,)}
 CHECKPOINTS: Groups = {"Checkpoints": (checkpoints, convert, verify, card, export_official, publish)}
 EXIT_STATUS = """\
-Exit status: 0 if everything was done, 1 if something could not be done (the rest was), 2 if the arguments are wrong,
-130 after Ctrl-C, 141 if the reader of the output has gone. Results are printed as they come, `--json` gives data; all
-else goes to stderr.
+Results go to stdout as soon as they are known, with `--json` as JSON; messages and progress go to stderr. Exit status:
+0 if everything was done, 1 if something could not be done (the rest was), 2 if the arguments are wrong, 130 after
+Ctrl-C, and 141 if the program that reads the output has ended.
 """
 
 
 def run(arguments: Sequence[str] | None, program: str) -> int:
-    """Run a command of `hf-ast`, or of `python -m conversion`; returns the exit status."""
+    """Run a command; arguments and result as in `hf_ast.cli.main`."""
     if program == "hf-ast":
         app = build(RECORDINGS | TRAINING | CHECKPOINTS, "Audio spectrogram transformers: AST, SSAST and PaSST.")
     else:
         app = build(CHECKPOINTS, "The commands of hf-ast for released checkpoints.", add_completion=False)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # names of files and labels need not fit the terminal
+            stream.reconfigure(errors="backslashreplace")  # for names that the terminal cannot show
     try:
         app(args=sys.argv[1:] if arguments is None else list(arguments), prog_name=program)
     except SystemExit as end:
@@ -47,7 +50,7 @@ def run(arguments: Sequence[str] | None, program: str) -> int:
 
 
 def build(commands: Groups, title: str, **settings: Any) -> typer.Typer:
-    """A typer application of these commands."""
+    """Build a typer application from commands; a function's name is that of its command."""
     app = typer.Typer(
         cls=Commands,
         help=title,
@@ -66,7 +69,7 @@ def build(commands: Groups, title: str, **settings: Any) -> typer.Typer:
 
 
 def show_version(shown: bool) -> None:
-    """What `--version` does."""
+    """Print the version and exit, if asked to."""
     if shown:
         from hf_ast import __version__
 
@@ -79,7 +82,8 @@ def start(
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
     traceback: Annotated[
-        bool, typer.Option("--traceback", help="Show where in the code an error arises, not only its message.")
+        bool, typer.Option("--traceback", help="Show every error with the place in the code where it arises.")
     ] = False,
 ) -> None:
-    """Options of all commands."""
+    """Take the options that stand before the command."""
+    SHOW_TRACEBACK.set(traceback)

@@ -7,8 +7,8 @@ from .output import show_result
 def card(folder: Folder, as_json: Json = False) -> None:
     """Write the model card of a folder.
 
-    It is the README.md of the folder, with snippets, results, licence and origin. Prints its path; with `--json`, an
-    object of `card`.
+    The card is the README.md of the folder, with snippets, results, licence and origin. Prints its path; with
+    `--json`, an object with `card`.
     """
     from hf_ast.checkpoints import converter
 

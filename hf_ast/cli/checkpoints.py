@@ -28,9 +28,9 @@ def checkpoints(
 ) -> None:
     """List the released checkpoints.
 
-    Prints a table of those whose names or titles hold all words, or of the only one that has just that name. The name
-    in the first column, and every other name that `--details` shows, is valid as `--model`, for `hf-ast convert`, and
-    for `hf_ast.get_checkpoint` in Python.
+    Prints a table of the checkpoints whose names and title contain all words. A word that is the exact name of a
+    checkpoint selects only that one. All names that `--details` shows are valid as `--model`, for `hf-ast convert`,
+    and in Python for `hf_ast.get_checkpoint`.
 
     With `--json`, the result is an array with one object per checkpoint, which holds all that is known about it.
     """

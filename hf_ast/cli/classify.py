@@ -24,12 +24,12 @@ def classify(
 ) -> None:
     """Label recordings of any length.
 
-    Prints one line per recording, as soon as it is labelled: its labels with their scores in the whole recording.
-    With `--windows`, it is one line per window of the model's length, with its time.
+    Prints one line per recording, as soon as it is labelled, with its labels and their scores in the whole recording.
+    With `--windows`, there is one line per window of the model's length, with its time.
 
     With `--json`, the result is an array with one object per recording: `file`, `duration_s`, and `labels`, each with
-    `label` and `score`; with `--windows` there is also `windows`, each with `start_s`, `end_s` and `labels`. The array
-    is valid JSON even if a recording fails or Ctrl-C ends the command.
+    `label` and `score`. With `--windows`, it also has `windows`, each with `start_s`, `end_s` and `labels`. The array
+    is printed element by element, and is valid JSON even if a recording fails or Ctrl-C ends the command.
     """
     found, all_found = expand_arguments(files)
     if not found:
@@ -57,7 +57,7 @@ def classify(
 
 
 def as_lines(tagging: "Tagging", top_k: int, windows: bool, score_format: str = ".1%") -> Iterator[str]:
-    """Labels with their scores, of the recording or of each window."""
+    """Format the labels and scores of the recording, or of each window."""
     if windows:
         for (start_s, end_s), tags in zip(tagging.window_times_s.tolist(), tagging.window_top(top_k), strict=True):
             yield f"{start_s:6.1f} - {end_s:6.1f} s  {_line(tags, score_format)}"
@@ -66,7 +66,7 @@ def as_lines(tagging: "Tagging", top_k: int, windows: bool, score_format: str = 
 
 
 def as_data(tagging: "Tagging", top_k: int, windows: bool) -> dict[str, Any]:
-    """The same for JSON."""
+    """Return them as data for JSON."""
     data: dict[str, Any] = {"duration_s": tagging.duration_s, "labels": _data(tagging.top(top_k))}
     if windows:
         times = tagging.window_times_s.tolist()

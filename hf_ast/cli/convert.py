@@ -43,12 +43,12 @@ def convert(
 ) -> None:
     """Make a folder of an official file, downloaded or local.
 
-    The folder holds weights, config, feature extractor, code and model card, and `from_pretrained` opens it. Nothing
-    half-made is ever left. Prints the folder; with `--all`, one line per checkpoint: name, number of tensors that are
-    as in the file, largest difference to an independent implementation, and result.
+    The folder is for `from_pretrained`: it holds weights, config, feature extractor, code and model card. If something
+    fails, there is no folder. Prints its path; with `--all`, one line per checkpoint: name, number of tensors that are
+    the same as in the file, largest difference to an independent implementation, and result.
 
-    With `--json`, the result is an object of `name`, `folder`, `source`, `url`, and `verification`, which is null
-    without `--verify`; with `--all` an array of them, in which a failure has `name` and `error` instead.
+    With `--json`, the result is an object with `name`, `folder`, `source`, `url`, and `verification`, which is null
+    without `--verify`. With `--all`, it is an array of such objects; those of failures have only `name` and `error`.
     """
     if all_checkpoints == (what is not None):
         raise typer.BadParameter("Give either a checkpoint or --all.", param_hint="NAME|FILE")
@@ -119,7 +119,7 @@ def convert_all(family: str | None, out: Path, cache: Path | None, as_json: bool
 
 
 def as_data(source: Any, folder: Path, report: Any) -> dict[str, Any]:
-    """A conversion for JSON."""
+    """Return the result of a conversion as data for JSON."""
     return {
         "name": source.checkpoint.name,
         "folder": str(folder),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Mode(StrEnum):
-    """What an embedding consists of."""
+    """Contents of an embedding."""
 
     FEATURES = "features"
     LOGITS = "logits"
@@ -57,12 +57,12 @@ def embed(
 ) -> None:
     """Write embeddings of recordings into a file.
 
-    The file is a table with one row per recording: `path`, and `embedding` of D float32 numbers. With `--moments`, it
-    has one row per moment, with its `time_s` in between. A Parquet file has columns of these names, and an .npz file
-    has arrays, of which `embedding` has the shape (rows, D). The recordings are in the order of the arguments.
+    The file is a table with one row per recording, in the order of the arguments: `path`, and `embedding`, which holds
+    D float32 numbers. With `--moments`, it has one row per moment: `path`, `time_s` and `embedding`. In a Parquet file
+    these are columns. In an .npz file they are arrays with one element per row; `embedding` has the shape (rows, D).
 
-    The file is also written if a recording fails or Ctrl-C ends the command, with all that is finished. Prints its
-    path; with `--json`, an object of `out`, `num_recordings`, `num_rows` and `num_dimensions`.
+    If a recording fails, or Ctrl-C ends the command, the file holds all recordings that were finished. Prints the path
+    of the file; with `--json`, an object with `out`, `num_recordings`, `num_rows` and `num_dimensions`.
     """
     write = writer(out)
     found, all_found = expand_arguments(files)
@@ -105,7 +105,7 @@ def embed(
 
 
 def as_columns(rows: Sequence[tuple[str, "np.ndarray", "np.ndarray"]], moments: bool) -> dict[str, "np.ndarray"]:
-    """One table from the files, their times (K,) in seconds, and their embeddings (K, D)."""
+    """Join rows of (path, times (K,) in seconds, embeddings (K, D)) into the columns of one table."""
     import numpy as np
 
     columns = {"path": np.repeat([file for file, _, _ in rows], [len(times) for _, times, _ in rows])}
@@ -115,7 +115,7 @@ def as_columns(rows: Sequence[tuple[str, "np.ndarray", "np.ndarray"]], moments: 
 
 
 def writer(out: Path) -> Callable[[dict[str, "np.ndarray"]], None]:
-    """A function that writes a table to a file, as a whole or not at all.
+    """Return a function that writes a table to a file, completely or not at all.
 
     Raises:
         BadParameter: The file exists, or its name has an unknown suffix.
@@ -143,14 +143,14 @@ def writer(out: Path) -> Callable[[dict[str, "np.ndarray"]], None]:
 
 
 def write_npz(stream: BinaryIO, columns: dict[str, "np.ndarray"]) -> None:
-    """Write arrays that `numpy.load` opens."""
+    """Write the columns as arrays, for `numpy.load`."""
     import numpy as np
 
     np.savez(stream, allow_pickle=False, **columns)
 
 
 def write_parquet(stream: BinaryIO, columns: dict[str, "np.ndarray"]) -> None:
-    """Write columns, the embeddings as lists of fixed size."""
+    """Write the columns as they are, embeddings as lists of fixed size."""
     import pyarrow as pa
     from pyarrow import parquet
 

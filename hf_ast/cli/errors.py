@@ -1,8 +1,9 @@
-"""What becomes of errors: a sentence for those that are meant for people, and a traceback for all others."""
+"""Errors of commands: those that a user can act on are reported as sentences, all others with a traceback."""
 
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import typer
@@ -10,11 +11,14 @@ from typer.core import TyperGroup
 
 Item = TypeVar("Item")
 
-INTERRUPTED, CLOSED_PIPE = 130, 141  # as a shell reports programs that SIGINT and SIGPIPE end
+# Exit status, as a shell reports it for programs that SIGINT and SIGPIPE end
+INTERRUPTED, CLOSED_PIPE = 130, 141
+# Whether all errors are shown with a traceback; the option --traceback sets it
+SHOW_TRACEBACK = ContextVar("SHOW_TRACEBACK", default=False)
 
 
 class Commands(TyperGroup):
-    """Commands whose errors are reported as sentences."""
+    """A group of commands that reports errors, Ctrl-C and closed pipes, and turns them into an exit status."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that the arguments name."""
@@ -24,10 +28,10 @@ class Commands(TyperGroup):
             note(f"interrupted{interrupt}")
             raise typer.Exit(INTERRUPTED) from interrupt
         except BrokenPipeError as closed:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails when it flushes
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or flushing it at exit would fail
             raise typer.Exit(CLOSED_PIPE) from closed
         except Exception as error:
-            if ctx.params.get("traceback") or not is_for_people(error):
+            if not is_for_users(error):
                 raise
             report(sentence(error))
             raise typer.Exit(1) from error
@@ -40,19 +44,20 @@ def for_each(
     name: Callable[[Item], str] = str,
     progress: str | None = None,
 ) -> bool:
-    """Work on one after the other, whatever becomes of the others.
+    """Call a function for each item. An error of one item is reported, and the next one follows.
 
     Args:
-        items: What to work on.
-        work: Raises an error where something cannot be done, which is reported.
-        name: Of an item, for the report.
-        progress: What a progress bar calls the work. Work that prints its results needs none.
+        items: Arguments of the function.
+        work: The function.
+        name: Gives the name of an item, for error messages.
+        progress: Label of a progress bar; no bar if None, for a function that prints its results.
 
     Returns:
-        Whether all could be done.
+        Whether there was no error.
 
     Raises:
-        KeyboardInterrupt: Its message says how many were done.
+        KeyboardInterrupt: After Ctrl-C; the message says how many items were finished.
+        Exception: Errors that are no matter of one item: a bug, a missing package, or a closed pipe.
     """
     num_failed = 0
     for number, item in enumerate(items if progress is None else _with_progress_bar(items, progress)):
@@ -60,25 +65,27 @@ def for_each(
             work(item)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f" after {number} of {len(items)}") from None
-        except (BrokenPipeError, ImportError):  # which the other items would meet as well
+        except (BrokenPipeError, ImportError):  # every other item would fail as well
             raise
         except Exception as error:
-            if not is_for_people(error):
+            if not is_for_users(error):
                 raise
             report(f"{name(item)}: {sentence(error)}")
             num_failed += 1
     return num_failed == 0
 
 
-def is_for_people(error: Exception) -> bool:
-    """Whether the message of an error says all: of wrong values, and of what files and networks refuse."""
+def is_for_users(error: Exception) -> bool:
+    """Tell whether the message of an error is all that a user needs: of wrong values, files, packages and networks."""
+    if SHOW_TRACEBACK.get():
+        return False
     if unwrapped(error) is not error:
         return True
     return isinstance(error, (ValueError, OSError, ImportError, *_network_errors()))
 
 
 def sentence(error: Exception) -> str:
-    """The message of an error, without what its wrappers add."""
+    """Return the message of an error without the text that wrappers add."""
     error = unwrapped(error)
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.strerror}: {os.fspath(error.filename)!r}"
@@ -88,23 +95,23 @@ def sentence(error: Exception) -> str:
 
 
 def unwrapped(error: Exception) -> Exception:
-    """The error that a validation of huggingface_hub's dataclasses wraps, or the error itself."""
+    """Return the error inside the validation errors of huggingface_hub's dataclasses, or else the error itself."""
     while type(error).__name__.startswith("StrictDataclass") and isinstance(error.__cause__, Exception):
         error = error.__cause__
     return error
 
 
 def report(message: str) -> None:
-    """Write an error to stderr."""
+    """Print an error message to stderr."""
     from rich.console import Console
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
     console.print("error: ", style="bold red", end="")
-    console.print(message, markup=False)
+    console.print(message)
 
 
 def note(message: str) -> None:
-    """Write what is no result to stderr."""
+    """Print a remark to stderr, where it is not mixed with results."""
     print(message, file=sys.stderr, flush=True)
 
 
@@ -117,5 +124,5 @@ def _with_progress_bar(items: Sequence[Item], what: str) -> Iterator[Item]:
 
 
 def _network_errors() -> tuple[type[Exception], ...]:
-    """The errors of httpx2, which nothing can have raised that has not imported it."""
+    """Return the base class of httpx2's errors; none if httpx2 is not imported, because then nothing raised one."""
     return (sys.modules["httpx2"].HTTPError,) if "httpx2" in sys.modules else ()

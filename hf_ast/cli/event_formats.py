@@ -1,4 +1,4 @@
-"""Events of recordings as text: for people, tables, Audacity, video players and programs."""
+"""Events of recordings as text, in the formats of `hf-ast tag`."""
 
 import csv
 import io
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from hf_ast import Event
 
 CSV_HEADER = ("file", "start_s", "end_s", "label", "peak")
-# Players take them for markup, and SRT has no escapes
+# Players take these characters for markup, and SRT has no way to escape them
 MARKUP = str.maketrans("<>{}", "‹›()")
 
 
 class Format(StrEnum):
-    """How events are written."""
+    """Formats of events."""
 
     TABLE = "table"
     JSON = "json"
@@ -27,7 +27,7 @@ class Format(StrEnum):
     SRT = "srt"
 
 
-# They have no place for the name of the recording, so that one document holds the events of one recording only
+# They do not name the recording, so that a document holds the events of one recording only
 ONE_RECORDING = (Format.AUDACITY, Format.SRT)
 SUFFIXES = {
     Format.TABLE: ".txt",
@@ -42,7 +42,10 @@ SUFFIXES = {
 def document(
     file_format: Format, stream: TextIO | None = None
 ) -> Iterator[Callable[[str, float, Sequence["Event"]], None]]:
-    """Write events to a stream, stdout if None: the block gets a function of a file, its duration in s, its events."""
+    """Write a document with the events of recordings to a stream; to stdout if None.
+
+    The block gets a function that adds a recording: its name, its duration in seconds, and its events.
+    """
     if file_format is Format.CSV:
         show(_csv_line(CSV_HEADER), stream)
     with results(file_format is Format.JSON, stream) as add:
@@ -55,7 +58,7 @@ def document(
 
 
 def table_lines(file: str, events: Sequence["Event"]) -> Iterator[str]:
-    """A line per event, and one that says so if there is none."""
+    """Format each event as a line; a recording without events has one that says so."""
     for event in events:
         yield f"{file}  {event.start_s:7.2f} - {event.end_s:7.2f} s  {event.peak:6.1%}  {event.label}"
     if not events:
@@ -63,19 +66,19 @@ def table_lines(file: str, events: Sequence["Event"]) -> Iterator[str]:
 
 
 def csv_lines(file: str, events: Sequence["Event"]) -> Iterator[str]:
-    """A line per event, quoted where needed."""
+    """Format each event as a row of `CSV_HEADER`."""
     for event in events:
         yield _csv_line((file, f"{event.start_s:.3f}", f"{event.end_s:.3f}", event.label, f"{event.peak:.4f}"))
 
 
 def audacity_lines(file: str, events: Sequence["Event"]) -> Iterator[str]:
-    """A label track of Audacity: start, end and label, separated by tabs."""
+    """Format each event as a line of an Audacity label track: start, end and label, separated by tabs."""
     for event in events:
         yield f"{event.start_s:.6f}\t{event.end_s:.6f}\t{_one_line(event.label)}"
 
 
 def srt_lines(file: str, events: Sequence["Event"]) -> Iterator[str]:
-    """Subtitles: numbered blocks, each with its times and the label."""
+    """Format each event as a subtitle: its number, its times, its label, and an empty line."""
     for number, event in enumerate(events, start=1):
         yield str(number)
         yield f"{srt_time(event.start_s)} --> {srt_time(event.end_s)}"
@@ -92,7 +95,7 @@ LINES: dict[Format, Callable[[str, Sequence["Event"]], Iterator[str]]] = {
 
 
 def srt_time(seconds: float) -> str:
-    """A time as HH:MM:SS,mmm."""
+    """Format a time as HH:MM:SS,mmm."""
     milliseconds = round(1000 * seconds)
     hours, milliseconds = divmod(milliseconds, 3_600_000)
     minutes, milliseconds = divmod(milliseconds, 60_000)
@@ -100,7 +103,7 @@ def srt_time(seconds: float) -> str:
 
 
 def _one_line(label: str) -> str:
-    """A label without tabs and line breaks, which would end it."""
+    """Replace tabs and line breaks, which would end a label."""
     return " ".join(label.split())
 
 

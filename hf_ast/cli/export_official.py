@@ -31,8 +31,8 @@ def export_official(
 ) -> None:
     """Write a model in the layout of the official code.
 
-    Prints what was made. With `--json`, the result is an object of `out`, `layout`, and `zeros`: names of tensors that
-    are written as zeros because the official loader demands them; nothing reads them.
+    Prints the path of the result. With `--json`, the result is an object with `out`, `layout`, and `zeros`: names of
+    tensors that the official loader demands but does not use, and that are written as zeros.
     """
     from hf_ast.checkpoints import converter
 
@@ -40,4 +40,4 @@ def export_official(
     zeros = converter("export").export_folder(folder, out, layout)
     show_result(as_json, {"out": str(out), "layout": layout, "zeros": zeros}, [str(out)])
     if zeros:
-        note(f"written as zeros, as the loader demands them and nothing reads them: {', '.join(zeros)}")
+        note(f"written as zeros, because the official loader demands them but does not use them: {', '.join(zeros)}")

@@ -1,4 +1,4 @@
-"""Recordings that were named on the command line: files, folders and patterns."""
+"""The recordings that arguments of commands stand for: files, URLs, folders and patterns."""
 
 import glob
 import os
@@ -10,7 +10,7 @@ import typer
 
 from .errors import report
 
-# Endings of the formats that libsndfile finds out by itself; it also reads files of any other name, if they are named
+# Of the formats that libsndfile recognises by their content. Files that are given by their name may have any suffix
 SUFFIXES = frozenset(
     ".aif .aifc .aiff .au .avr .caf .flac .htk .iff .ircam .m1a .mp1 .mp2 .mp3 .mpc .nist .oga .ogg .opus .paf .pvf "
     ".rf64 .sd2 .sds .sf .snd .sph .svx .voc .w64 .wav .wave .wve .xi".split()
@@ -27,9 +27,11 @@ Recordings = Annotated[
 
 
 def expand_arguments(arguments: Sequence[str]) -> tuple[list[str], bool]:
-    """The files that the arguments stand for, and whether each argument stands for some; if not, that is reported.
+    """List the recordings that arguments stand for, and report arguments that stand for none.
 
-    Files of a folder are in the order of their names. A file that several arguments stand for is there once.
+    Returns:
+        Paths and URLs in the order of the arguments, those of a folder or pattern in the order of their names, each of
+        them once; and whether there is at least one for each argument.
     """
     files: dict[str, None] = {}
     all_found = True
@@ -51,7 +53,7 @@ def _recordings(argument: str) -> Iterator[str]:
     elif os.path.exists(argument):
         yield argument
     else:
-        for path in sorted(glob.glob(argument, recursive=True)):  # nothing, where it is no pattern
+        for path in sorted(glob.glob(argument, recursive=True)):  # empty if it is no pattern
             yield from _in_folder(Path(path)) if os.path.isdir(path) else [path]
 
 

@@ -10,7 +10,7 @@ from hf_ast.assets import EMBEDDED_MODEL
 
 
 def positive(value: float | None) -> float | None:
-    """Refuse what is not above zero and finite."""
+    """Check that a value is greater than zero and finite."""
     if value is not None and not 0 < value < math.inf:
         raise typer.BadParameter(f"{value} is not a positive number.")
     return value
@@ -58,7 +58,11 @@ Hop = Annotated[
 
 
 def quiet_loading() -> None:
-    """Show no progress bars of transformers, for models that load in a second; downloads have others."""
+    """Hide the progress bars of transformers for loading, which takes a second, but not those of downloads."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import enable_progress_bars
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    if not constants.HF_HUB_DISABLE_PROGRESS_BARS:
+        enable_progress_bars()

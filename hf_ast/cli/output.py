@@ -1,4 +1,4 @@
-"""Results on stdout, as soon as they are known: lines for people, or JSON."""
+"""Results of commands, printed as soon as they are known, as text or as JSON."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -7,21 +7,22 @@ from typing import Any, TextIO
 
 
 def show(line: str, stream: TextIO | None = None) -> None:
-    """Print a line to a stream, stdout if None; whoever reads it through a pipe gets it at once."""
+    """Print a line to a stream, or to stdout if None, so that a reader of a pipe gets it at once."""
     print(line, file=stream, flush=True)
 
 
 def show_result(as_json: bool, data: Any, lines: Iterable[str]) -> None:
-    """Print the one result of a command, as JSON or as lines."""
+    """Print the only result of a command."""
     for line in [json.dumps(data, indent=2)] if as_json else lines:
         show(line)
 
 
 @contextmanager
 def results(as_json: bool, stream: TextIO | None = None) -> Iterator[Callable[[Any, Iterable[str]], None]]:
-    """Print several results, each when it is known: as a JSON array with one result per line, or as lines.
+    """Print several results, one after the other, to a stream; to stdout if None.
 
-    The block gets a function of a result's data and its lines. Whatever ends the block, the array is valid JSON.
+    The block gets a function that prints a result, given as data for JSON and as lines of text. With `as_json`, the
+    results are the elements of an array, one per line, which is valid JSON even if an exception ends the block.
     """
     separator = "\n"
 
@@ -44,14 +45,15 @@ def results(as_json: bool, stream: TextIO | None = None) -> Iterator[Callable[[A
 
 
 def show_table(rows: Sequence[Sequence[str]], header: Sequence[str] = ()) -> None:
-    """Print a table: folded to the width of a terminal, or one line per row where there is none."""
+    """Print a table. In a terminal, long values are folded; elsewhere, every row is one line."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=bool(header), header_style="bold")
-    for number, _ in enumerate(rows[0]):
-        table.add_column(header[number] if header else "", overflow="fold", no_wrap=number == 0)  # it is a name
+    for number in range(len(rows[0])):
+        # The first column holds names, which must not be broken
+        table.add_column(header[number] if header else "", overflow="fold", no_wrap=number == 0)
     for row in rows:
         table.add_row(*map(Text, row))
     console = Console(highlight=False)

@@ -60,8 +60,8 @@ def pretrain(
 ) -> None:
     """Pretrain an SSAST on recordings without labels.
 
-    Recordings may have any format that libsndfile reads. Damaged ones are left out and named at the end. Prints the
-    folder of the model; with `--json`, an object of `folder` and `num_parameters`.
+    The recordings may have any format that libsndfile reads. Damaged ones are left out and named at the end. Prints
+    the folder of the model; with `--json`, an object with `folder` and `num_parameters`.
     """
     from hf_ast.checkpoints import resolve_model
     from hf_ast.training import pretraining

@@ -16,8 +16,8 @@ def publish(
 ) -> None:
     """Upload a verified folder to the Hub.
 
-    The repository is made if it is not there. The environment variables of huggingface_hub apply, such as HF_TOKEN.
-    Prints the URL; with `--json`, an object of `url`.
+    The repository is created if it does not exist. The environment variables of huggingface_hub apply, such as
+    HF_TOKEN. Prints the URL; with `--json`, an object with `url`.
     """
     from hf_ast.checkpoints import converter
 

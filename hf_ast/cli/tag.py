@@ -95,10 +95,10 @@ def tag(
 
 
 def output_files(files: Sequence[str], folder: Path, suffix: str) -> dict[str, Path]:
-    """A file in the folder for each recording, of the same name with another suffix.
+    """Choose a file in the folder for each recording, with the same name and another suffix.
 
     Raises:
-        BadParameter: Two recordings would have the same one, or it exists.
+        BadParameter: Two recordings have the same file, or it exists.
     """
     targets = {file: folder / f"{Path(file).stem}{suffix}" for file in files}
     twice = [str(target) for target, number in Counter(targets.values()).items() if number > 1]

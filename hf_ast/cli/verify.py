@@ -22,11 +22,11 @@ def verify(
 ) -> None:
     """Prove a folder against the official file.
 
-    Every tensor is compared bit for bit, and the output of a forward pass with that of an independent implementation
-    and, for AST, of transformers' own. The result is printed, and written into the folder's conversion.json. A folder
-    that is not what the file holds is an error.
+    All tensors are compared bit for bit. The output of a forward pass is compared with that of an independent
+    implementation and, for AST, with that of transformers' own. The result is printed and written into the
+    conversion.json of the folder. If the folder does not pass, the exit status is 1.
 
-    With `--json`, the result is an object as conversion.json holds it, with `folder` and `source`.
+    With `--json`, the result is an object with `folder`, `source`, and the fields that conversion.json has.
     """
     from hf_ast.checkpoints import converter
 

@@ -3,8 +3,9 @@
 import pytest
 
 import hf_ast
+from hf_ast.assets import RECORDINGS
 from hf_ast.cli import main
-from hf_ast.cli.errors import is_for_people, sentence
+from hf_ast.cli.errors import is_for_users, sentence
 from tests.support.interpreter import run
 from tests.support.tiny import tiny_ssast_config
 
@@ -21,7 +22,9 @@ print(main(["--help"]), [m for m in ("torch", "transformers", "numpy", "conversi
 """)
     assert output.splitlines()[-1] == "0 []"
     assert all(f"│ {command} " in output for command in COMMANDS)
-    assert "Exit status: 0 if everything was done, 1 if something could not be done" in " ".join(output.split())
+    assert "Exit status: 0 if everything was done, 1 if something could not be done (the rest was)" in " ".join(
+        output.split()
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -65,11 +68,11 @@ def test_wrong_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str
 def test_validation_errors_lose_their_wrappers() -> None:
     with pytest.raises(Exception, match="validate_geometry") as caught:
         tiny_ssast_config(patch_size=(64, 6))
-    assert is_for_people(caught.value)
+    assert is_for_users(caught.value)
     assert sentence(caught.value).startswith("num_mel_bins=32 holds no patch of patch_size=")
     with pytest.raises(Exception, match="Validation error for field") as caught:
         tiny_ssast_config(hidden_size="wide")
-    assert is_for_people(caught.value)
+    assert is_for_users(caught.value)
     assert "Validation error" not in sentence(caught.value)
     assert "expected int" in sentence(caught.value)
 
@@ -78,10 +81,14 @@ def test_sentences_of_other_errors() -> None:
     with pytest.raises(OSError, match="No such file") as caught:
         open("/no/such/file")  # noqa: SIM115
     assert sentence(caught.value) == "No such file or directory: '/no/such/file'"
-    assert not is_for_people(RuntimeError("a mistake in the program"))
+    assert not is_for_users(RuntimeError("a mistake in the program"))
 
 
 def test_the_traceback_of_any_error_can_be_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["checkpoints", "nothing-like-it"]) == 1
     with pytest.raises(ValueError, match="nothing-like-it"):
         main(["--traceback", "checkpoints", "nothing-like-it"])
+    recording = str(RECORDINGS / "yes.flac")
+    with pytest.raises(ValueError, match="window_s=20"):
+        main(["--traceback", "tag", recording, "--window", "20"])
+    assert main(["checkpoints", "nothing-like-it"]) == 1
+    assert capsys.readouterr().err.startswith("error: No checkpoint has 'nothing-like-it'")

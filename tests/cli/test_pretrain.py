@@ -1,13 +1,17 @@
 """`hf-ast pretrain`."""
 
 import json
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
+from transformers import TrainerCallback
 
 from hf_ast import SSASTForPreTraining
 from hf_ast.cli import main
+from hf_ast.training import pretraining
 from tests.support.recordings import sine
 
 
@@ -80,3 +84,20 @@ def test_folders_without_recordings(tmp_path: Path, capsys: pytest.CaptureFixtur
     (tmp_path / "notes.txt").write_text("no audio")
     assert main(["pretrain", str(tmp_path)]) == 1
     assert "holds no recording" in capsys.readouterr().err
+
+
+def test_an_interrupted_training_says_how_to_continue(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupt(TrainerCallback):
+        def on_save(self, *args: Any, **kwargs: Any) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(pretraining, "DamagedRecordings", lambda *crops: Interrupt())
+    arguments = ["pretrain", str(folder), "--out", str(tmp_path), "--duration", "0.32", "--steps", "2"]
+    assert main([*arguments, "--kind", "frame", "--eval-every", "1", "--num-workers", "0"]) == 130
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.splitlines()[-1] == "interrupted; --resume continues from the last saved state"
+    monkeypatch.undo()
+    assert main([*arguments, "--kind", "frame", "--eval-every", "1", "--num-workers", "0", "--resume"]) == 0
