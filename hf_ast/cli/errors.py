@@ -25,7 +25,8 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
-            note(f"interrupted{interrupt}")
+            below = "\n" if sys.stderr.isatty() else ""  # the echoed ^C, and a progress bar that is still open
+            note(f"{below}interrupted{interrupt}")
             raise typer.Exit(INTERRUPTED) from interrupt
         except BrokenPipeError as closed:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or flushing it at exit would fail

@@ -98,6 +98,6 @@ def test_an_interrupted_training_says_how_to_continue(
     assert main([*arguments, "--kind", "frame", "--eval-every", "1", "--num-workers", "0"]) == 130
     output = capsys.readouterr()
     assert output.out == ""
-    assert output.err.splitlines()[-1] == "interrupted; --resume continues from the last saved state"
+    assert "interrupted; --resume continues from the last saved state\n" in output.err
     monkeypatch.undo()
     assert main([*arguments, "--kind", "frame", "--eval-every", "1", "--num-workers", "0", "--resume"]) == 0
