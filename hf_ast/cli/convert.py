@@ -21,11 +21,12 @@ def convert(
     ] = False,
     family: Annotated[Family | None, typer.Option(help="With --all: only this family.")] = None,
     like: Annotated[
-        str | None, typer.Option("--as", metavar="NAME", help="Checkpoint that a renamed or fine-tuned FILE is like.")
+        str | None,
+        typer.Option(
+            "--as", metavar="NAME", help="Checkpoint that FILE is, if it was renamed, or was fine-tuned from."
+        ),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder to make.", show_default="NAME in the current folder")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to make.", show_default="./NAME")] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -38,14 +39,14 @@ def convert(
         Path | None, typer.Option(metavar="FILE", help="Labels of a fine-tuned FILE: one per line, or JSON.")
     ] = None,
     cache: Cache = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Prove the folder against the file.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Verify the folder against the file.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Make a folder of an official file, downloaded or local.
+    """Convert an official file, downloaded or local, into a folder for `from_pretrained`.
 
-    The folder is for `from_pretrained`: it holds weights, config, feature extractor, code and model card. If something
-    fails, there is no folder. Prints its path; with `--all`, one line per checkpoint: name, number of tensors that are
-    the same as in the file, largest difference to an independent implementation, and result.
+    The folder holds weights, config, feature extractor, code and model card. If something fails, it is not made.
+    Prints its path; with `--all`, one line per checkpoint: name, number of tensors that are the same as in the file,
+    largest difference to an independent implementation, and result.
 
     With `--json`, the result is an object with `name`, `folder`, `source`, `url`, and `verification`, which is null
     without `--verify`. With `--all`, it is an array of such objects; those of failures have only `name` and `error`.

@@ -31,9 +31,7 @@ DEFAULT_MODEL = str(EMBEDDED_MODEL)
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder that `hf-ast convert` made.")]
 Cache = Annotated[
     Path | None,
-    typer.Option(
-        "--cache", metavar="DIR", help="Folder of official files.", show_default="`hf_ast` in the folder HF_HOME"
-    ),
+    typer.Option("--cache", metavar="DIR", help="Folder of official files.", show_default="$HF_HOME/hf_ast"),
 ]
 Window = Annotated[
     float | None,

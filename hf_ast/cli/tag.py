@@ -45,7 +45,7 @@ def tag(
 
     An event lasts as long as the score of a label stays high in consecutive windows; `peak` is the largest score in
     it. Short windows with a small hop give more exact times, for example `--window 1 --hop 0.5`. The events of a
-    recording are printed as soon as it is finished; with `--out`, the file that holds them.
+    recording are printed as soon as it is finished; with `--out`, the path of the file that holds them.
 
     With `--json`, which is the same as `--format json`, the result is an array with one object per recording: `file`,
     `duration_s`, and `events`, each with `label`, `start_s`, `end_s` and `peak`. CSV has a line per event with the

@@ -20,7 +20,7 @@ def verify(
     cache: Cache = None,
     as_json: Json = False,
 ) -> None:
-    """Prove a folder against the official file.
+    """Verify a folder against the official file.
 
     All tensors are compared bit for bit. The output of a forward pass is compared with that of an independent
     implementation and, for AST, with that of transformers' own. The result is printed and written into the
