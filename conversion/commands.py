@@ -10,6 +10,7 @@ from .checkpoint import Checkpoint
 from .downloads import cached, digest_problem, fetch
 from .folders import convert_file, read_provenance, sha256
 from .registry import ALIASES, close_names, find, search
+from .verification import Verification
 from .verify import verify_folder
 
 
@@ -77,7 +78,7 @@ def find_source(what: str, like: str | None = None, *, cache: Path | None = None
 
 def convert_source(
     source: Source, folder: Path, *, changes: Mapping[str, Any] | None = None, verify: bool = False
-) -> dict[str, Any] | None:
+) -> Verification | None:
     """Convert a file into a folder with a model card.
 
     Args:
@@ -94,23 +95,23 @@ def convert_source(
         OSError: The folder cannot be written.
     """
     convert_file(source.file, source.checkpoint, folder, url=source.url, changes=changes)
-    report = None
+    verification = None
     if verify:
-        report = verify_folder(folder, source.file)
-        expect_passed(report, folder, source.file)
+        verification = verify_folder(folder, source.file)
+        expect_passed(verification, folder, source.file)
     if verify or not (folder / "README.md").is_file():
         write_card(folder)
-    return report
+    return verification
 
 
 def convert_released(
     checkpoint: Checkpoint, folder: Path, *, cache: Path | None = None
-) -> tuple[Source, dict[str, Any]]:
+) -> tuple[Source, Verification]:
     """Download, convert and verify a checkpoint; errors as in `find_source` and `convert_source`."""
     source = Source(checkpoint, *fetch(checkpoint, cache=cache))
-    report = convert_source(source, folder, verify=True)
-    assert report is not None  # as it was asked for
-    return source, report
+    verification = convert_source(source, folder, verify=True)
+    assert verification is not None  # as it was asked for
+    return source, verification
 
 
 def source_of(folder: Path, *, cache: Path | None = None) -> Path:
@@ -128,7 +129,7 @@ def source_of(folder: Path, *, cache: Path | None = None) -> Path:
     return file
 
 
-def expect_passed(report: Mapping[str, Any], folder: Path, source: Path) -> None:
+def expect_passed(verification: Verification, folder: Path, source: Path) -> None:
     """Raise a ValueError with all problems if a folder did not pass its verification."""
-    if not report["passed"]:
-        raise ValueError(f"{folder} is not what {source} holds: {'; '.join(report['problems'])}")
+    if not verification.passed:
+        raise ValueError(f"{folder} is not what {source} holds: {'; '.join(verification.problems)}")

@@ -83,11 +83,11 @@ def convert_one(
     if labels is not None:
         changes["id2label"] = changing.read_labels(labels)
     folder = out or Path(source.checkpoint.name)
-    report = commands.convert_source(source, folder, changes=changes, verify=verify)
-    if report is not None:
-        note(converter("verify").format_verification(report))
-    show_result(as_json, as_data(source, folder, report), [str(folder)])
-    if report is None:
+    verification = commands.convert_source(source, folder, changes=changes, verify=verify)
+    if verification is not None:
+        note(converter("verification").format_verification(verification))
+    show_result(as_json, as_data(source, folder, verification), [str(folder)])
+    if verification is None:
         note(f"next: hf-ast verify {folder} --source {source.file}")
     note(f"next: hf-ast publish {folder} --repo ID")
 
@@ -105,26 +105,26 @@ def convert_all(family: str | None, out: Path, cache: Path | None, as_json: bool
             note(f"{checkpoint.name} ...")
             folder = out / checkpoint.name
             try:
-                source, report = commands.convert_released(checkpoint, folder, cache=cache)
+                source, verification = commands.convert_released(checkpoint, folder, cache=cache)
             except (OSError, ValueError) as error:
                 reason = str(error).splitlines()[0]
                 data = {"name": checkpoint.name, "error": str(error)}
                 add(data, [f"{checkpoint.name:<{width}}  {'-':>4}  {'-':>7}  failed: {reason}"])
                 raise
-            difference = f"{report['forward']['reference_difference']:.1e}"
-            line = f"{checkpoint.name:<{width}}  {report['tensors']['kept']:>4}  {difference:>7}  verified"
-            add(as_data(source, folder, report), [line])
+            kept, difference = verification.tensors.kept, verification.forward.reference_difference
+            line = f"{checkpoint.name:<{width}}  {kept:>4}  {difference:7.1e}  verified"
+            add(as_data(source, folder, verification), [line])
 
         if not for_each(found, convert, name=lambda checkpoint: checkpoint.name):
             raise typer.Exit(1)
 
 
-def as_data(source: Any, folder: Path, report: Any) -> dict[str, Any]:
+def as_data(source: Any, folder: Path, verification: Any) -> dict[str, Any]:
     """Return the result of a conversion as data for JSON."""
     return {
         "name": source.checkpoint.name,
         "folder": str(folder),
         "source": str(source.file),
         "url": source.url,
-        "verification": report,
+        "verification": None if verification is None else verification.to_json(),
     }

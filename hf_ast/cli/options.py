@@ -58,7 +58,7 @@ Hop = Annotated[
 def quiet_loading() -> None:
     """Hide the progress bars of transformers for loading, which takes a second, but not those of downloads."""
     from huggingface_hub import constants
-    from huggingface_hub.utils import enable_progress_bars
+    from huggingface_hub.utils.tqdm import enable_progress_bars
     from transformers.utils import logging
 
     logging.disable_progress_bar()

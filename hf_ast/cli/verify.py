@@ -31,9 +31,9 @@ def verify(
     from hf_ast.checkpoints import converter
 
     quiet_loading()
-    commands, verifying = converter("commands"), converter("verify")
+    commands = converter("commands")
     file = commands.source_of(folder, cache=cache) if source is None else source
-    report = verifying.verify_folder(folder, file)
-    data = {"folder": str(folder), "source": str(file), **report}
-    show_result(as_json, data, [verifying.format_verification(report)])
-    commands.expect_passed(report, folder, file)
+    verification = converter("verify").verify_folder(folder, file)
+    data = {"folder": str(folder), "source": str(file), **verification.to_json()}
+    show_result(as_json, data, [converter("verification").format_verification(verification)])
+    commands.expect_passed(verification, folder, file)

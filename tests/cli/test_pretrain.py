@@ -80,7 +80,7 @@ def test_a_bad_value_is_one_sentence(
 
 def test_folders_without_recordings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["pretrain", str(tmp_path / "nowhere")]) == 1
-    assert "is no folder" in capsys.readouterr().err
+    assert "is not a folder" in capsys.readouterr().err
     (tmp_path / "notes.txt").write_text("no audio")
     assert main(["pretrain", str(tmp_path)]) == 1
     assert "holds no recording" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from conversion.checkpoint import Checkpoint
 from conversion.folders import read_provenance
 from conversion.registry import CHECKPOINTS
 from tests.support.converted import DEIT, OPENMIC, SPEECH_COMMANDS, SSAST, VERIFICATION, converted, verified
-from tests.support.interpreter import run
+from tests.support.interpreter import ROOT, run
 
 FOLDERS = (SPEECH_COMMANDS, OPENMIC, SSAST, DEIT)
 # https://huggingface.co/docs/hub/repositories-licenses
@@ -56,7 +56,7 @@ def card_of(checkpoint: Checkpoint, **changes: Any) -> ModelCard:
     config = checkpoint.build_config()
     config.architectures = [CLASSES[checkpoint.family][checkpoint.label_set is None]]
     extractor = checkpoint.build_feature_extractor()
-    origin = provenance(checkpoint, **changes) | {"verification": VERIFICATION}
+    origin = provenance(checkpoint, **changes) | {"verification": VERIFICATION.to_json()}
     return model_card(checkpoint, origin, config, extractor, num_parameters=10**6, repo_id=checkpoint.hub_id)
 
 
@@ -151,7 +151,7 @@ def test_the_card_of_a_verified_folder_accounts_for_every_tensor(tmp_path: Path)
         "0.0012 from transformers' own `ASTForAudioClassification` with the same tensors and epsilons\n",
     ):
         assert fact in text
-    failed = render_card(verified(folder, passed=False, problems=["v.norm.bias differs"], forward=None))
+    failed = render_card(verified(folder, problems=("v.norm.bias differs",), forward=None))
     assert "**The verification failed**" in failed
     assert "- problem: v.norm.bias differs\n" in failed
     assert "forward pass" not in failed
@@ -184,6 +184,7 @@ def run_blocks(folders: dict[str, Path], path: Path, *, without: tuple[str, ...]
     (path / "blocks.json").write_text(json.dumps(blocks))
     assert len(blocks) == (3 if without else 13)
     environment = {"HF_HOME": str(path), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PATH": ""}
+    environment["PYTHONPATH"] = str(ROOT)  # this checkout, not another one that may be installed
     return run(RUN_BLOCKS, without=without, cwd=path, env=environment)
 
 
