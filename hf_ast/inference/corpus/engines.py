@@ -1,17 +1,20 @@
 """What runs the shards: this machine, or a Ray cluster."""
 
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .plan import Plan, Shard
 from .work import Report, ShardWorker
 
 ENGINES = ("local", "ray")
-# Deaths of a worker with the same shard in work, after which the shard is taken for their cause
-MAX_RETRIES = 3
+# How often Ray starts an actor again. A recording that kills every process which decodes it must not go on for ever
+MAX_RESTARTS = 20
+# How long idle actors wait for those at work, beyond twice the time of the longest shard
+PATIENCE_S = 10.0
 
 
 def run_on_ray(
@@ -30,8 +33,9 @@ def run_on_ray(
     Ray places the actors, starts dead ones again, and repeats what they had in work. All machines must see the folder
     `out` and the recordings under the same paths, and have hf_ast installed.
 
-    When no shard is left to begin, an idle actor begins one that another has in work, as that one may wait for room
-    after its machine is gone. If both finish it, the second file replaces an equal one.
+    An actor whose machine is gone may wait for room on another one for ever. So when no shard is left to begin, and
+    none was completed for much longer than any took, an idle actor begins one that another has in work. If both finish
+    it, the second file replaces an equal one.
 
     Args:
         out, plan, shards: What to do.
@@ -44,7 +48,7 @@ def run_on_ray(
 
     Raises:
         ImportError: Ray is not installed.
-        RuntimeError: The actors die again and again with the same shard.
+        ray.exceptions.RayActorError: All actors died again and again.
     """
     try:
         import ray
@@ -58,7 +62,7 @@ def run_on_ray(
     if num_actors is None:
         there = ray.cluster_resources()
         num_actors = int(there.get("GPU", 0)) if num_gpus else int(there.get("CPU", 1)) // num_cpus
-    actor_class = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_restarts=-1, max_task_retries=MAX_RETRIES)(
+    actor_class = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_restarts=MAX_RESTARTS, max_task_retries=-1)(
         _Actor
     )
     settings: dict[str, Any] = {"device": device, "batch_size": batch_size, "num_workers": num_workers}
@@ -73,22 +77,46 @@ def run_on_ray(
 
 
 def _distribute(ray: Any, actors: Sequence[Any], shards: Sequence[Shard]) -> Iterator[Report]:
-    """Give each idle actor the shard that is in the fewest hands, until all are done."""
+    """Give each idle actor the next shard, until all are done."""
     unfinished = dict.fromkeys(shards)
-    in_work: dict[Any, tuple[Any, Shard]] = {}
+    to_begin = list(reversed(shards))
+    in_work: dict[Any, _Task] = {}
     idle = list(actors)
+    longest_s = 0.0
     while unfinished:
-        for actor in idle:
-            num_hands = Counter(shard for _, shard in in_work.values())
-            shard = min(unfinished, key=lambda shard: num_hands[shard])
-            in_work[actor.extract.remote(shard)] = (actor, shard)
-        done, _ = ray.wait(list(in_work))
-        actor, shard = in_work.pop(done[0])
-        idle = [actor]
-        report = ray.get(done[0])
-        if shard in unfinished:
-            del unfinished[shard]
+        while idle and to_begin:
+            in_work |= _begin(idle.pop(), to_begin.pop())
+        done, _ = ray.wait(list(in_work), timeout=PATIENCE_S + 2 * longest_s if idle else None)
+        if not done:
+            num_hands = Counter(task.shard for task in in_work.values())
+            in_work |= _begin(idle.pop(), min(unfinished, key=lambda shard: num_hands[shard]))
+            continue
+        task = in_work.pop(done[0])
+        try:
+            report = ray.get(done[0])
+        except ray.exceptions.RayActorError:  # Ray gave this actor up
+            if task.shard in unfinished:
+                to_begin.append(task.shard)
+            if not idle and not in_work:
+                raise
+            continue
+        longest_s = max(longest_s, time.monotonic() - task.began_at)
+        idle.append(task.actor)
+        if task.shard in unfinished:
+            del unfinished[task.shard]
             yield report
+
+
+class _Task(NamedTuple):
+    """A shard in work."""
+
+    actor: Any
+    shard: Shard
+    began_at: float
+
+
+def _begin(actor: Any, shard: Shard) -> dict[Any, _Task]:
+    return {actor.extract.remote(shard): _Task(actor, shard, time.monotonic())}
 
 
 class _Actor:

@@ -95,7 +95,7 @@ def find_source(source: str | os.PathLike, *, subset: str | None = None, split: 
             known = ", ".join(sorted(MANIFEST_SUFFIXES))
             raise ValueError(f"source={text!r} is a file, but no manifest ({known}); give its folder instead.")
         kind, location = "files", text.rstrip("/") if is_url else os.path.abspath(text)
-        if _suffix(text) == ".parquet" and _holds_audio_bytes(location):
+        if _suffix(text) == ".parquet" and _holds_recordings(location):
             kind = "dataset"
     elif Path(text).is_dir():
         kind, location = "dataset" if _is_dataset_folder(Path(text)) else "files", os.path.abspath(text)
@@ -184,15 +184,17 @@ def _path_column(columns: Sequence[str], location: str) -> str:
     raise ValueError(f"source={location!r} has the columns {list(columns)}, but none of {PATH_COLUMNS}.")
 
 
-def _holds_audio_bytes(location: str) -> bool:
+def _holds_recordings(location: str) -> bool:
     """Whether a Parquet file has the recordings themselves, as `datasets` stores them."""
     import pyarrow.parquet
-    import pyarrow.types
+    from pyarrow.types import is_struct
 
     filesystem, path = _filesystem(location)
     with filesystem.open(path) as file:
         schema = pyarrow.parquet.read_schema(file)
-    return any(name in schema.names and pyarrow.types.is_struct(schema.field(name).type) for name in PATH_COLUMNS)
+    return any(
+        {"bytes", "path"} == {part.name for part in field.type.fields} for field in schema if is_struct(field.type)
+    )
 
 
 def _filesystem(location: str) -> tuple[Any, str]:

@@ -163,8 +163,9 @@ class ShardWorker:
             _Window(
                 start_s,
                 start_s + length / rate,
-                None if scores is None else scores[row],
-                None if embeddings is None else embeddings[row],
+                # Copies, as parts would keep the whole output of the model in memory
+                None if scores is None else scores[row].clone(),
+                None if embeddings is None else embeddings[row].clone(),
             )
             for row, (start_s, length) in enumerate(zip(batch.starts_s, batch.lengths, strict=True))
         ]
