@@ -30,7 +30,14 @@ _EXPORTS = {
     "SpectrogramClassifier": "models.modules_transformer",
     "SpectrogramTransformer": "models.modules_transformer",
     "get_checkpoint": "checkpoints",
+    "Event": "inference.events",
+    "StreamTagger": "inference.streaming",
+    "Tagging": "inference.tagging",
+    "load_classifier": "inference.loading",
+    "load_encoder": "inference.loading",
     "scene_embeddings": "inference.embeddings",
+    "score_clips": "inference.clips",
+    "tag": "inference.tagging",
     "timestamp_embeddings": "inference.embeddings",
 }
 

@@ -1,27 +1,44 @@
-"""Read and resample recordings. Needs the extra `audio` (soundfile and soxr)."""
+"""Read, stream and resample recordings. Needs the extra `audio` (soundfile and soxr).
+
+Recordings come in many forms, and every function here takes all of them as its `source`:
+
+- a path, a URL (http or https), or the bytes of a file, in a format that libsndfile knows (WAV, FLAC, OGG, MP3, ...);
+- a waveform, as array, tensor or list of float samples in [-1, 1]: mono (S,), or (S, channels) or (channels, S);
+- a value of an audio column of `datasets`: `{"array": ..., "sampling_rate": ...}`, `{"bytes": ..., "path": ...}` (with
+  `Audio(decode=False)`), or a decoder object; and a whole row that holds one as `audio`.
+
+Several channels are mixed down to their mean.
+"""
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+BLOCK_S = 10.0
+# An array of two axes is taken for a recording of several channels if just one axis is no longer than this
+MAX_CHANNELS = 32
+URL_TIMEOUT_S = 60.0
+
 
 def read(
-    file: str | os.PathLike | bytes,
+    source: Any,
     sampling_rate: int | None = None,
     *,
+    source_rate: int | None = None,
     start_s: float = 0.0,
     duration_s: float | None = None,
 ) -> tuple[np.ndarray, int]:
-    """Read a recording as mono, in any format that libsndfile knows (WAV, FLAC, OGG, MP3, AIFF, ...).
+    """Read a recording as one mono waveform.
 
     Args:
-        file: Path, or the content of a file.
-        sampling_rate: Rate to resample to, in Hz; the file's own if None.
+        source: See the module.
+        sampling_rate: Rate to resample to, in Hz; the recording's own if None.
+        source_rate: Rate of a waveform that does not say it itself, in Hz; `sampling_rate` if None.
         start_s: Where to begin, in seconds.
         duration_s: How much to read, in seconds; to the end if None, or if there is less.
 
@@ -30,43 +47,50 @@ def read(
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is no audio file, its format is unknown, or it holds no samples where they are read.
+        ValueError: It is no audio file, its format is unknown, it holds no samples where they are read, or it is an
+            array that holds no float samples or whose channel axis is ambiguous.
     """
-    with _open(file) as recording:
-        file_rate = recording.samplerate
-        recording.seek(min(round(start_s * file_rate), recording.frames))
-        num_samples = -1 if duration_s is None else round(duration_s * file_rate)
-        samples = recording.read(num_samples, dtype="float32", always_2d=True)
-    if len(samples) == 0:
-        raise ValueError(f"file={_name(file)!r} holds no samples.")
-    waveform = samples.mean(axis=1)
+    rate, blocks = 0, []
+    for block, rate in _mono_blocks(source, source_rate or sampling_rate, BLOCK_S, start_s, duration_s):  # noqa: B007
+        blocks.append(block)
+    waveform = np.concatenate(blocks)
     if sampling_rate is None:
-        return waveform, file_rate
-    return resample(waveform, file_rate, sampling_rate), sampling_rate
+        return waveform, rate
+    return resample(waveform, rate, sampling_rate), sampling_rate
 
 
-def duration(file: str | os.PathLike | bytes) -> float:
-    """Length of a recording in seconds, from its header; errors as in `read`."""
-    with _open(file) as recording:
-        return recording.frames / recording.samplerate
+def stream(
+    source: Any, sampling_rate: int, *, source_rate: int | None = None, block_s: float = BLOCK_S
+) -> Iterator[np.ndarray]:
+    """Read a recording piece by piece: the same samples as `read`, in memory that does not grow with its length.
+
+    Args:
+        source, sampling_rate, source_rate: As in `read`.
+        block_s: Length of what is read at once, in seconds.
+
+    Yields:
+        Consecutive mono pieces, float32, each of shape (S,); together they are the waveform of `read`.
+    """
+    resampler = None
+    for block, rate in _mono_blocks(source, source_rate or sampling_rate, block_s, 0.0, None):
+        if rate == sampling_rate:
+            yield block
+            continue
+        if resampler is None:
+            resampler = _import("soxr").ResampleStream(rate, sampling_rate, 1, dtype="float32")
+        yield resampler.resample_chunk(block)
+    if resampler is not None:
+        yield resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
 
 
-@contextmanager
-def _open(file: str | os.PathLike | bytes) -> Iterator[Any]:
-    """The recording as a `soundfile.SoundFile`; errors of libsndfile become ones that name the file."""
-    soundfile = _import("soundfile")
-    if not isinstance(file, bytes) and not os.path.isfile(file):
-        raise FileNotFoundError(f"file={_name(file)!r} does not exist.")
-    try:
-        with soundfile.SoundFile(io.BytesIO(file) if isinstance(file, bytes) else os.fspath(file)) as recording:
-            yield recording
-    except soundfile.LibsndfileError as error:
-        known = ", ".join(sorted(soundfile.available_formats()))
-        raise ValueError(f"file={_name(file)!r} cannot be read ({error}). Convert it to one of: {known}.") from error
-
-
-def _name(file: str | os.PathLike | bytes) -> str:
-    return f"{len(file)} bytes of audio" if isinstance(file, bytes) else os.fspath(file)
+def duration(source: Any, *, source_rate: int | None = None) -> float:
+    """Length of a recording in seconds, from its header; arguments and errors as in `read`."""
+    source = unwrap(source)
+    if _is_file(source):
+        with _open(source) as recording:
+            return recording.frames / recording.samplerate
+    waveform, rate = _as_mono(source, source_rate)
+    return len(waveform) / rate
 
 
 def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
@@ -74,6 +98,135 @@ def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     if from_rate == to_rate:
         return waveform
     return _import("soxr").resample(waveform, from_rate, to_rate)
+
+
+def unwrap(source: Any) -> Any:
+    """The file or the waveform inside a row or an audio value of `datasets`, or behind a URL; others as they are.
+
+    Returns:
+        A path or bytes; or a waveform, or a mapping with `array` and `sampling_rate`.
+    """
+    if isinstance(source, str) and source.startswith(("http://", "https://")):
+        return _download(source)
+    if hasattr(source, "get_all_samples"):  # the decoder object of `datasets`
+        samples = source.get_all_samples()
+        return {"array": samples.data, "sampling_rate": samples.sample_rate}
+    if not isinstance(source, Mapping):
+        return source
+    for name in ("array", "raw"):
+        if source.get(name) is not None:
+            return {"array": source[name], "sampling_rate": source.get("sampling_rate")}
+    for name in ("audio", "bytes", "path"):
+        if source.get(name) is not None:
+            return unwrap(source[name])
+    raise ValueError(
+        f"source is a mapping with the keys {sorted(map(str, source))}, but must hold a waveform as 'array' or 'raw' "
+        "with its 'sampling_rate', the 'bytes' of a file, its 'path', or one of these as 'audio'."
+    )
+
+
+def _mono_blocks(
+    source: Any, source_rate: int | None, block_s: float, start_s: float, duration_s: float | None
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Consecutive pieces (S,) of a recording at its own rate, and that rate; at least one piece."""
+    source = unwrap(source)
+    num_read = 0
+    if _is_file(source):
+        with _open(source) as recording:
+            rate = recording.samplerate
+            recording.seek(min(round(start_s * rate), recording.frames))
+            num_wanted = np.inf if duration_s is None else round(duration_s * rate)
+            while num_read < num_wanted:
+                num_samples = int(min(max(1, round(block_s * rate)), num_wanted - num_read))
+                samples = recording.read(num_samples, dtype="float32", always_2d=True)
+                if len(samples) == 0:
+                    break
+                num_read += len(samples)
+                yield samples.mean(axis=1), rate
+    else:
+        waveform, rate = _as_mono(source, source_rate)
+        start = round(start_s * rate)
+        waveform = waveform[start : None if duration_s is None else start + round(duration_s * rate)]
+        num_read, size = len(waveform), max(1, round(block_s * rate))
+        for first in range(0, num_read, size):
+            yield waveform[first : first + size], rate
+    if num_read == 0:
+        raise ValueError(f"{_name(source)} holds no samples{' there' if start_s or duration_s else ''}.")
+
+
+def _as_mono(source: Any, source_rate: int | None) -> tuple[np.ndarray, int]:
+    """A waveform in any form, or a mapping with one, as mono float32 samples (S,), and its rate."""
+    if isinstance(source, Mapping):
+        source_rate = source_rate if source["sampling_rate"] is None else int(source["sampling_rate"])
+        source = source["array"]
+    if source_rate is None:
+        raise ValueError("source is a waveform without a sampling rate; give it as source_rate, in Hz.")
+    if hasattr(source, "detach"):  # a tensor
+        source = source.detach().cpu()
+        source = source.float() if source.is_floating_point() else source
+    try:
+        waveform = np.asarray(source)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"source cannot be read as a waveform: {error}.") from error
+    if waveform.dtype.kind != "f":
+        raise ValueError(
+            f"source is a {type(source).__name__} of {waveform.dtype}, but must be a path, the bytes of a file, or "
+            "float samples in [-1, 1]; divide 16-bit samples by 32768."
+        )
+    return _mixed_down(waveform.astype(np.float32, copy=False)), source_rate
+
+
+def _mixed_down(waveform: np.ndarray) -> np.ndarray:
+    """The mean of the channels of (S,), (S, channels) or (channels, S), where it is clear which axis is which."""
+    if waveform.ndim == 1:
+        return waveform
+    few = [axis for axis, size in enumerate(waveform.shape) if size <= MAX_CHANNELS]
+    if waveform.ndim != 2 or len(few) != 1:
+        raise ValueError(
+            f"source has shape {waveform.shape}, of which it is not clear where the channels are; it must be "
+            "(samples,), (samples, channels) or (channels, samples). Mix it down with `waveform.mean(axis)` over the "
+            "channel axis."
+        )
+    return waveform.mean(axis=few[0])
+
+
+def _is_file(source: Any) -> bool:
+    return isinstance(source, str | os.PathLike | bytes | bytearray)
+
+
+@contextmanager
+def _open(file: str | os.PathLike[str] | bytes) -> Iterator[Any]:
+    """The recording as a `soundfile.SoundFile`; errors of libsndfile become errors that name the file."""
+    soundfile = _import("soundfile")
+    is_bytes = isinstance(file, bytes | bytearray)
+    if not is_bytes and os.path.isdir(file):
+        raise IsADirectoryError(f"{_name(file)} is a folder, but must be an audio file.")
+    if not is_bytes and not os.path.isfile(file):
+        raise FileNotFoundError(f"{_name(file)} does not exist.")
+    try:
+        with soundfile.SoundFile(io.BytesIO(file) if is_bytes else os.fspath(file)) as recording:
+            yield recording
+    except soundfile.LibsndfileError as error:
+        known = ", ".join(sorted(soundfile.available_formats()))
+        raise ValueError(f"{_name(file)} cannot be read ({error}). Convert it to one of: {known}.") from error
+
+
+def _download(url: str) -> bytes:
+    import httpx2
+
+    try:
+        response = httpx2.get(url, follow_redirects=True, timeout=URL_TIMEOUT_S)
+        response.raise_for_status()
+    except httpx2.HTTPError as error:
+        raise OSError(f"file={url!r} cannot be downloaded: {error}") from error
+    return response.content
+
+
+def _name(source: Any) -> str:
+    """What an error calls a recording."""
+    if isinstance(source, bytes | bytearray):
+        return f"file={f'{len(source)} bytes of audio'!r}"
+    return f"file={os.fspath(source)!r}" if _is_file(source) else "source"
 
 
 def _import(name: str) -> ModuleType:

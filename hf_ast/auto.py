@@ -5,6 +5,7 @@ imports the registry itself, and model classes are looked up when a checkpoint a
 """
 
 import sys
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from importlib.abc import MetaPathFinder
@@ -14,15 +15,13 @@ from typing import Any
 
 from .families import FAMILIES
 
-AUDIO_CLASSIFICATION = "audio-classification"
-
 
 def register() -> None:
     """Register all families. Does nothing where transformers is not installed: its modules are never imported."""
     _when_imported("transformers.models.auto.configuration_auto", _register_configs)
     _when_imported("transformers.models.auto.feature_extraction_auto", _register_feature_extractors)
     _when_imported("transformers.models.auto.modeling_auto", _register_models)
-    _when_imported("transformers.pipelines", _register_pipeline)
+    _when_imported("transformers.pipelines", _register_pipelines)
 
 
 def load(path: str) -> Any:
@@ -52,11 +51,18 @@ def _register_models(modeling_auto: ModuleType) -> None:
             mapping.register(load(family.config), path, exist_ok=True)
 
 
-def _register_pipeline(pipelines: ModuleType) -> None:
-    """Let the audio-classification pipeline read files with soundfile for our models (others keep ffmpeg)."""
-    from .inference.pipelines import AudioClassificationFilePipeline
+def _register_pipelines(pipelines: ModuleType) -> None:
+    """Add the audio-tagging pipeline, and let audio-classification score whole recordings for our models."""
+    from transformers import AutoModelForAudioClassification
 
-    pipelines.PIPELINE_REGISTRY.supported_tasks[AUDIO_CLASSIFICATION]["impl"] = AudioClassificationFilePipeline
+    from .inference.pipelines import AudioTaggingPipeline, WholeAudioClassificationPipeline
+
+    registry = pipelines.PIPELINE_REGISTRY
+    registry.register_pipeline(
+        "audio-tagging", AudioTaggingPipeline, pt_model=AutoModelForAudioClassification, type="audio"
+    )
+    # Not by `register_pipeline`, which would print a warning and drop the default model of the task
+    registry.supported_tasks["audio-classification"]["impl"] = WholeAudioClassificationPipeline
 
 
 class _ClassesByPath(dict):
@@ -85,7 +91,6 @@ class _ImportHook(MetaPathFinder):
     def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
         if name != self.name:
             return None
-        sys.meta_path.remove(self)
         spec = PathFinder.find_spec(name, path, target)
         if spec is None or spec.loader is None:
             return spec
@@ -93,9 +98,12 @@ class _ImportHook(MetaPathFinder):
 
         def execute_and_call(module: ModuleType) -> None:
             execute(module)
-            self.callback(module)
+            # Not earlier: whoever only asks for the spec does not import the module
+            if self in sys.meta_path:
+                sys.meta_path.remove(self)
+                _call(self.callback, module)
 
-        spec.loader.exec_module = execute_and_call
+        spec.loader.exec_module = execute_and_call  # type: ignore[method-assign]
         return spec
 
 
@@ -105,4 +113,18 @@ def _when_imported(name: str, callback: Callable[[ModuleType], None]) -> None:
     if module is None:
         sys.meta_path.insert(0, _ImportHook(name, callback))
     else:
+        _call(callback, module)
+
+
+def _call(callback: Callable[[ModuleType], None], module: ModuleType) -> None:
+    """Register with a module of transformers; what goes wrong there must not break transformers for everyone else."""
+    try:
         callback(module)
+    except Exception as error:
+        warnings.warn(
+            f"hf_ast could not register its models with {module.__name__} ({type(error).__name__}: {error}). Its own "
+            "classes, such as HfASTForAudioClassification, work; the Auto classes and pipelines may not know them. Is "
+            "this version of transformers supported?",
+            RuntimeWarning,
+            stacklevel=2,
+        )

@@ -43,8 +43,8 @@ def classify(args: argparse.Namespace) -> int:
     """Label the files one after the other; a file that cannot be read does not stop the others."""
     from transformers.utils import logging
 
-    from . import audio
-    from .inference.tagging import load_classifier, tag_recording
+    from .inference.loading import load_classifier
+    from .inference.tagging import tag
 
     logging.disable_progress_bar()
     try:
@@ -55,15 +55,13 @@ def classify(args: argparse.Namespace) -> int:
     results, failed = [], False
     for file in args.files:
         try:
-            waveform, _ = audio.read(file, feature_extractor.sampling_rate)
-            segments = tag_recording(
-                model, feature_extractor, waveform, top_k=args.top_k, progress=sys.stderr.isatty()
-            )
+            tagging = tag(model, feature_extractor, file, progress=sys.stderr.isatty())
         except (OSError, ValueError) as error:
             print(f"hf-ast: {file}: {error}", file=sys.stderr)
             failed = True
             continue
-        results.append((file, segments))
+        segments = zip(tagging.window_times_s.tolist(), tagging.window_top(args.top_k), strict=True)
+        results.append((file, list(segments)))
     print(as_json(results) if args.json else as_table(results))
     return 1 if failed else 0
 
@@ -75,8 +73,8 @@ def as_json(results: Sequence) -> str:
             {
                 "file": file,
                 "segments": [
-                    {"start_s": s.start_s, "end_s": s.end_s, "labels": [tag._asdict() for tag in s.tags]}
-                    for s in segments
+                    {"start_s": start_s, "end_s": end_s, "labels": [tag._asdict() for tag in tags]}
+                    for (start_s, end_s), tags in segments
                 ],
             }
             for file, segments in results
@@ -90,11 +88,11 @@ def as_table(results: Sequence) -> str:
     lines = [
         (
             Path(file).name,
-            f"{segment.start_s:.1f}-{segment.end_s:.1f} s",
-            "  ".join(f"{label} {score:.1%}" for label, score in segment.tags),
+            f"{start_s:.1f}-{end_s:.1f} s",
+            "  ".join(f"{label} {score:.1%}" for label, score in tags),
         )
         for file, segments in results
-        for segment in segments
+        for (start_s, end_s), tags in segments
     ]
     lines.insert(0, ("file", "time", "labels"))
     name_width, time_width = (max(len(line[i]) for line in lines) for i in (0, 1))

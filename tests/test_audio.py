@@ -39,3 +39,29 @@ def test_unreadable_files(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "empty.wav", np.zeros(0, np.float32), 16000)
     with pytest.raises(ValueError, match="no samples"):
         audio.read(tmp_path / "empty.wav")
+
+
+@pytest.mark.parametrize("rate", [16000, 44100, 22050])
+@pytest.mark.parametrize("block_s", [0.013, 0.5, 100.0])
+def test_a_stream_is_what_read_gives(tmp_path: Path, rate: int, block_s: float) -> None:
+    """Bit for bit, the edges of the blocks included: the resampler carries its state over them."""
+    stereo = 0.1 * np.random.default_rng(0).standard_normal((2 * rate + 17, 2)).astype(np.float32)
+    path = tmp_path / "noise.wav"
+    soundfile.write(path, stereo, rate, subtype="FLOAT")
+    whole, _ = audio.read(path, 16000)
+    for source in (path, {"array": stereo, "sampling_rate": rate}):
+        blocks = list(audio.stream(source, 16000, block_s=block_s))
+        np.testing.assert_array_equal(np.concatenate(blocks), whole)
+    assert max(len(block) for block in blocks) <= (block_s + 0.05) * 16000
+    part, _ = audio.read(path, 16000, start_s=0.5, duration_s=1.0)
+    assert len(part) == pytest.approx(16000, abs=1)
+    np.testing.assert_allclose(part[800:-800], whole[8800:23200], atol=1e-4 if rate != 16000 else 0)
+
+
+def test_what_is_no_recording(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match="is a folder, but must be an audio file"):
+        audio.read(tmp_path)
+    with pytest.raises(ValueError, match="a waveform without a sampling rate; give it as source_rate"):
+        audio.read(sine(16000))
+    with pytest.raises(ValueError, match="holds no samples there"):
+        audio.read(sine(16000), 16000, start_s=2.0)

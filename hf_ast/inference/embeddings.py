@@ -5,7 +5,6 @@ Here windows are batched, and memory does not grow with the recording beyond the
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,9 @@ from torch import Tensor
 from transformers import BatchFeature, PreTrainedModel
 
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
+
+from .evaluating import evaluating
+from .windows import as_samples, num_centred_windows
 
 MODES = ("features", "logits", "all")
 
@@ -62,15 +64,15 @@ def scene_embeddings(
     waveform = _as_batch(waveform)
     embed = _embedder(model, mode)
     rate = feature_extractor.sampling_rate
-    window = feature_extractor.max_samples if window_s is None else _num_samples("window_s", window_s, rate)
-    hop = max(1, window // 4) if hop_s is None else _num_samples("hop_s", hop_s, rate)
+    window = feature_extractor.max_samples if window_s is None else as_samples("window_s", window_s, rate)
+    hop = max(1, window // 4) if hop_s is None else as_samples("hop_s", hop_s, rate)
     if window > feature_extractor.max_samples:
         raise ValueError(
             f"window_s={window_s} is longer than the extractor's max_length of {feature_extractor.max_length} frames "
             f"({feature_extractor.max_samples / rate:.4g} s), to which it cuts; take a shorter one, or load both the "
             "model and the extractor with a larger max_length."
         )
-    with _evaluating(model):
+    with evaluating(model):
         if waveform.shape[1] <= window:
             pieces = [embed(_features(feature_extractor, clips, model)) for clips in waveform.split(batch_size)]
             return torch.cat(pieces).to(waveform.device)
@@ -116,11 +118,11 @@ def timestamp_embeddings(
     waveform = _as_batch(waveform)
     embed = _embedder(model, mode)
     rate = feature_extractor.sampling_rate
-    hop = _num_samples("hop_s", hop_s, rate)
+    hop = as_samples("hop_s", hop_s, rate)
     lengths_s = (window_s,) if isinstance(window_s, int | float) else tuple(window_s)
     if not lengths_s:
         raise ValueError("window_s is empty; give at least one length.")
-    windows = [_num_samples("window_s", length_s, rate) for length_s in lengths_s]
+    windows = [as_samples("window_s", length_s, rate) for length_s in lengths_s]
     mel_window = feature_extractor.num_samples(num_mel_frames) if num_mel_frames else 0
     longest = max(*windows, mel_window)
     if waveform.shape[1] <= longest // 2:
@@ -139,7 +141,7 @@ def timestamp_embeddings(
             parts.append(mel["input_values"][:, :num_mel_frames].mT.flatten(1))
         return torch.cat(parts, dim=1)
 
-    with _evaluating(model):
+    with evaluating(model):
         embeddings = _of_all_windows(describe, waveform, hop, batch_size)
     timestamps = torch.arange(embeddings.shape[1], device=waveform.device) * (1000.0 * hop / rate)
     return embeddings, timestamps.expand(len(waveform), -1)
@@ -149,7 +151,7 @@ def _of_all_windows(
     describe: Callable[[Tensor, Tensor], Tensor], waveform: Tensor, hop: int, batch_size: int
 ) -> Tensor:
     """Results (B, K, D) of a function from recordings (n,) and central samples (n,) to vectors (n, D)."""
-    num_windows = _num_windows(waveform, hop)
+    num_windows = num_centred_windows(waveform.shape[1], hop)
     result = torch.empty(0)
     start = 0
     for clips, centres in _batches(waveform, hop, batch_size):
@@ -191,14 +193,9 @@ def _features(
     return feature_extractor(waveform.to(model.device), sampling_rate, return_tensors="pt", **settings)
 
 
-def _num_windows(waveform: Tensor, hop: int) -> int:
-    """Windows per recording: one around every multiple of `hop`."""
-    return waveform.shape[1] // hop + 1
-
-
 def _batches(waveform: Tensor, hop: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The recording (n,) and the central sample (n,) of every window, recording by recording, in batches."""
-    num_windows = _num_windows(waveform, hop)
+    num_windows = num_centred_windows(waveform.shape[1], hop)
     for windows in torch.arange(len(waveform) * num_windows, device=waveform.device).split(batch_size):
         yield windows // num_windows, windows % num_windows * hop
 
@@ -218,21 +215,3 @@ def _as_batch(waveform: Tensor | np.ndarray) -> Tensor:
             "down with `waveform.mean(axis)` over the channel axis."
         )
     return waveform.unsqueeze(0) if waveform.ndim == 1 else waveform
-
-
-def _num_samples(name: str, seconds: float, sampling_rate: int) -> int:
-    num_samples = round(seconds * sampling_rate)
-    if num_samples < 1:
-        raise ValueError(f"{name}={seconds} must be at least one sample long.")
-    return num_samples
-
-
-@contextmanager
-def _evaluating(model: PreTrainedModel) -> Iterator[None]:
-    """Eval mode for a while: no dropout, no patchout."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)

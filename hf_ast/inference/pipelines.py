@@ -1,37 +1,180 @@
-"""transformers' audio-classification pipeline, reading files without ffmpeg for our models."""
+"""transformers pipelines for recordings of any length, in any form, without ffmpeg or torchaudio."""
 
-import os
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-from transformers import AudioClassificationPipeline
+import torch
+from torch import Tensor
+from transformers import AudioClassificationPipeline, PreTrainedModel
+from transformers.pipelines.base import ChunkPipeline
 
 from hf_ast import audio
 from hf_ast.families import MODEL_TYPES
 
+from .events import find_events
+from .features import window_features
+from .tagging import ScoredWindows, WindowScorer, apply_activation, label_names, pool_scores, top_tags
 
-class AudioClassificationFilePipeline(AudioClassificationPipeline):
-    """`AudioClassificationPipeline` that reads and resamples with soundfile and soxr where the model is ours.
 
-    transformers needs ffmpeg for files and torchaudio for other sampling rates. Models of other families, and what
-    soundfile is not for (URLs, decoders), go to transformers' own code.
+class WindowPipeline(ChunkPipeline):
+    """What both pipelines share: a recording becomes windows, and each window logits."""
+
+    def preprocess(
+        self,
+        inputs: Any,
+        chunk_length_s: float | None = None,
+        stride_length_s: float | Sequence[float] | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Model inputs of each window, with its `times_s` (1, 2), its `energy` (1,) and whether it `is_last`."""
+        scorer = WindowScorer(
+            self.model, self.feature_extractor, **windows_from_chunks(chunk_length_s, stride_length_s)
+        )
+        blocks = audio.stream(inputs, scorer.sampling_rate, block_s=scorer.block_s)
+        previous = None
+        for span in scorer.spans(blocks):
+            features = window_features(self.feature_extractor, span, scorer.window)
+            if self.dtype is not None:
+                features = features.to(dtype=self.dtype)
+            times_s, energy = scorer.describe(span)
+            for index in range(len(span.starts)):
+                if previous is not None:
+                    yield {"is_last": False, **previous}
+                row = slice(index, index + 1)
+                previous = {"times_s": times_s[row], "energy": energy[row]}
+                previous |= {name: values[row] for name, values in features.items()}
+        if previous is not None:  # the stream of an empty recording raises an error
+            yield {"is_last": True, **previous}
+
+    def _forward(self, model_inputs: dict[str, Any]) -> dict[str, Any]:
+        kept = {name: model_inputs.pop(name) for name in ("is_last", "times_s", "energy") if name in model_inputs}
+        return {**kept, "logits": self.model(**model_inputs).logits}
+
+
+class WholeAudioClassificationPipeline(WindowPipeline, AudioClassificationPipeline):
+    """`AudioClassificationPipeline` that scores whole recordings where the model is one of ours.
+
+    The recording is cut into windows that cover all of it, and the scores of the windows are averaged. A recording
+    that fits into one window is scored as transformers does. Models of other families run transformers' own code.
+
+    Inputs, besides those of transformers: every form of a recording that `hf_ast.audio` knows, so audio values and
+    rows of `datasets`, and waveforms with several channels or at other sampling rates. Files are read by soundfile and
+    resampled by soxr.
+
+    Args:
+        chunk_length_s: Length of a window in seconds, at most what the model hears at once, which is the default.
+        stride_length_s: Overlap of neighbouring windows on the left and the right of each, in seconds, one number or a
+            pair, as in the speech-recognition pipeline: windows start `chunk_length_s - left - right` apart. By
+            default a sixth of `chunk_length_s` if that is given, else there is no overlap. The last window ends with
+            the recording.
+        top_k, function_to_apply: As in `AudioClassificationPipeline`; the function is applied to each window.
     """
 
-    def preprocess(self, inputs: Any) -> Any:
-        """A path, the bytes of a file, a waveform (S,), or `{"array": ..., "sampling_rate": ...}` -> model inputs."""
-        if self.model.config.model_type in MODEL_TYPES:
-            inputs = self._waveform(inputs)
-        return super().preprocess(inputs)
+    def _sanitize_parameters(
+        self,
+        top_k: int | None = None,
+        function_to_apply: str | None = None,
+        chunk_length_s: float | None = None,
+        stride_length_s: float | Sequence[float] | None = None,
+        **kwargs: Any,
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        preprocess, forward, postprocess = super()._sanitize_parameters(top_k, function_to_apply, **kwargs)
+        return preprocess | _given(chunk_length_s, stride_length_s), forward, postprocess
 
-    def _waveform(self, inputs: Any) -> Any:
-        rate = self.feature_extractor.sampling_rate
-        if isinstance(inputs, os.PathLike | bytes) or (
-            isinstance(inputs, str) and not inputs.startswith(("http://", "https://"))
-        ):
-            return audio.read(inputs, rate)[0]
-        if isinstance(inputs, dict) and inputs.get("sampling_rate", rate) != rate:
-            key = "raw" if inputs.get("raw") is not None else "array"
-            waveform = np.asarray(inputs[key])
-            if waveform.ndim == 1:
-                return audio.resample(waveform, inputs["sampling_rate"], rate)
-        return inputs
+    def preprocess(self, inputs: Any, **windows: Any) -> Iterator[dict[str, Any]]:
+        """A recording -> the model inputs of its windows."""
+        if self.model.config.model_type in MODEL_TYPES:
+            yield from super().preprocess(inputs, **windows)
+        else:
+            yield {"is_last": True, **AudioClassificationPipeline.preprocess(self, inputs)}
+
+    def postprocess(
+        self, model_outputs: list[dict[str, Any]], top_k: int = 5, function_to_apply: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Logits of the windows -> the labels with the largest mean scores."""
+        scores = _window_scores(self.model, model_outputs, function_to_apply)
+        return _as_dicts(self.model, scores.mean(dim=0), top_k)
+
+
+class AudioTaggingPipeline(WindowPipeline):
+    """Pipeline "audio-tagging": what is heard in a recording of any length, and when; see `hf_ast.tag`.
+
+    Any model for audio classification. Inputs are those of `WholeAudioClassificationPipeline`.
+
+    Args:
+        chunk_length_s, stride_length_s: As in `WholeAudioClassificationPipeline`.
+        top_k: Labels of the whole recording to return; all if None.
+        threshold, release, pooling: As in `hf_ast.tag`.
+
+    Returns:
+        For each recording `{"scores": [{"label", "score"}, ...], "events": [{"label", "start_s", "end_s", "peak"},
+        ...], "duration_s": ...}`.
+    """
+
+    _load_processor = False
+    _load_image_processor = False
+    _load_feature_extractor = True
+    _load_tokenizer = False
+
+    def _sanitize_parameters(
+        self,
+        chunk_length_s: float | None = None,
+        stride_length_s: float | Sequence[float] | None = None,
+        **postprocess: Any,
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        unknown = postprocess.keys() - {"top_k", "threshold", "release", "pooling"}
+        if unknown:
+            raise ValueError(f"The audio-tagging pipeline has no argument {', '.join(sorted(unknown))}.")
+        return _given(chunk_length_s, stride_length_s), {}, postprocess
+
+    def postprocess(
+        self,
+        model_outputs: list[dict[str, Any]],
+        top_k: int | None = 5,
+        threshold: float = 0.5,
+        release: float | None = None,
+        pooling: str = "mean",
+    ) -> dict[str, Any]:
+        """Logits of the windows -> scores of the recording, and its events."""
+        scores = _window_scores(self.model, model_outputs)
+        times_s, energy = (torch.cat([output[name] for output in model_outputs]) for name in ("times_s", "energy"))
+        windows = ScoredWindows(scores, times_s, energy)
+        events = find_events(scores, times_s, label_names(self.model), threshold=threshold, release=release)
+        return {
+            "scores": _as_dicts(self.model, pool_scores(windows, pooling), top_k or scores.shape[1]),
+            "events": [event._asdict() for event in events],
+            "duration_s": times_s[-1, 1].item(),
+        }
+
+
+def windows_from_chunks(
+    chunk_length_s: float | None, stride_length_s: float | Sequence[float] | None
+) -> dict[str, float | None]:
+    """Length and distance of windows from the arguments of transformers' speech-recognition pipeline."""
+    if not chunk_length_s:
+        if stride_length_s is not None:
+            raise ValueError(f"stride_length_s={stride_length_s} needs chunk_length_s, of which it is a part.")
+        return {"window_s": None, "hop_s": None}
+    overlap = chunk_length_s / 6 if stride_length_s is None else stride_length_s
+    left, right = (overlap, overlap) if isinstance(overlap, int | float) else overlap
+    if min(left, right) < 0 or left + right >= chunk_length_s:
+        raise ValueError(
+            f"stride_length_s={stride_length_s} must not be negative, and on both sides together it must be shorter "
+            f"than chunk_length_s={chunk_length_s}."
+        )
+    return {"window_s": chunk_length_s, "hop_s": chunk_length_s - left - right}
+
+
+def _given(chunk_length_s: float | None, stride_length_s: float | Sequence[float] | None) -> dict[str, Any]:
+    arguments = {"chunk_length_s": chunk_length_s, "stride_length_s": stride_length_s}
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def _window_scores(
+    model: PreTrainedModel, model_outputs: list[dict[str, Any]], function_to_apply: str | None = None
+) -> Tensor:
+    logits = torch.cat([output["logits"] for output in model_outputs]).float()
+    return apply_activation(logits, function_to_apply or model.config.problem_type)
+
+
+def _as_dicts(model: PreTrainedModel, scores: Tensor, top_k: int) -> list[dict[str, Any]]:
+    return [{"score": score, "label": label} for label, score in top_tags(scores, label_names(model), top_k)]

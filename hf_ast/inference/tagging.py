@@ -1,106 +1,272 @@
-"""Labels for recordings of any length, window by window."""
+"""What is heard in a recording of any length: scores per window and of the whole, and events with their times."""
 
-import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
-from transformers import (
-    AutoConfig,
-    AutoFeatureExtractor,
-    AutoModelForAudioClassification,
-    FeatureExtractionMixin,
-    PreTrainedModel,
-)
+from transformers import FeatureExtractionMixin, PreTrainedModel
 
-from hf_ast.models.configuration_ast import NATIVE_MODEL_TYPE
-from hf_ast.models.feature_extraction_ast import HfASTFeatureExtractor
-from hf_ast.models.modeling_ast import HfASTForAudioClassification
+from hf_ast import audio
+
+from .evaluating import evaluating
+from .events import Event, find_events
+from .features import model_window, window_features
+from .windows import Span, WindowStream, as_samples, check_windows
+
+POOLINGS = ("mean", "max", "energy")
 
 
 class Tag(NamedTuple):
-    """A label and its probability."""
+    """A label and its score."""
 
     label: str
     score: float
 
 
-@dataclass(frozen=True)
-class Segment:
-    """What a model says about one window of a recording; most probable label first."""
-
-    start_s: float
-    end_s: float
-    tags: list[Tag]
-
-
-def load_classifier(model: str | os.PathLike) -> tuple[PreTrainedModel, FeatureExtractionMixin]:
-    """A classification model and its feature extractor, in eval mode, from a Hub id or a folder.
-
-    Checkpoints of transformers' own AST open as ours, which gives the numbers of the official code.
-    """
-    if AutoConfig.from_pretrained(model).model_type == NATIVE_MODEL_TYPE:
-        return HfASTForAudioClassification.from_pretrained(model), HfASTFeatureExtractor.from_pretrained(model)
-    return AutoModelForAudioClassification.from_pretrained(model), AutoFeatureExtractor.from_pretrained(model)
-
-
-@torch.inference_mode()
-def tag_recording(
-    model: PreTrainedModel,
-    feature_extractor: FeatureExtractionMixin,
-    waveform: np.ndarray,
-    *,
-    top_k: int = 5,
-    batch_size: int = 8,
-    progress: bool = False,
-) -> list[Segment]:
-    """Classify a recording in consecutive windows of the model's length.
-
-    The last window of a longer recording ends where the recording ends, so that all of it is heard.
+@dataclass(frozen=True, eq=False)
+class Tagging:
+    """What a model hears in a recording.
 
     Args:
-        model: A classification model; its device is used.
+        labels: Names of the classes, in the order of the scores, C.
+        window_scores: Scores of each window, float32, shape (K, C).
+        window_times_s: Start and end of each window in seconds, float64, shape (K, 2).
+        scores: Scores of the whole recording, float32, shape (C,).
+        events: See `find_events`.
+        duration_s: Length of the recording in seconds.
+    """
+
+    labels: list[str]
+    window_scores: Tensor
+    window_times_s: Tensor
+    scores: Tensor
+    events: list[Event]
+    duration_s: float
+
+    def top(self, k: int = 5) -> list[Tag]:
+        """The `k` labels with the largest scores of the whole recording, at most all, the largest first."""
+        return top_tags(self.scores, self.labels, k)
+
+    def window_top(self, k: int = 5) -> list[list[Tag]]:
+        """The same for each window."""
+        return [top_tags(scores, self.labels, k) for scores in self.window_scores]
+
+
+class ScoredWindows(NamedTuple):
+    """Scores of consecutive windows (n, C), their times in seconds (n, 2), and the energy of each, shape (n,)."""
+
+    scores: Tensor
+    times_s: Tensor
+    energy: Tensor
+
+
+class WindowScorer:
+    """A model that scores windows: the settings that tagging, streaming and corpora share.
+
+    Args:
+        model: A classification model of ours, or any other one for waveforms; its device and dtype are used.
         feature_extractor: Its feature extractor.
-        waveform: Mono samples at the extractor's sampling rate, shape (S,).
-        top_k: Labels per window, at most all.
+        window_s: Length of a window, in seconds; what the model hears at once if None.
+        hop_s: Time between the starts of two windows, at most `window_s`; one window, so without overlap, if None.
         batch_size: Windows per forward pass.
-        progress: Whether to show a progress bar.
+        shared_features: Whether overlapping windows are slices of one spectrogram where that is possible; see
+            `window_features`.
+
+    Raises:
+        ValueError: A window is shorter than a frame or longer than the model's input, or `hop_s` leaves gaps.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        feature_extractor: FeatureExtractionMixin,
+        *,
+        window_s: float | None = None,
+        hop_s: float | None = None,
+        batch_size: int = 8,
+        shared_features: bool = True,
+    ):
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} must be at least 1.")
+        self.model = model
+        self.feature_extractor = feature_extractor
+        self.labels = label_names(model)
+        self.sampling_rate: int = feature_extractor.sampling_rate
+        longest = model_window(feature_extractor)
+        self.window = longest if window_s is None else as_samples("window_s", window_s, self.sampling_rate)
+        self.hop = self.window if hop_s is None else as_samples("hop_s", hop_s, self.sampling_rate)
+        if hasattr(feature_extractor, "max_samples") and self.window > longest:
+            raise ValueError(
+                f"window_s={window_s} is longer than what the model hears at once ({longest / self.sampling_rate:.5g} "
+                "s); take a shorter one, or load both the model and the extractor with a larger max_length."
+            )
+        check_windows(self.window, self.hop)
+        self.batch_size = batch_size
+        self.shared_features = shared_features
+
+    @property
+    def block_s(self) -> float:
+        """Length of the pieces of a recording that complete one batch of windows, in seconds."""
+        return self.hop * self.batch_size / self.sampling_rate
+
+    def spans(self, blocks: Iterable[Any]) -> Iterator[Span]:
+        """Cut a recording, which comes as consecutive pieces (S,), into spans of windows."""
+        stream = WindowStream(self.window, self.hop)
+        for block in blocks:
+            if (span := stream.push(block)) is not None:
+                yield span
+        if (span := stream.flush()) is not None:
+            yield span
+
+    @torch.inference_mode()
+    def __call__(self, span: Span) -> ScoredWindows:
+        """Score the windows of a span."""
+        parts = []
+        with evaluating(self.model):
+            for first in range(0, len(span.starts), self.batch_size):
+                part = span._replace(starts=span.starts[first : first + self.batch_size])
+                inputs = window_features(
+                    self.feature_extractor,
+                    part,
+                    self.window,
+                    shared=self.shared_features,
+                    device=self.model.device,
+                )
+                parts.append(probabilities(self.model, inputs.to(self.model.dtype)).cpu())
+        return ScoredWindows(torch.cat(parts), *self.describe(span))
+
+    def describe(self, span: Span) -> tuple[Tensor, Tensor]:
+        """Start and end of the windows of a span in seconds (n, 2), and the mean power of each (n,)."""
+        clips = span.windows(self.window)
+        starts = torch.tensor(span.starts, dtype=torch.float64) / self.sampling_rate
+        times = torch.stack((starts, starts + len(clips[0]) / self.sampling_rate), dim=1)
+        return times, torch.tensor([float((clip * clip).mean()) for clip in clips])
+
+
+def tag(
+    model: PreTrainedModel,
+    feature_extractor: FeatureExtractionMixin,
+    source: Any,
+    *,
+    sampling_rate: int | None = None,
+    window_s: float | None = None,
+    hop_s: float | None = None,
+    pooling: str = "mean",
+    threshold: float = 0.5,
+    release: float | None = None,
+    batch_size: int = 8,
+    shared_features: bool = True,
+    progress: bool = False,
+) -> Tagging:
+    """Tag a recording of any length.
+
+    The recording is read, resampled and scored piece by piece, so that memory does not grow with its length beyond
+    the scores. Windows cover all of it; the last one ends with the recording.
+
+    Args:
+        model: A classification model, on any device; it runs in eval mode.
+        feature_extractor: Its feature extractor.
+        source: A path, URL, bytes, waveform, or audio value of `datasets`, mono or not; see `hf_ast.audio`.
+        sampling_rate: Rate of a waveform that does not say it itself, in Hz; the extractor's if None.
+        window_s: Length of a window, in seconds; what the model hears at once if None.
+        hop_s: Time between the starts of two windows, at most `window_s`; no overlap if None.
+        pooling: How the scores of the whole recording follow from those of its windows: "mean", "max", or "energy" (a
+            mean that is weighted by the mean power of each window, so that silence counts little). The mean is the
+            default because it answers what the recording is about, whatever its length; with the maximum, longer
+            recordings get more labels by chance. What is heard only for a moment is in the events.
+        threshold, release: Scores that begin and end an event; see `find_events`.
+        batch_size: Windows per forward pass.
+        shared_features: See `window_features`.
+        progress: Whether to show a progress bar on stderr.
 
     Returns:
-        One segment per window.
+        Scores are probabilities: independent ones for multi-label models, else summing up to one; for regression the
+        model's own values.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: Wrong settings; or the source is no recording, is empty, or holds NaN or infinite values.
     """
-    if top_k < 1:
-        raise ValueError(f"top_k={top_k} must be at least 1.")
-    rate = feature_extractor.sampling_rate
-    window = getattr(feature_extractor, "max_samples", len(waveform))
-    starts = window_starts(len(waveform), window)
-    segments = []
-    for first in tqdm(range(0, len(starts), batch_size), disable=not progress, unit="batch", leave=False):
-        batch = starts[first : first + batch_size]
-        clips = [waveform[start : start + window] for start in batch]
-        inputs = feature_extractor(clips, sampling_rate=rate, return_tensors="pt").to(model.device)
-        for start, clip, scores in zip(batch, clips, probabilities(model, inputs), strict=True):
-            best = scores.topk(min(top_k, len(scores)))
-            tags = [
-                Tag(model.config.id2label[index], score)
-                for score, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-            ]
-            segments.append(Segment(start / rate, (start + len(clip)) / rate, tags))
-    return segments
+    if pooling not in POOLINGS:
+        raise ValueError(f"pooling={pooling!r} is unknown; choose one of {POOLINGS}.")
+    scorer = WindowScorer(
+        model,
+        feature_extractor,
+        window_s=window_s,
+        hop_s=hop_s,
+        batch_size=batch_size,
+        shared_features=shared_features,
+    )
+    find_events(torch.zeros(0, 1), torch.zeros(0, 2), [""], threshold=threshold, release=release)  # checks both
+    source = audio.unwrap(source)
+    blocks = audio.stream(source, scorer.sampling_rate, source_rate=sampling_rate, block_s=scorer.block_s)
+    results = []
+    with _progress_bar(source, sampling_rate or scorer.sampling_rate, progress) as bar:
+        for span in scorer.spans(blocks):
+            results.append(scorer(span))
+            bar.update(round(results[-1].times_s[-1, 1].item() - bar.n, 1))
+    if not results:
+        raise ValueError(f"source has less than one sample at {scorer.sampling_rate} Hz.")
+    windows = ScoredWindows(*map(torch.cat, zip(*results, strict=True)))
+    return Tagging(
+        labels=scorer.labels,
+        window_scores=windows.scores,
+        window_times_s=windows.times_s,
+        scores=pool_scores(windows, pooling),
+        events=find_events(windows.scores, windows.times_s, scorer.labels, threshold=threshold, release=release),
+        duration_s=windows.times_s[-1, 1].item(),
+    )
 
 
-def window_starts(num_samples: int, window: int) -> list[int]:
-    """Starts of windows that cover a recording: side by side, the last one moved back to end with the recording."""
-    if num_samples <= window:
-        return [0]
-    return [*range(0, num_samples - window, window), num_samples - window]
+def pool_scores(windows: ScoredWindows, pooling: str = "mean") -> Tensor:
+    """Scores of a whole recording (C,) from those of its windows, by one of `POOLINGS`; see `tag`."""
+    if pooling == "max":
+        return windows.scores.amax(dim=0)
+    if pooling == "energy" and windows.energy.sum() > 0:
+        weights = windows.energy / windows.energy.sum()
+        return (weights.unsqueeze(1) * windows.scores).sum(dim=0)
+    return windows.scores.mean(dim=0)
 
 
-def probabilities(model: PreTrainedModel, inputs: Any) -> torch.Tensor:
-    """Forward pass -> probabilities (B, C): independent ones for multi-label models, else summing to one."""
-    logits = model(**inputs).logits.float()
-    if model.config.problem_type == "multi_label_classification":
+def probabilities(model: PreTrainedModel, inputs: Any) -> Tensor:
+    """Scores (B, C) of model inputs, by the activation that the problem type of the model asks for."""
+    return apply_activation(model(**inputs).logits.float(), model.config.problem_type)
+
+
+def apply_activation(logits: Tensor, function: str | None) -> Tensor:
+    """Logits (B, C) -> scores.
+
+    Args:
+        logits: Of any model.
+        function: "sigmoid", "softmax" or "none"; or the problem type that implies one of them: independent
+            probabilities for multi-label models, raw values for regression, and by default probabilities that sum up
+            to one.
+    """
+    if function in ("sigmoid", "multi_label_classification"):
         return logits.sigmoid()
-    return logits if model.config.problem_type == "regression" else logits.softmax(-1)
+    return logits if function in ("none", "regression") else logits.softmax(-1)
+
+
+def label_names(model: PreTrainedModel) -> list[str]:
+    """Names of the classes of a model, in the order of its logits, C."""
+    return [model.config.id2label[index] for index in range(model.config.num_labels)]
+
+
+def top_tags(scores: Tensor, labels: list[str], k: int) -> list[Tag]:
+    """The `k` labels with the largest of the scores (C,), at most all."""
+    if k < 1:
+        raise ValueError(f"k={k} must be at least 1.")
+    best = scores.topk(min(k, len(scores)))
+    return [
+        Tag(labels[index], score) for score, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    ]
+
+
+def _progress_bar(source: Any, source_rate: int, shown: bool) -> tqdm:
+    """A bar over the seconds of a recording."""
+    total = round(audio.duration(source, source_rate=source_rate), 1) if shown else None
+    bar_format = "{l_bar}{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
+    return tqdm(total=total, disable=not shown, leave=False, bar_format=bar_format)

@@ -87,6 +87,16 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         raise NotImplementedError
 
     @property
+    def frame_shift(self) -> int:
+        """Samples between two frames."""
+        return self.num_samples(2) - self.num_samples(1)
+
+    @property
+    def num_edge_frames(self) -> int:
+        """Frames at each end of a clip that depend on where the clip ends."""
+        return 0
+
+    @property
     def max_samples(self) -> int:
         """Samples that fill `max_length` frames: the longest clip of which nothing is cut off."""
         return self.num_samples(self.max_length)

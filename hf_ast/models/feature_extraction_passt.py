@@ -84,6 +84,11 @@ class PaSSTFeatureExtractor(SpectrogramFeatureExtractor):
         return num_frames * self.hop_length
 
     @property
+    def num_edge_frames(self) -> int:
+        """Frames whose window reaches beyond the end of a clip, where the waveform is reflected."""
+        return math.ceil(self.window_length / 2 / self.hop_length)
+
+    @property
     def min_samples(self) -> int:
         """Samples of the shortest clip that can be reflected at its ends."""
         return min_samples(self.n_fft)

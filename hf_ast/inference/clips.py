@@ -1,0 +1,100 @@
+"""Many clips of different lengths, without computing on padding."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+
+from hf_ast import audio
+from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
+
+from .evaluating import evaluating
+from .tagging import probabilities
+
+
+def length_batches(lengths: Sequence[int], *, batch_size: int, max_padding: float = 0.1) -> list[list[int]]:
+    """Put clips of similar lengths into batches, so that little of a batch is padding.
+
+    Args:
+        lengths: Length of each clip, in any unit.
+        batch_size: Clips per batch, at most.
+        max_padding: Share of the longest clip of a batch that its shortest one may be padded with, in [0, 1].
+
+    Returns:
+        Indices of the clips of each batch, the longest clips first: what does not fit into memory fails at once. Each
+        index is in one batch.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size} must be at least 1.")
+    if not 0 <= max_padding <= 1:
+        raise ValueError(f"max_padding={max_padding} must be in [0, 1].")
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        longest = lengths[batches[-1][0]] if batches else 0
+        if not batches or len(batches[-1]) == batch_size or lengths[index] < (1 - max_padding) * longest:
+            batches.append([])
+        batches[-1].append(index)
+    return batches
+
+
+@torch.inference_mode()
+def score_clips(
+    model: PreTrainedModel,
+    feature_extractor: SpectrogramFeatureExtractor,
+    clips: Sequence[Any],
+    *,
+    sampling_rate: int | None = None,
+    batch_size: int = 8,
+    max_padding: float = 0.1,
+    progress: bool = False,
+) -> Tensor:
+    """Score clips of different lengths, each as the model scores it alone and without padding.
+
+    Clips of similar lengths share a batch, with a mask over the frames that are padding. A call of the feature
+    extractor pads the clips of AST and SSAST to the model's length instead, and the official models attend to that
+    padding; so the scores of short clips differ from those. Recordings that may be longer than the model's input are
+    for `hf_ast.tag`.
+
+    Args:
+        model: A classification model of ours, on any device; it runs in eval mode.
+        feature_extractor: Its feature extractor.
+        clips: Recordings in any form that `hf_ast.audio` knows, none longer than the model's input.
+        sampling_rate: Rate of waveforms that do not say it themselves, in Hz; the extractor's if None.
+        batch_size, max_padding: See `length_batches`.
+        progress: Whether to show a progress bar on stderr.
+
+    Returns:
+        Scores in the order of the clips, float32 on the CPU, shape (B, C); see `hf_ast.tag` for what they are.
+
+    Raises:
+        ValueError: There is no clip, or one is too long, too short, or no recording.
+    """
+    rate = feature_extractor.sampling_rate
+    waveforms = [audio.read(clip, rate, source_rate=sampling_rate)[0] for clip in clips]
+    if not waveforms:
+        raise ValueError("clips is empty; pass at least one clip.")
+    for index, waveform in enumerate(waveforms):
+        if len(waveform) > feature_extractor.max_samples:
+            raise ValueError(
+                f"clips[{index}] lasts {len(waveform) / rate:.5g} s, longer than what the model hears at once "
+                f"({feature_extractor.max_samples / rate:.5g} s); `hf_ast.tag` cuts recordings into windows."
+            )
+    num_frames = [feature_extractor.num_frames(len(waveform)) for waveform in waveforms]
+    scores = torch.empty(len(waveforms), model.config.num_labels)
+    with evaluating(model), tqdm(total=len(waveforms), disable=not progress, unit="clip", leave=False) as bar:
+        for batch in length_batches(num_frames, batch_size=batch_size, max_padding=max_padding):
+            inputs = feature_extractor(
+                [waveforms[index] for index in batch],
+                rate,
+                return_tensors="pt",
+                padding="longest",
+                device=model.device,
+            )
+            if inputs["attention_mask"].all():  # attention without a mask takes the faster kernels
+                del inputs["attention_mask"]
+            scores[batch] = probabilities(model, inputs.to(model.dtype)).cpu()
+            bar.update(len(batch))
+    return scores

@@ -1,0 +1,107 @@
+"""Events: when something is heard, from the scores of consecutive windows."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Event(NamedTuple):
+    """A label, when it is heard in seconds, and the largest score of the windows that hear it."""
+
+    label: str
+    start_s: float
+    end_s: float
+    peak: float
+
+
+def find_events(
+    scores: Tensor,
+    times_s: Tensor,
+    labels: Sequence[str],
+    *,
+    threshold: float = 0.5,
+    release: float | None = None,
+) -> list[Event]:
+    """Join consecutive windows that hear a label into events, with hysteresis.
+
+    A run of windows hears a label if its scores are all at least `release`, and one of them is at least `threshold`: a
+    short dip does not end an event. The event consists of the moments for which at least half of the windows that
+    cover them belong to the run. Without overlap, those are the windows of the run. With overlap, it locates sounds
+    that are shorter than a window, and drops what only a few windows hear that cut a sound in two.
+
+    Args:
+        scores: Shape (K, C).
+        times_s: Start and end of each window in seconds, both ascending, shape (K, 2).
+        labels: Names of the classes, C.
+        threshold: Score that makes an event, in (0, 1].
+        release: Score below which a run ends, at most `threshold`; half of it if None.
+
+    Returns:
+        Events in the order of their starts; those that start together, by falling peak.
+
+    Raises:
+        ValueError: `threshold` or `release` is out of its range.
+    """
+    release = threshold / 2 if release is None else release
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold={threshold} must be greater than 0 and at most 1.")
+    if not 0 < release <= threshold:
+        raise ValueError(f"release={release} must be greater than 0 and at most threshold={threshold}.")
+    moments = _Moments(times_s)
+    events = []
+    for index in (scores >= threshold).any(dim=0).nonzero().flatten().tolist():
+        column = scores[:, index]
+        for first, last in _runs(column >= release):
+            peak = column[first : last + 1].max().item()
+            if peak >= threshold and (extent := moments.heard_by_half(first, last)) is not None:
+                events.append(Event(labels[index], *extent, peak))
+    return sorted(events, key=lambda event: (event.start_s, -event.peak))
+
+
+def _runs(is_active: Tensor) -> list[tuple[int, int]]:
+    """First and last index of each run of True in a (K,) mask."""
+    edge = torch.zeros(1, dtype=torch.int)
+    steps = torch.diff(is_active.int(), prepend=edge, append=edge)
+    starts, ends = (steps == 1).nonzero().flatten(), (steps == -1).nonzero().flatten() - 1
+    return list(zip(starts.tolist(), ends.tolist(), strict=True))
+
+
+class _Moments:
+    """The stretches of time between all starts and ends of windows, each with the windows that cover it.
+
+    At both ends of a recording fewer windows cover a moment than elsewhere. So windows beyond the ends are added,
+    which hear what the outermost window hears.
+    """
+
+    def __init__(self, times_s: Tensor):
+        self.num_windows = len(times_s)
+        self.span_s = (times_s[0, 0].item(), times_s[-1, 1].item()) if len(times_s) else (0.0, 0.0)
+        self.num_added = 0
+        if len(times_s) > 1:
+            hop = times_s[1, 0] - times_s[0, 0]
+            self.num_added = max(0, math.ceil((times_s[0, 1] - times_s[0, 0]) / hop - 1e-6) - 1)
+            beyond = hop * torch.arange(1, self.num_added + 1, dtype=times_s.dtype).unsqueeze(1)
+            times_s = torch.cat((times_s[:1] - beyond.flip(0), times_s, times_s[-1:] + beyond))
+        self.starts, self.ends = times_s.T.contiguous()
+        self.edges = times_s.flatten().unique()
+        middles = (self.edges[1:] + self.edges[:-1]) / 2
+        # The windows from `first` to `last` cover a stretch
+        self.first = torch.searchsorted(self.ends, middles, right=True)
+        self.last = torch.searchsorted(self.starts, middles, right=True) - 1
+
+    def heard_by_half(self, first: int, last: int) -> tuple[float, float] | None:
+        """Start and end of the time of which at least half of the covering windows are among `first` to `last`."""
+        first = 0 if first == 0 else first + self.num_added
+        last = last + self.num_added * (2 if last == self.num_windows - 1 else 1)
+        low, high = torch.searchsorted(self.edges, torch.stack((self.starts[first], self.ends[last]))).tolist()
+        covering_first, covering_last = self.first[low:high], self.last[low:high]
+        num_hearing = covering_last.clamp(max=last) - covering_first.clamp(min=first) + 1
+        heard = (2 * num_hearing >= covering_last - covering_first + 1).nonzero().flatten().tolist()
+        if not heard:
+            return None
+        start_s, end_s = self.edges[low + heard[0]].item(), self.edges[low + heard[-1] + 1].item()
+        start_s, end_s = max(start_s, self.span_s[0]), min(end_s, self.span_s[1])
+        return (start_s, end_s) if start_s < end_s else None

@@ -1,0 +1,103 @@
+"""Tagging of sound that arrives piece by piece, such as that of a microphone."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+from transformers import FeatureExtractionMixin, PreTrainedModel
+
+from .tagging import Tag, WindowScorer, top_tags
+from .windows import Span, WindowStream
+
+
+class StreamWindow(NamedTuple):
+    """A window of a stream: start and end in seconds since the beginning, and scores (C,) with their labels."""
+
+    start_s: float
+    end_s: float
+    scores: Tensor
+    labels: list[str]
+
+    def top(self, k: int = 5) -> list[Tag]:
+        """The `k` labels with the largest scores, the largest first."""
+        return top_tags(self.scores, self.labels, k)
+
+
+class StreamTagger:
+    """Scores windows of a stream as soon as they are complete: the same windows and scores as `hf_ast.tag`.
+
+    Memory and delay are bounded: it keeps less than one window of samples besides what one call pushes, and a window
+    is scored by the call that brings its last sample.
+
+    Example:
+        tagger = StreamTagger(model, feature_extractor, hop_s=0.5)
+        for samples in microphone:
+            for window in tagger.push(samples):
+                print(window.start_s, window.top(3))
+        windows = tagger.flush()
+
+    Args:
+        model, feature_extractor, window_s, hop_s: As in `hf_ast.tag`.
+        batch_size: Windows per forward pass, where one call completes several.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        feature_extractor: FeatureExtractionMixin,
+        *,
+        window_s: float | None = None,
+        hop_s: float | None = None,
+        batch_size: int = 8,
+    ):
+        # Separate features: a window's scores must not depend on which others the same call completes
+        self._scorer = WindowScorer(
+            model, feature_extractor, window_s=window_s, hop_s=hop_s, batch_size=batch_size, shared_features=False
+        )
+        self._stream = WindowStream(self._scorer.window, self._scorer.hop)
+        self.labels = self._scorer.labels
+
+    @property
+    def sampling_rate(self) -> int:
+        """Rate that the samples must have, in Hz."""
+        return self._scorer.sampling_rate
+
+    def push(self, samples: Any) -> list[StreamWindow]:
+        """Take the next samples of the stream.
+
+        Args:
+            samples: Mono, float in [-1, 1] at `sampling_rate`, shape (S,); any number of them, also none.
+
+        Returns:
+            The windows that became complete, in their order; often none.
+
+        Raises:
+            ValueError: The samples have another shape or kind, or are NaN or infinite. They are not taken then.
+        """
+        samples = np.asarray(samples)
+        if samples.ndim != 1 or (len(samples) and samples.dtype.kind != "f"):
+            raise ValueError(
+                f"samples has shape {samples.shape} and dtype {samples.dtype}, but must be mono float samples in "
+                "[-1, 1], shape (samples,); take the mean over channels, and divide 16-bit samples by 32768."
+            )
+        if not np.isfinite(samples).all():
+            raise ValueError("samples holds NaN or infinite values.")
+        return self._scored(self._stream.push(samples.astype(np.float32, copy=False)))
+
+    def flush(self) -> list[StreamWindow]:
+        """End the stream, and begin a new one.
+
+        Returns:
+            The window that ends with the stream, unless it was complete before: together with those of `push`, the
+            windows cover every sample.
+        """
+        return self._scored(self._stream.flush())
+
+    def _scored(self, span: Span | None) -> list[StreamWindow]:
+        if span is None:
+            return []
+        scored = self._scorer(span)
+        return [
+            StreamWindow(start_s, end_s, scores, self.labels)
+            for (start_s, end_s), scores in zip(scored.times_s.tolist(), scored.scores, strict=True)
+        ]

@@ -1,0 +1,74 @@
+"""Windows cover every sample of a recording, however it arrives."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hf_ast.inference.windows import WindowStream, covering_starts
+
+
+@pytest.mark.parametrize(
+    ("samples", "window", "hop", "starts"),
+    [
+        (5, 10, 10, [0]),
+        (10, 10, 10, [0]),
+        (11, 10, 10, [0, 1]),
+        (20, 10, 10, [0, 10]),
+        (25, 10, 10, [0, 10, 15]),
+        (30, 10, 10, [0, 10, 20]),
+        (25, 10, 5, [0, 5, 10, 15]),
+        (26, 10, 5, [0, 5, 10, 15, 16]),
+        (12, 10, 1, [0, 1, 2]),
+    ],
+)
+def test_starts(samples: int, window: int, hop: int, starts: list[int]) -> None:
+    assert covering_starts(samples, window, hop) == starts
+
+
+@st.composite
+def grids(draw: st.DrawFn) -> tuple[int, int, int]:
+    window = draw(st.integers(1, 60))
+    return draw(st.integers(1, 400)), window, draw(st.integers(1, window))
+
+
+@settings(max_examples=1000, deadline=None)
+@given(grids())
+def test_every_sample_is_in_a_window(grid: tuple[int, int, int]) -> None:
+    num_samples, window, hop = grid
+    starts = covering_starts(num_samples, window, hop)
+    length = min(window, num_samples)
+    covered = np.zeros(num_samples, dtype=int)
+    for start in starts:
+        assert 0 <= start <= num_samples - length
+        covered[start : start + length] += 1
+    assert covered.min() >= 1
+    assert starts[-1] + length == num_samples
+    assert starts == sorted(set(starts))
+    assert starts[:-1] == list(range(0, hop * (len(starts) - 1), hop))
+
+
+@settings(max_examples=300, deadline=None)
+@given(grids(), st.lists(st.integers(0, 120), max_size=20))
+def test_a_stream_gives_the_same_windows(grid: tuple[int, int, int], sizes: list[int]) -> None:
+    num_samples, window, hop = grid
+    recording = np.arange(num_samples, dtype=np.float32)
+    stream = WindowStream(window, hop)
+    for _ in range(2):  # a flushed stream begins anew
+        found = []
+        for piece in np.split(recording, np.minimum(np.cumsum(sizes), num_samples).astype(int)):
+            kept = stream.push(piece)
+            found += [] if kept is None else list(zip(kept.starts, kept.windows(window), strict=True))
+            assert len(stream._kept) < window + hop
+        last = stream.flush()
+        found += [] if last is None else list(zip(last.starts, last.windows(window), strict=True))
+        assert [start for start, _ in found] == covering_starts(num_samples, window, hop)
+        for start, clip in found:
+            np.testing.assert_array_equal(clip, recording[start : start + window])
+
+
+def test_windows_that_would_leave_samples_out_are_an_error() -> None:
+    with pytest.raises(ValueError, match=r"hop=11 must be between 1 and window=10 samples"):
+        covering_starts(100, 10, 11)
+    with pytest.raises(ValueError, match="window=0 must be at least one sample"):
+        WindowStream(0, 1)
