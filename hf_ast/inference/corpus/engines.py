@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .plan import Plan, Shard
+from .plan import Shard
 from .work import Report, ShardWorker
 
 ENGINES = ("local", "ray")
@@ -19,7 +19,6 @@ PATIENCE_S = 10.0
 
 def run_on_ray(
     out: Path,
-    plan: Plan,
     shards: Sequence[Shard],
     *,
     address: str | None,
@@ -38,7 +37,8 @@ def run_on_ray(
     it, the second file replaces an equal one.
 
     Args:
-        out, plan, shards: What to do.
+        out: Folder of the extraction, with its plan.
+        shards: What to do.
         address: Of the cluster, as `ray.init` takes it. If None, the one that the environment names or to which this
             process is connected; else Ray starts on this machine, and ends with this process.
         num_actors: As many as the cluster has GPUs or, on the CPU, processors for each of their processes, if None.

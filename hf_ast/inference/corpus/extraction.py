@@ -131,7 +131,6 @@ def extract(
             del loaded
             reports = run_on_ray(
                 folder,
-                plan,
                 shards,
                 address=address,
                 num_actors=num_actors,

@@ -79,10 +79,10 @@ def find_source(source: str | os.PathLike, *, subset: str | None = None, split: 
     """What a user means by the source of a corpus.
 
     Args:
-        source: A folder, searched with its subfolders for files that libsndfile may know; a CSV, TSV, JSON, JSON lines
-            or Parquet manifest with a column `path`, `file` or `audio`, whose relative paths count from the manifest;
-            a folder of `datasets` or the id of a data set on the Hub; or the URL of a folder or manifest in any
-            filesystem of fsspec, such as "s3://bucket/recordings".
+        source: A folder, searched with its subfolders for files whose endings libsndfile knows; a CSV, TSV, JSON, JSON
+            lines or Parquet manifest with a column `path`, `file` or `audio`, whose relative paths count from the
+            manifest; a folder of `datasets` or the id of a data set on the Hub; or the URL of a folder or manifest in
+            any filesystem of fsspec, such as "s3://bucket/recordings".
         subset, split: Which part of a data set; all splits if None.
 
     Raises:
@@ -123,17 +123,16 @@ def _is_dataset_folder(folder: Path) -> bool:
 
 
 def _files_below(location: str) -> Iterator[str]:
-    """Recordings in a folder and its subfolders, as paths that count from it."""
-    if "://" not in location:
-        root = Path(location)
-        paths = (path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    """Recordings in a folder and its subfolders, as paths that count from it; hidden ones are left out."""
+    if "://" in location:
+        filesystem, root = _filesystem(location)
+        paths = [path.removeprefix(root).lstrip("/") for path in filesystem.find(root)]
+    else:
         # A link that leads nowhere is listed: that it cannot be read then stands in the results
-        yield from (path.as_posix() for path in paths if not (root / path).is_dir())
-        return
-    filesystem, root_path = _filesystem(location)
-    for path in filesystem.find(root_path):
-        if _suffix(path) in AUDIO_SUFFIXES:
-            yield path.removeprefix(root_path).lstrip("/")
+        paths = [path.relative_to(location).as_posix() for path in Path(location).rglob("*") if not path.is_dir()]
+    for path in paths:
+        if _suffix(path) in AUDIO_SUFFIXES and not any(part.startswith(".") for part in path.split("/")):
+            yield path
 
 
 def _manifest_paths(location: str) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -16,7 +17,7 @@ from transformers import BatchFeature, FeatureExtractionMixin, PreTrainedModel
 from hf_ast.inference.events import find_events
 from hf_ast.inference.features import clip_features
 from hf_ast.inference.loading import load_classifier, load_encoder
-from hf_ast.inference.tagging import WindowScorer, as_probabilities, probabilities
+from hf_ast.inference.tagging import WindowScorer, apply_activation, probabilities
 
 from .decoding import End, WindowBatch, window_batches
 from .plan import Plan, Shard, publish, read_plan, unfinished_file
@@ -58,8 +59,8 @@ class _Window(NamedTuple):
 
     start_s: float
     end_s: float
-    scores: Tensor | None
-    embedding: Tensor | None
+    scores: np.ndarray | None
+    embedding: np.ndarray | None
 
 
 class ShardWorker:
@@ -132,8 +133,9 @@ class ShardWorker:
                     heard = windows.pop(end.file, [])
                     writer.add(end.file, self._rows(end, heard))
                     if writer.is_complete:
-                        writers.pop(shard).close()
-                    yield Report(1, end.error is not None, heard[-1].end_s if end.error is None else 0.0)
+                        writer.close()
+                        del writers[shard]
+                    yield Report(1, int(end.error is not None), heard[-1].end_s if end.error is None else 0.0)
         finally:
             for writer in writers.values():
                 writer.abandon()
@@ -156,7 +158,7 @@ class ShardWorker:
         """Run the model on windows."""
         if not batch.files:
             return []
-        inputs = clip_features(self.feature_extractor, batch.clips(), self.model.device).to(self.model.dtype)
+        inputs = clip_features(self.feature_extractor, batch.clips(), device=self.model.device).to(self.model.dtype)
         scores, embeddings = describe(self.model, inputs, self.plan.settings.what)
         rate = self.feature_extractor.sampling_rate
         return [
@@ -164,8 +166,8 @@ class ShardWorker:
                 start_s,
                 start_s + length / rate,
                 # Copies, as parts would keep the whole output of the model in memory
-                None if scores is None else scores[row].clone(),
-                None if embeddings is None else embeddings[row].clone(),
+                None if scores is None else scores[row].numpy().copy(),
+                None if embeddings is None else embeddings[row].numpy().copy(),
             )
             for row, (start_s, length) in enumerate(zip(batch.starts_s, batch.lengths, strict=True))
         ]
@@ -185,11 +187,11 @@ class ShardWorker:
     def _row(self, window: _Window) -> dict[str, Any]:
         row: dict[str, Any] = {"start_s": window.start_s, "end_s": window.end_s}
         if window.scores is not None:
-            order = window.scores.argsort(descending=True).tolist()
-            heard = [index for index in order if window.scores[index] >= self.plan.settings.threshold]
-            row |= {"labels": [self.labels[index] for index in heard], "scores": window.scores.numpy()}
+            order = np.argsort(-window.scores, kind="stable")
+            heard = [self.labels[index] for index in order if window.scores[index] >= self.plan.settings.threshold]
+            row |= {"labels": heard, "scores": window.scores}
         if window.embedding is not None:
-            row["embedding"] = window.embedding.numpy()
+            row["embedding"] = window.embedding
         return row
 
     def _events(self, windows: list[_Window]) -> dict[str, Any]:
@@ -198,7 +200,7 @@ class ShardWorker:
             return {}
         times_s = torch.tensor([(window.start_s, window.end_s) for window in windows], dtype=torch.float64)
         settings = self.plan.settings
-        events = find_events(torch.stack(scores), times_s, self.labels, threshold=settings.threshold)
+        events = find_events(torch.from_numpy(np.stack(scores)), times_s, self.labels, threshold=settings.threshold)
         return {"events": [event._asdict() for event in events]}
 
 
@@ -209,8 +211,8 @@ def _whole(windows: list[_Window]) -> _Window:
     return _Window(
         0.0,
         windows[-1].end_s,
-        torch.stack(scores).mean(dim=0) if scores else None,
-        torch.stack(embeddings).mean(dim=0) if embeddings else None,
+        np.mean(scores, axis=0) if scores else None,
+        np.mean(embeddings, axis=0) if embeddings else None,
     )
 
 
@@ -222,7 +224,7 @@ def describe(model: PreTrainedModel, inputs: BatchFeature, what: str) -> tuple[T
     pooled = model.base_model(**inputs).pooler_output
     scores = None
     if what == "both":
-        scores = as_probabilities(model.classifier(pooled).float(), model.config.problem_type).cpu()
+        scores = apply_activation(model.classifier(pooled).float(), model.config.problem_type).cpu()
     return scores, pooled.float().cpu()
 
 
@@ -259,5 +261,7 @@ class _ShardWriter:
 
     def abandon(self) -> None:
         """Remove the unfinished file."""
-        self._writer.close()
-        self._unfinished.unlink(missing_ok=True)
+        try:
+            self._writer.close()
+        finally:
+            self._unfinished.unlink(missing_ok=True)
