@@ -1,5 +1,8 @@
 """Model inputs for the windows of a recording, one by one or from one spectrogram of all of them."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import BatchFeature, FeatureExtractionMixin
@@ -42,14 +45,23 @@ def window_features(
     Returns:
         `input_values` (K, T, M), and `attention_mask` (K, T) where the extractor gives one.
     """
-    rate = feature_extractor.sampling_rate
     if shared and isinstance(feature_extractor, SpectrogramFeatureExtractor):
         shift = feature_extractor.frame_shift
         overlaps = len(span.starts) > 1 and span.starts[1] - span.starts[0] < window
         has_inner_frames = feature_extractor.num_frames(window) > 2 * feature_extractor.num_edge_frames
         if overlaps and has_inner_frames and all((start - span.offset) % shift == 0 for start in span.starts):
             return _sliced_features(feature_extractor, span, window, device)
-    clips = span.windows(window)
+    return clip_features(feature_extractor, span.windows(window), device=device)
+
+
+def clip_features(
+    feature_extractor: FeatureExtractionMixin,
+    clips: Sequence[np.ndarray],
+    *,
+    device: torch.device | str | None = None,
+) -> BatchFeature:
+    """Make the model inputs of separate clips, each of shape (S,), as the feature extractor does by default."""
+    rate = feature_extractor.sampling_rate
     if isinstance(feature_extractor, SpectrogramFeatureExtractor):
         return feature_extractor(clips, sampling_rate=rate, return_tensors="pt", device=device)
     return feature_extractor(clips, sampling_rate=rate, return_tensors="pt").to(device or "cpu")

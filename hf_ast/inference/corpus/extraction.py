@@ -1,0 +1,174 @@
+"""Tags and embeddings of a whole corpus, as Parquet files."""
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import torch
+from tqdm.auto import tqdm
+
+import hf_ast
+from hf_ast.assets import EMBEDDED_MODEL
+from hf_ast.inference.events import find_events
+from hf_ast.inference.tagging import WindowScorer
+
+from .decoding import default_num_workers
+from .engines import ENGINES, run_on_ray
+from .plan import Plan, Settings, Shard, begin, locked, remove_unfinished
+from .sources import find_source
+from .work import Report, ShardWorker, load_model, revision_of
+
+WHAT = ("tags", "embeddings", "both")
+ROWS = ("files", "windows")
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What a run did.
+
+    Attributes:
+        out: Folder of the results.
+        num_files: Recordings in the corpus.
+        num_done_before: Those that an earlier run had done.
+        num_errors: Those of this run that cannot be read.
+        audio_s: Length of what this run heard, in seconds.
+        elapsed_s: How long it took, without loading the model.
+    """
+
+    out: Path
+    num_files: int
+    num_done_before: int
+    num_errors: int
+    audio_s: float
+    elapsed_s: float
+
+
+def extract(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    model: str | os.PathLike[str] = EMBEDDED_MODEL,
+    what: str = "tags",
+    rows: str = "files",
+    window_s: float | None = None,
+    hop_s: float | None = None,
+    threshold: float = 0.5,
+    subset: str | None = None,
+    split: str | None = None,
+    num_files_per_shard: int = 64,
+    retry_errors: bool = False,
+    engine: str = "local",
+    address: str | None = None,
+    num_actors: int | None = None,
+    device: str | None = None,
+    batch_size: int = 8,
+    num_workers: int | None = None,
+    progress: bool = False,
+) -> Extraction:
+    """Extract tags or embeddings of a corpus into Parquet files, which `docs/corpora.md` describes.
+
+    The first run records a plan in `out`; the next ones with the same arguments do what is left of it. A run may be
+    killed at any moment, and every recording is in the results once. What decides the results must stay the same;
+    engine, device, batch size and processes may change.
+
+    Args:
+        source: A folder, manifest, data set or URL; see `find_source`.
+        out: Folder of the results. With Ray all machines must see it.
+        model: A folder, the id of a model on the Hub, or the name of a released checkpoint.
+        what: "tags" (scores, labels and events), "embeddings" or "both". An embedding is the pooled output of the
+            model; that of a recording is the mean over its windows.
+        rows: "files" (one row per recording) or "windows" (one per window).
+        window_s: Length of a window, in seconds; what the model hears at once if None.
+        hop_s: Time between the starts of two windows; one window if None.
+        threshold: Score from which a label counts as heard; see `find_events`.
+        subset, split: Which part of a data set; all splits if None.
+        num_files_per_shard: Recordings per file of results. A kill costs the shards in work.
+        retry_errors: Whether shards with recordings that could not be read are done again.
+        engine: "local" (this machine) or "ray".
+        address, num_actors: See `run_on_ray`.
+        device: Where the model runs; the first GPU, if there is one, if None.
+        batch_size: Windows per forward pass.
+        num_workers: Processes that decode beside each model; if None, as many as there are processors, at most four,
+            and none with Ray, where actors are alongside each other already.
+        progress: Whether to show recordings, hours of audio, speed and time left on stderr.
+
+    Raises:
+        ValueError: Wrong arguments, no recordings, results of other settings in `out`, or another run at it.
+    """
+    for name, value, known in (("what", what, WHAT), ("rows", rows, ROWS), ("engine", engine, ENGINES)):
+        if value not in known:
+            raise ValueError(f"{name}={value!r} is unknown; choose one of {known}.")
+    if num_files_per_shard < 1:
+        raise ValueError(f"num_files_per_shard={num_files_per_shard} must be at least 1.")
+    if engine != "ray" and (address is not None or num_actors is not None):
+        raise ValueError(f'address={address!r} and num_actors={num_actors!r} are for engine="ray".')
+    find_events(torch.zeros(0, 1), torch.zeros(0, 2), [""], threshold=threshold)  # checks it
+    corpus = find_source(source, subset=subset, split=split)
+    name = os.path.abspath(model) if Path(model).is_dir() else os.fspath(model)
+    loaded, feature_extractor = load_model(name, what)
+    windows = WindowScorer(loaded, feature_extractor, window_s=window_s, hop_s=hop_s, batch_size=batch_size)
+    settings = Settings(
+        model=name,
+        revision=revision_of(loaded, feature_extractor),
+        what=what,
+        rows=rows,
+        window_s=windows.window / windows.sampling_rate,
+        hop_s=windows.hop / windows.sampling_rate,
+        threshold=threshold,
+        num_files_per_shard=num_files_per_shard,
+        hf_ast=hf_ast.__version__,
+    )
+    plan = Plan(settings=settings, source=corpus, names=corpus.names())
+    folder = Path(out).absolute()
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    with locked(folder):
+        begin(folder, plan)
+        shards = [shard for shard in plan.shards if not _is_done(plan.file(folder, shard), retry_errors)]
+        if engine == "ray":
+            del loaded
+            reports = run_on_ray(
+                folder,
+                shards,
+                address=address,
+                num_actors=num_actors,
+                device=device,
+                batch_size=batch_size,
+                num_workers=num_workers or 0,
+            )
+        else:
+            num_workers = default_num_workers() if num_workers is None else num_workers
+            worker = ShardWorker(
+                folder, loaded, feature_extractor, device=device, batch_size=batch_size, num_workers=num_workers
+            )
+            reports = worker(shards)
+        done = _follow(reports, folder, plan, shards, progress)
+        remove_unfinished(folder)
+        return done
+
+
+def _is_done(file: Path, retry_errors: bool) -> bool:
+    if not file.exists():
+        return False
+    return not retry_errors or pq.read_table(file, columns=["error"]).column("error").null_count == _num_rows(file)
+
+
+def _num_rows(file: Path) -> int:
+    return pq.read_metadata(file).num_rows
+
+
+def _follow(reports: Iterator[Report], out: Path, plan: Plan, shards: list[Shard], progress: bool) -> Extraction:
+    """Run an engine to its end, with a progress bar."""
+    num_files = sum(map(len, shards))
+    num_done_before = len(plan.names) - num_files
+    num_errors, audio_s, began_at = 0, 0.0, time.monotonic()
+    with tqdm(total=len(plan.names), initial=num_done_before, unit="file", disable=not progress) as bar:
+        for report in reports:
+            num_errors += report.num_errors
+            audio_s += report.audio_s
+            speed = audio_s / (time.monotonic() - began_at)
+            bar.set_postfix_str(f"{audio_s / 3600:.2f} h, {speed:.0f}x, {num_errors} errors", refresh=False)
+            bar.update(report.num_files)
+    return Extraction(out, len(plan.names), num_done_before, num_errors, audio_s, time.monotonic() - began_at)

@@ -1,0 +1,208 @@
+"""The plan of an extraction: what is done how, in which shards. Written once, before the first shard.
+
+    OUT/plan.parquet                          every recording with its shard; the settings in the metadata
+    OUT/data/shard-00007-of-00120.parquet     results, complete or not there
+    OUT/tmp/                                  shards in work
+    OUT/lock                                  held while a run lasts
+
+What is done is what exists in `data`. A shard is written under `tmp`, flushed to the disk and then renamed, which is
+atomic: at whatever moment a run is killed, only its shards in work are lost, and a recording can never be there twice.
+"""
+
+import dataclasses
+import json
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .sources import Source
+
+METADATA_KEY = b"hf_ast"
+NUM_NAMES_IN_ERRORS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What decides the results. A folder has results of one value of it.
+
+    Attributes:
+        model: Name or folder of the model.
+        revision: Commit of the model on the Hub, or the digest of its weights and settings.
+        what: "tags", "embeddings" or "both".
+        rows: "files" or "windows".
+        window_s, hop_s: The windows.
+        threshold: Score from which a label counts.
+        num_files_per_shard: Recordings per shard; the last one has what is left.
+        hf_ast: Version of this package.
+    """
+
+    model: str
+    revision: str
+    what: str
+    rows: str
+    window_s: float
+    hop_s: float
+    threshold: float
+    num_files_per_shard: int
+    hf_ast: str
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Recordings `first` to `last` - 1 of the plan, which become one file."""
+
+    number: int
+    first: int
+    last: int
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All there is to do.
+
+    Attributes:
+        settings: What decides the results.
+        source: Where the recordings are.
+        names: The recordings, as in `Source.names`.
+    """
+
+    settings: Settings
+    source: Source
+    names: Sequence[str]
+
+    @property
+    def shards(self) -> list[Shard]:
+        """All shards, in their order."""
+        size, total = self.settings.num_files_per_shard, len(self.names)
+        return [Shard(number, i, min(i + size, total)) for number, i in enumerate(range(0, total, size))]
+
+    def file(self, out: Path, shard: Shard) -> Path:
+        """The file of a shard, which exists if the shard is done."""
+        num_shards = -(-len(self.names) // self.settings.num_files_per_shard)
+        return out / "data" / f"shard-{shard.number:05d}-of-{num_shards:05d}.parquet"
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Keep other runs out of a folder, which is made if it does not exist.
+
+    The lock is the operating system's: it ends with the process, however that ends. Without it two runs would do no
+    harm, since each shard is renamed as a whole, but they would do everything twice.
+
+    Raises:
+        ValueError: Another run is at it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(out / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise ValueError(f"out={str(out)!r} is being written by another run; let it end, or stop it.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def begin(out: Path, plan: Plan) -> None:
+    """Record a plan in a folder, or continue with the one that is there; removes what a killed run left in work.
+
+    Raises:
+        ValueError: The folder has results of other settings, of other recordings, or of no plan.
+    """
+    data = out / "data"
+    data.mkdir(exist_ok=True)
+    (out / "tmp").mkdir(exist_ok=True)
+    remove_unfinished(out)
+    if (out / "plan.parquet").exists():
+        _expect_same(out, read_plan(out), plan)
+        return
+    if any(data.iterdir()):
+        raise ValueError(f"out={str(out)!r} has results in {data.name!r}, but no plan; give another folder.")
+    table = pa.table(
+        {"shard": pa.array([s.number for s in plan.shards for _ in range(len(s))], pa.int32()), "path": plan.names}
+    )
+    record = {"settings": dataclasses.asdict(plan.settings), "source": dataclasses.asdict(plan.source)}
+    unfinished = unfinished_file(out, out / "plan.parquet")
+    pq.write_table(table.replace_schema_metadata({METADATA_KEY: json.dumps(record)}), unfinished)
+    publish(unfinished, out / "plan.parquet")
+
+
+def read_plan(out: Path) -> Plan:
+    """The plan recorded in a folder.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: It was written by another version of hf_ast with other settings.
+    """
+    table = pq.read_table(out / "plan.parquet")
+    record = json.loads(table.schema.metadata[METADATA_KEY])
+    try:
+        return Plan(
+            settings=Settings(**record["settings"]),
+            source=Source(**record["source"]),
+            names=table.column("path").to_pylist(),
+        )
+    except TypeError as error:
+        raise ValueError(f"out={str(out)!r} was begun by another version of hf_ast; give another folder.") from error
+
+
+def _expect_same(out: Path, earlier: Plan, plan: Plan) -> None:
+    problems = _differences(dataclasses.asdict(earlier.settings), dataclasses.asdict(plan.settings))
+    problems += _differences(dataclasses.asdict(earlier.source), dataclasses.asdict(plan.source))
+    if list(earlier.names) != list(plan.names):
+        before, now = set(earlier.names), set(plan.names)
+        added = [name for name in plan.names if name not in before]
+        gone = [name for name in earlier.names if name not in now]
+        problems += [
+            f"{len(names)} recordings {what}, such as {names[:NUM_NAMES_IN_ERRORS]}"
+            for names, what in ((added, "are new"), (gone, "are gone"))
+            if names
+        ]
+        if not added and not gone:
+            problems.append("the recordings come in another order")
+    if problems:
+        raise ValueError(
+            f"out={str(out)!r} was begun otherwise: {'; '.join(problems)}. Run it as before, or give another folder."
+        )
+
+
+def _differences(earlier: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    return [f"{name} was {earlier[name]!r} and is {now[name]!r} now" for name in now if earlier[name] != now[name]]
+
+
+def unfinished_file(out: Path, path: Path) -> Path:
+    """A name of its own under which to write a file that `publish` puts into its place."""
+    return out / "tmp" / f"{path.name}.{uuid.uuid4().hex}"
+
+
+def publish(unfinished: Path, path: Path) -> None:
+    """Put a complete file into its place: as a whole or not at all, even if the machine fails."""
+    _flush_to_disk(unfinished)
+    unfinished.replace(path)
+    _flush_to_disk(path.parent)
+
+
+def remove_unfinished(out: Path) -> None:
+    """Remove what killed workers had in work."""
+    for path in (out / "tmp").iterdir():
+        path.unlink(missing_ok=True)
+
+
+def _flush_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

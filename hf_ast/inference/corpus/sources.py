@@ -1,0 +1,292 @@
+"""Where the recordings of a corpus are: a folder, a manifest, a data set of `datasets`, or a URL that fsspec knows."""
+
+import csv
+import io
+import json
+import os
+import posixpath
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+AUDIO_SUFFIXES = frozenset(
+    ".aif .aifc .aiff .au .caf .flac .mp2 .mp3 .nist .oga .ogg .opus .rf64 .snd .sph .voc .w64 .wav .wave".split()
+)
+MANIFEST_SUFFIXES = frozenset((".csv", ".tsv", ".json", ".jsonl", ".parquet"))
+PATH_COLUMNS = ("path", "file", "audio")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A place of recordings, small enough to be recorded in a plan and sent to other machines.
+
+    Attributes:
+        kind: "files" (a folder or manifest), or "dataset" (of `datasets`).
+        location: Absolute path, URL or id of a data set.
+        subset, split: Which part of a data set; all splits if None.
+    """
+
+    kind: str
+    location: str
+    subset: str | None = None
+    split: str | None = None
+
+    def names(self) -> list[str]:
+        """The recordings, each once, in an order that is always the same.
+
+        Names count from the folder, or stand as in the manifest. Those of a data set are its paths if every row has
+        one of its own, else the split and the number of the row.
+
+        Raises:
+            ValueError: There is none, or the manifest has no column of paths.
+        """
+        if self.kind == "dataset":
+            names = _Dataset(self).names()
+        elif _suffix(self.location) in MANIFEST_SUFFIXES:
+            names = list(dict.fromkeys(_manifest_paths(self.location)))
+        else:
+            names = sorted(_files_below(self.location))
+        if not names:
+            raise ValueError(f"source={self.location!r} holds no recording.")
+        return names
+
+    def reader(self) -> "Reader":
+        """What opens the recordings; one per process."""
+        return _Dataset(self) if self.kind == "dataset" else _Files(self)
+
+
+class Reader:
+    """Opens the recordings of a source."""
+
+    @contextmanager
+    def open(self, name: str, index: int) -> Iterator[str | bytes]:
+        """A recording as a local file or as its bytes, for as long as it is needed.
+
+        Args:
+            name: Its name in the source.
+            index: Its place in `Source.names`.
+        """
+        raise NotImplementedError
+        yield
+
+
+def find_source(source: str | os.PathLike, *, subset: str | None = None, split: str | None = None) -> Source:
+    """What a user means by the source of a corpus.
+
+    Args:
+        source: A folder, searched with its subfolders for files whose endings libsndfile knows; a CSV, TSV, JSON, JSON
+            lines or Parquet manifest with a column `path`, `file` or `audio`, whose relative paths count from the
+            manifest; a folder of `datasets` or the id of a data set on the Hub; or the URL of a folder or manifest in
+            any filesystem of fsspec, such as "s3://bucket/recordings".
+        subset, split: Which part of a data set; all splits if None.
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    text = os.fspath(source)
+    is_url = "://" in text
+    if is_url or Path(text).is_file():
+        if not is_url and _suffix(text) not in MANIFEST_SUFFIXES:
+            known = ", ".join(sorted(MANIFEST_SUFFIXES))
+            raise ValueError(f"source={text!r} is a file, but no manifest ({known}); give its folder instead.")
+        kind, location = "files", text.rstrip("/") if is_url else os.path.abspath(text)
+        if _suffix(text) == ".parquet" and _holds_recordings(location):
+            kind = "dataset"
+    elif Path(text).is_dir():
+        kind, location = "dataset" if _is_dataset_folder(Path(text)) else "files", os.path.abspath(text)
+    elif re.fullmatch(r"[\w.-]+/[\w.-]+", text):
+        kind, location = "dataset", text
+    else:
+        raise ValueError(
+            f"source={text!r} is no folder, manifest or URL, nor can it be the id of a data set (owner/name)."
+        )
+    if kind == "files" and (subset or split):
+        raise ValueError(f"source={text!r} is no data set, so subset={subset!r} and split={split!r} mean nothing.")
+    return Source(kind=kind, location=location, subset=subset, split=split)
+
+
+def _suffix(location: str) -> str:
+    return posixpath.splitext(location)[1].lower()
+
+
+def _is_dataset_folder(folder: Path) -> bool:
+    """Whether `save_to_disk` wrote it, or it holds Parquet or Arrow files and no recordings."""
+    if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+        return True
+    suffixes = {path.suffix.lower() for path in folder.rglob("*")}
+    return not suffixes & AUDIO_SUFFIXES and bool(suffixes & {".parquet", ".arrow"})
+
+
+def _files_below(location: str) -> Iterator[str]:
+    """Recordings in a folder and its subfolders, as paths that count from it; hidden ones are left out."""
+    if "://" in location:
+        filesystem, root = _filesystem(location)
+        paths = [path.removeprefix(root).lstrip("/") for path in filesystem.find(root)]
+    else:
+        # A link that leads nowhere is listed: that it cannot be read then stands in the results
+        paths = [path.relative_to(location).as_posix() for path in Path(location).rglob("*") if not path.is_dir()]
+    for path in paths:
+        if _suffix(path) in AUDIO_SUFFIXES and not any(part.startswith(".") for part in path.split("/")):
+            yield path
+
+
+def _manifest_paths(location: str) -> list[str]:
+    """The column of paths in a manifest."""
+    suffix = _suffix(location)
+    filesystem, path = _filesystem(location)
+    content = filesystem.cat_file(path)
+    if suffix == ".parquet":
+        import pyarrow.parquet
+
+        table = pyarrow.parquet.ParquetFile(io.BytesIO(content))
+        column = _path_column(table.schema_arrow.names, location)
+        paths = table.read(columns=[column]).column(column).to_pylist()
+    elif suffix in (".csv", ".tsv"):
+        text = io.StringIO(content.decode("utf-8-sig"), newline="")
+        rows = csv.DictReader(text, delimiter="\t" if suffix == ".tsv" else ",")
+        column = _path_column(rows.fieldnames or [], location)
+        paths = [row[column] for row in rows]
+    else:
+        paths = _json_paths(content.decode("utf-8-sig"), location)
+    for number, value in enumerate(paths):
+        if not isinstance(value, str) or not value:
+            raise ValueError(f"source={location!r} has {value!r} instead of a path in its entry {number}.")
+    return paths
+
+
+def _json_paths(text: str, location: str) -> list[Any]:
+    """Paths in JSON lines, or in a JSON array of paths or objects."""
+    try:
+        if _suffix(location) == ".jsonl":
+            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+        else:
+            try:
+                rows = json.loads(text)
+            except json.JSONDecodeError:  # NeMo and others write lines into files with this suffix
+                rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+    except json.JSONDecodeError as error:
+        raise ValueError(f"source={location!r} is no JSON: {error}.") from error
+    if not isinstance(rows, list):
+        raise ValueError(f"source={location!r} holds no list of recordings, but one {type(rows).__name__}.")
+    return [row[_path_column(list(row), location)] if isinstance(row, dict) else row for row in rows]
+
+
+def _path_column(columns: Sequence[str], location: str) -> str:
+    for name in PATH_COLUMNS:
+        if name in columns:
+            return name
+    raise ValueError(f"source={location!r} has the columns {list(columns)}, but none of {PATH_COLUMNS}.")
+
+
+def _holds_recordings(location: str) -> bool:
+    """Whether a Parquet file has the recordings themselves, as `datasets` stores them."""
+    import pyarrow.parquet
+    from pyarrow.types import is_struct
+
+    filesystem, path = _filesystem(location)
+    with filesystem.open(path) as file:
+        schema = pyarrow.parquet.read_schema(file)
+    return any(
+        {"bytes", "path"} == {part.name for part in field.type.fields} for field in schema if is_struct(field.type)
+    )
+
+
+def _filesystem(location: str) -> tuple[Any, str]:
+    """The filesystem of fsspec for a path or URL, and the path in it."""
+    try:
+        import fsspec
+    except ImportError as error:
+        raise ImportError('Reading a corpus needs fsspec: pip install "hf-ast[extract]"') from error
+    try:
+        return fsspec.core.url_to_fs(location)
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"source={location!r} cannot be opened by fsspec: {error}") from error
+
+
+class _Files(Reader):
+    """Recordings in files, here or elsewhere."""
+
+    def __init__(self, source: Source):
+        location = source.location
+        self.folder = posixpath.dirname(location) if _suffix(location) in MANIFEST_SUFFIXES else location
+
+    @contextmanager
+    def open(self, name: str, index: int) -> Iterator[str | bytes]:
+        place = name if "://" in name or os.path.isabs(name) else posixpath.join(self.folder, name)
+        place = place.removeprefix("file://")
+        if "://" not in place:
+            yield place
+            return
+        # On disk a recording of hours is decoded by blocks; in memory it would lie there as a whole
+        filesystem, path = _filesystem(place)
+        with TemporaryDirectory(prefix="hf-ast-") as folder:
+            copy = os.path.join(folder, posixpath.basename(path))
+            filesystem.get_file(path, copy)
+            yield copy
+
+
+class _Dataset(Reader):
+    """Recordings in a column of a data set, which stay encoded: soundfile decodes them."""
+
+    def __init__(self, source: Source):
+        self.source = source
+
+    @cached_property
+    def splits(self) -> Mapping[str, Any]:
+        """Data sets with only the column of audio, by the names of their splits."""
+        try:
+            import datasets
+        except ImportError as error:
+            raise ImportError('Reading a data set needs datasets: pip install "hf-ast[train]"') from error
+
+        source = self.source
+        folder = Path(source.location)
+        if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+            loaded = datasets.load_from_disk(source.location)
+        elif _suffix(source.location) == ".parquet":
+            loaded = datasets.load_dataset("parquet", data_files=source.location)
+        else:
+            loaded = datasets.load_dataset(source.location, source.subset)
+        splits = loaded if isinstance(loaded, datasets.DatasetDict) else {str(loaded.split or "train"): loaded}
+        if source.split is not None:
+            if source.split not in splits:
+                raise ValueError(f"split={source.split!r} is none of {list(splits)} in {source.location!r}.")
+            splits = {source.split: splits[source.split]}
+        return {name: self._only_audio(split) for name, split in splits.items()}
+
+    def _only_audio(self, split: Any) -> Any:
+        import datasets
+
+        audio = [name for name, feature in split.features.items() if isinstance(feature, datasets.Audio)]
+        column = audio[0] if len(audio) == 1 else _path_column(split.column_names, self.source.location)
+        split = split.select_columns([column]).rename_column(column, "audio")
+        return split.cast_column("audio", datasets.Audio(decode=False))
+
+    def names(self) -> list[str]:
+        paths, places = [], []
+        for name, split in self.splits.items():
+            table = split.with_format("arrow")
+            for rows in table.iter(1000):  # only the paths: the recordings themselves stay on the disk
+                paths += rows.column("audio").combine_chunks().field("path").to_pylist()
+            places += [f"{name}/{row}" for row in range(len(split))]
+        return paths if all(paths) and len(set(paths)) == len(paths) else places
+
+    @contextmanager
+    def open(self, name: str, index: int) -> Iterator[str | bytes]:
+        row = index
+        for split in self.splits.values():
+            if row < len(split):
+                audio = split[row]["audio"]
+                if audio["bytes"] is not None:
+                    yield audio["bytes"]
+                else:
+                    with _Files(Source(kind="files", location=self.source.location)).open(audio["path"], 0) as file:
+                        yield file
+                return
+            row -= len(split)
+        raise IndexError(f"The data set {self.source.location!r} has no recording {index}: it is another one now.")

@@ -1,0 +1,259 @@
+"""Extraction of a corpus into Parquet: what is in the files, what a second run does, and what a kill costs."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas
+import polars
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+import torch
+from datasets import load_dataset
+
+from hf_ast import HfASTFeatureExtractor, scene_embeddings
+from hf_ast.inference.corpus import extract
+from hf_ast.inference.corpus.plan import locked
+from hf_ast.inference.loading import load_classifier
+from hf_ast.inference.tagging import tag
+from tests.support import processes
+from tests.support.tiny import tiny_model
+
+BROKEN = {"broken.wav": "LibsndfileError|cannot be read", "empty.wav": "no samples", "nan.wav": "NaN|not finite"}
+SHORT = {"short.wav": "samples"}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    tiny_model().save_pretrained(folder)
+    HfASTFeatureExtractor(num_mel_bins=32, max_length=50).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """36 recordings of 0.2 to 1.6 s in several formats, rates and subfolders, and four that cannot be used."""
+    folder = tmp_path_factory.mktemp("corpus")
+    rng = np.random.default_rng(0)
+    for number in range(36):
+        rate = (16000, 22050, 8000)[number % 3]
+        shape = (int(rate * (0.2 + 0.04 * number)), 1 + number % 2)
+        path = folder / f"part{number % 3}" / f"{number:02d}.{('wav', 'flac', 'ogg')[number % 3]}"
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, 0.1 * rng.standard_normal(shape), rate)
+    (folder / "broken.wav").write_bytes(b"RIFF but nothing of it")
+    soundfile.write(folder / "empty.wav", np.zeros(0), 16000)
+    soundfile.write(folder / "nan.wav", np.full(16000, np.nan, np.float32), 16000, subtype="FLOAT")
+    soundfile.write(folder / "short.wav", np.zeros(100), 16000)
+    (folder / "notes.txt").write_text("no recording")
+    return folder
+
+
+def names(corpus: Path) -> list[str]:
+    return sorted(p.relative_to(corpus).as_posix() for p in corpus.rglob("*.*") if p.suffix != ".txt")
+
+
+def results(out: Path) -> pandas.DataFrame:
+    return pandas.read_parquet(out / "data")
+
+
+def test_a_row_per_recording_says_what_tagging_it_says(corpus: Path, model: Path, tmp_path: Path) -> None:
+    done = extract(
+        corpus, tmp_path, model=model, what="both", hop_s=0.25, threshold=0.3, num_workers=2, num_files_per_shard=7
+    )
+    assert (done.num_files, done.num_done_before, done.num_errors) == (40, 0, 4)
+    rows = results(tmp_path)
+    assert rows.path.tolist() == names(corpus)
+    assert done.audio_s == pytest.approx(rows.end_s.sum())
+
+    classifier, extractor = load_classifier(model)
+    labels = json.loads(pq.read_schema(next((tmp_path / "data").iterdir())).metadata[b"hf_ast"])["labels"]
+    for row in rows[rows.error.isna()].itertuples():
+        # The same windows in other batches, so to float noise
+        expected = tag(
+            classifier, extractor, corpus / row.path, hop_s=0.25, threshold=0.3, shared_features=False, batch_size=1
+        )
+        assert (row.start_s, row.end_s) == (0, expected.duration_s)
+        np.testing.assert_allclose(row.scores, expected.scores, atol=1e-5)
+        heard = [label for label, score in expected.top(5) if score >= 0.3]
+        assert row.labels.tolist() == heard
+        assert labels == expected.labels
+        assert [(e["label"], e["start_s"], e["end_s"]) for e in row.events] == [e[:3] for e in expected.events]
+        np.testing.assert_allclose([e["peak"] for e in row.events], [e.peak for e in expected.events], atol=1e-5)
+        assert len(row.embedding) == 32
+
+
+def test_a_row_per_window(corpus: Path, model: Path, tmp_path: Path) -> None:
+    extract(corpus, tmp_path, model=model, what="both", rows="windows", num_workers=0)
+    rows = results(tmp_path)
+    assert "events" not in rows
+    assert rows[rows.error.notna()].path.tolist() == [*BROKEN, *SHORT]
+    classifier, extractor = load_classifier(model)
+    for path, windows in rows[rows.error.isna()].groupby("path"):
+        expected = tag(classifier, extractor, corpus / path, batch_size=1)
+        np.testing.assert_allclose(np.stack(windows.scores), expected.window_scores, atol=1e-5)
+        np.testing.assert_allclose(windows[["start_s", "end_s"]], expected.window_times_s, atol=1e-9)
+        if len(windows) == 1:
+            waveform, _ = soundfile.read(corpus / path, always_2d=True, dtype="float32")
+            if path.endswith(".wav"):  # at the rate of the model
+                alone = scene_embeddings(classifier, extractor, torch.from_numpy(waveform.mean(axis=1)))
+                np.testing.assert_allclose(np.stack(windows.embedding), alone, atol=1e-5)
+
+
+def test_recordings_that_cannot_be_used_have_a_row_with_the_reason(corpus: Path, model: Path, tmp_path: Path) -> None:
+    done = extract(corpus, tmp_path, model=model, what="embeddings", num_workers=0, batch_size=3)
+    rows = results(tmp_path).set_index("path")
+    for name, reason in {**BROKEN, **SHORT}.items():
+        assert pandas.isna(rows.embedding[name])
+        assert pandas.isna(rows.end_s[name])
+        assert rows.error.str.contains(reason)[name], rows.error[name]
+    assert rows.error.notna().sum() == done.num_errors == 4
+
+
+def test_every_reader_opens_the_files(corpus: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    extract(corpus, out, model=model, what="both", num_files_per_shard=16, num_workers=0)
+    expected = results(out)
+    scores = np.stack(expected.scores.dropna())
+    with_polars = polars.read_parquet(out / "data")
+    with_duckdb = duckdb.sql(f"SELECT * FROM '{out}/data/*.parquet' ORDER BY path").fetchnumpy()
+    with_datasets = load_dataset(str(out / "data"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert with_polars["path"].to_list() == with_datasets["path"][:] == expected.path.tolist()
+    np.testing.assert_array_equal(np.stack(with_polars["scores"].drop_nulls().to_list()), scores)
+    np.testing.assert_array_equal([s for s in with_datasets["scores"] if s is not None], scores)
+    assert with_duckdb["path"].tolist() == sorted(expected.path)
+    assert with_polars.schema["embedding"] == polars.Array(polars.Float32, 32)
+
+    metadata = json.loads(pq.read_schema(out / "data" / "shard-00001-of-00003.parquet").metadata[b"hf_ast"])
+    assert metadata["source"]["location"] == str(corpus)
+    assert metadata["settings"]["window_s"] == pytest.approx(0.515)
+    assert metadata["settings"]["revision"] == expected.revision[0]
+    assert set(expected.model) == {str(model)}
+
+
+def test_a_second_run_does_what_is_left(corpus: Path, model: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"model": model, "num_files_per_shard": 8, "num_workers": 0}
+    extract(corpus, tmp_path, **settings)
+    before = results(tmp_path)
+    files = sorted((tmp_path / "data").iterdir())
+    files[2].unlink()
+    made = {file: file.stat().st_mtime_ns for file in files if file.exists()}
+    (tmp_path / "tmp" / "shard-00002-of-00005.parquet.killed").write_bytes(b"half of it")
+    done = extract(corpus, tmp_path, **settings)
+    assert (done.num_files, done.num_done_before) == (40, 32)
+    assert {file: file.stat().st_mtime_ns for file in made} == made
+    assert sorted((tmp_path / "data").iterdir()) == files
+    assert not any((tmp_path / "tmp").iterdir())
+    # The recordings of a shard meet in other batches
+    pandas.testing.assert_frame_equal(
+        results(tmp_path).drop(columns=["scores", "events"]), before.drop(columns=["scores", "events"])
+    )
+    assert extract(corpus, tmp_path, **settings).num_done_before == 40
+
+
+def test_recordings_that_could_not_be_read_are_done_again_when_asked(
+    corpus: Path, model: Path, tmp_path: Path
+) -> None:
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.mkdir()
+    samples = 0.1 * np.random.default_rng(0).standard_normal(8000)
+    for name in "abcd":
+        soundfile.write(source / f"{name}.wav", samples, 16000)
+    (source / "c.wav").write_bytes(b"")
+    settings: dict[str, Any] = {"model": model, "num_files_per_shard": 2, "num_workers": 0}
+    assert extract(source, out, **settings).num_errors == 1
+    soundfile.write(source / "c.wav", samples, 16000)
+    assert extract(source, out, **settings).num_done_before == 4
+    done = extract(source, out, **settings, retry_errors=True)
+    assert (done.num_done_before, done.num_errors) == (2, 0)
+    assert results(out).error.isna().all()
+
+
+def test_a_folder_has_results_of_one_kind(corpus: Path, model: Path, tmp_path: Path) -> None:
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.mkdir()
+    for name in "ab":
+        soundfile.write(source / f"{name}.wav", np.full(8000, 0.1), 16000)
+    extract(source, out, model=model, num_workers=0)
+    other_model = tmp_path / "other"
+    tiny_model(seed=1).save_pretrained(other_model)
+    HfASTFeatureExtractor(num_mel_bins=32, max_length=50).save_pretrained(other_model)
+    for change, said in (
+        ({"what": "both"}, "what was 'tags' and is 'both' now"),
+        ({"hop_s": 0.1, "threshold": 0.6}, "hop_s was 0.515 and is 0.1 now; threshold was 0.5 and is 0.6 now"),
+        ({"model": other_model}, "revision was 'sha256:"),
+        ({"num_files_per_shard": 3}, "num_files_per_shard was 64 and is 3 now"),
+        ({"source": corpus}, "location was"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            extract(**{"source": source, "out": out, "model": model, "num_workers": 0} | change)
+    (source / "b.wav").rename(source / "c.wav")
+    with pytest.raises(ValueError, match=r"1 recordings are new, such as \['c.wav'\]; 1 recordings are gone"):
+        extract(source, out, model=model)
+    (out / "plan.parquet").unlink()
+    with pytest.raises(ValueError, match="but no plan"):
+        extract(source, out, model=model)
+
+
+def test_two_runs_do_not_meet_in_a_folder(corpus: Path, model: Path, tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(ValueError, match="by another run"):
+        extract(corpus, tmp_path, model=model, num_workers=0)
+    assert not (tmp_path / "plan.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"what": "text"}, "what='text'"),
+        ({"rows": "frames"}, "rows='frames'"),
+        ({"engine": "spark"}, "engine='spark'"),
+        ({"threshold": 0}, "threshold=0"),
+        ({"num_files_per_shard": 0}, "num_files_per_shard=0"),
+        ({"window_s": 5}, "window_s=5"),
+        ({"hop_s": 1}, "hop"),
+        ({"num_actors": 2}, "num_actors=2"),
+        ({"split": "train"}, "is no data set"),
+    ],
+)
+def test_wrong_arguments(change: dict[str, Any], said: str, corpus: Path, model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=said):
+        extract(corpus, tmp_path / "out", model=model, **change)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_leaves_no_half_shard(corpus: Path, model: Path, tmp_path: Path) -> None:
+    def run() -> None:
+        processes.limit_file_size(4000)  # the plan fits, a shard does not
+        extract(corpus, tmp_path, model=model, what="both", num_files_per_shard=8, num_workers=0)
+
+    assert processes.exit_code(processes.start(run)) == 1
+    assert not any((tmp_path / "data").iterdir())
+    assert not any((tmp_path / "tmp").iterdir())
+    extract(corpus, tmp_path, model=model, what="both", num_files_per_shard=8, num_workers=0)
+    assert results(tmp_path).path.tolist() == names(corpus)
+
+
+def test_killed_at_any_moment(corpus: Path, model: Path, tmp_path: Path) -> None:
+    def run() -> None:
+        extract(corpus, tmp_path, model=model, num_files_per_shard=2, num_workers=1, batch_size=1)
+
+    data = tmp_path / "data"
+    for num_done in (1, 6, 11):
+        process = processes.start(run)
+        while not data.exists() or len(list(data.iterdir())) < num_done:
+            assert process.is_alive()
+            time.sleep(0.001)
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        assert len(list(data.iterdir())) < 20, "it was done before it could be killed"
+        for file in data.iterdir():  # what is there is whole
+            assert len(pq.read_table(file)) == 2
+    run()
+    assert results(tmp_path).path.tolist() == names(corpus)
