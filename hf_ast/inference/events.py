@@ -7,7 +7,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-
 # Shares of the windows that cover a moment: the least that makes an event, and, of the largest one, the extent
 LEAST_SHARE = 1 / 2
 EXTENT_SHARE = 2 / 3
