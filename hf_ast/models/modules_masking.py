@@ -75,7 +75,8 @@ class MaskSampler:
         if self.num_mask_patches < largest:
             enough = (num_patches > self.num_mask_patches).all()
             if torch.compiler.is_compiling():
-                assert enough, "num_mask_patches masks every patch of a clip; lower it, or set mask_ratio."
+                message = "num_mask_patches masks every patch of a clip; lower it, or set mask_ratio."
+                torch._assert_async(enough, message)
                 return
             if enough:
                 return
@@ -244,7 +245,7 @@ def without_padding(mask_indices: Tensor, column_mask: Tensor, num_rows: int) ->
         )
     are_patches = ((mask_indices >= -1) & (mask_indices < num_patches)).all()
     if torch.compiler.is_compiling():  # a compiled graph can stop, but not with a message about values
-        assert are_patches, "mask_indices must be numbers of patches of the grid, or -1 for none."
+        torch._assert_async(are_patches, "mask_indices must be numbers of patches of the grid, or -1 for none.")
     elif not are_patches:
         raise ValueError(
             f"mask_indices has values from {mask_indices.min()} to {mask_indices.max()}, but must be patches of the "
