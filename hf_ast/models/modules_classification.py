@@ -88,7 +88,7 @@ def check_labels(labels: Tensor, batch_size: int, num_labels: int, problem_type:
         fits = per_class or (per_clip and num_labels == 1)
     else:
         fits = per_class if is_soft else per_clip
-    if not fits or len(labels) != batch_size:
+    if not fits or labels.shape[0] != batch_size:
         raise ValueError(_wrong_shape(labels, batch_size, num_labels, problem_type))
 
     if is_soft:
