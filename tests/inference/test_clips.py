@@ -49,9 +49,7 @@ def test_each_clip_is_scored_as_if_it_were_alone(model: torch.nn.Module, extract
 
 def test_a_clip_that_is_too_long_is_named() -> None:
     extractor = HfASTFeatureExtractor(num_mel_bins=32, max_length=50)
-    with pytest.raises(
-        ValueError, match=r"clips\[1\] lasts 1 s, longer than what the model hears .*\(0.515 s\)"
-    ):
+    with pytest.raises(ValueError, match=r"clips\[1\] lasts 1 s, longer than what the model hears .*\(0.515 s\)"):
         score_clips(tiny_model(), extractor, [waveforms(1, 4000)[0], waveforms(1, 16000)[0]])
     with pytest.raises(ValueError, match="clips is empty"):
         score_clips(tiny_model(), extractor, [])
