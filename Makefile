@@ -14,6 +14,7 @@ test: lint types unit  ## Everything that must hold before a commit
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 types: .venv/installed
 	$(BIN)/mypy

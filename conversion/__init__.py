@@ -1,4 +1,4 @@
-"""Official checkpoints -> our models, and back: `conversion` in a checkout, `hf_ast.conversion` in the wheel."""
+"""Convert official checkpoints to our models and back; `hf_ast.conversion` in the wheel."""
 
 from .convert import convert_checkpoint
 

@@ -1,4 +1,4 @@
-"""Model cards: what the registry, a converted folder and its verification say, for people and for the Hub."""
+"""Model cards, written from the registry, a converted folder and its verification."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -14,11 +14,12 @@ import hf_ast  # noqa: F401  Registers our classes
 from .checkpoint import MULTI_LABEL, Checkpoint, Metric, file_name
 from .folders import read_provenance
 from .registry import find
+from .verification import TensorComparison, read_verification
 
-# In the wheel the templates are inside this package, in a checkout beside it
+# In the wheel the templates are inside this package, in a checkout they are beside it
 MODEL_CARDS = next(path for parent in Path(__file__).parents[:2] if (path := parent / "model_cards").is_dir())
 AUDIO_CLASSIFICATION = "audio-classification"
-# Ending of the class's name -> what the card shows
+# Ending of a class name -> the kind of model that the card describes
 KINDS = {"ForAudioClassification": "classifier", "ForPreTraining": "pretraining", "Model": "backbone"}
 FAMILY_NAMES = {
     "ast": "AST (Audio Spectrogram Transformer)",
@@ -26,7 +27,7 @@ FAMILY_NAMES = {
     "passt": "PaSST (Patchout faSt Spectrogram Transformer)",
 }
 FRONT_END_TAGS = {"ast": "kaldi-fbank", "ssast": "kaldi-fbank", "passt": "mel-spectrogram"}
-# The registry's names -> datasets on the Hub. Others are named in the text only
+# Names in the registry -> datasets on the Hub; other datasets are named in the text only
 DATASETS = {
     "AudioSet-20K": "agkphysics/AudioSet",
     "AudioSet-2M": "agkphysics/AudioSet",
@@ -36,7 +37,7 @@ DATASETS = {
     "LibriSpeech-960h": "openslr/librispeech_asr",
     "Speech Commands V2": "google/speech_commands",
 }
-# Where the training of AST and PaSST on sounds starts
+# The image model from which AST and PaSST are initialised
 IMAGE_MODEL = "facebook/deit-base-distilled-patch16-384"
 
 
@@ -48,15 +49,15 @@ def write_card(folder: Path, repo_id: str | None = None) -> Path:
 
 
 def render_card(folder: Path, repo_id: str | None = None) -> str:
-    """The model card of a converted folder.
+    """Render the model card of a converted folder.
 
     Args:
         folder: Made by `convert_file`, verified or not.
-        repo_id: Repository that the snippets load from; the registry's if None, or the folder's name where the
-            source is not the released file.
+        repo_id: Repository from which the snippets load. If None, the registry's for a released file, and the name
+            of the folder for any other one.
 
     Raises:
-        ValueError: No conversion made the folder.
+        ValueError: The folder was not made by a conversion.
     """
     provenance = read_provenance(folder)
     checkpoint = find(provenance["checkpoint"])
@@ -80,23 +81,26 @@ def model_card(
     num_parameters: int,
     repo_id: str,
 ) -> ModelCard:
-    """The model card of a conversion.
+    """Build the model card of a conversion.
 
     Args:
-        checkpoint: What the source is, or what it is like.
+        checkpoint: Entry of the registry for the source file, or for a released file of the same kind.
         provenance: Content of conversion.json.
-        config, feature_extractor: Those of the converted folder; `architectures` names the class.
-        num_parameters: Of the converted model.
-        repo_id: Repository that the snippets load from.
+        config: Of the converted folder; its field `architectures` names the class.
+        feature_extractor: Of the converted folder.
+        num_parameters: Number of parameters of the converted model.
+        repo_id: Repository from which the snippets load.
     """
     released = is_released(checkpoint, provenance)
+    assert config.architectures, "save_pretrained records the class"
+    class_name = config.architectures[0]
     changes = provenance["changes"] | provenance.get("front_end_changes", {})
     source = provenance["source"]
-    verification = provenance.get("verification")
-    tensors = verification["tensors"] if verification else {}
+    verification = read_verification(provenance)
+    tensors = verification.tensors if verification is not None else TensorComparison()
     metrics = checkpoint.metrics if released and not changes else ()
     return ModelCard.from_template(
-        card_data(checkpoint, kind=kind_of(config), released=released, metrics=metrics),
+        card_data(checkpoint, kind=kind_of(class_name), released=released, metrics=metrics),
         template_path=str(MODEL_CARDS / "template.md"),
         title=checkpoint.title if released else source["file"],
         released=released,
@@ -106,8 +110,8 @@ def model_card(
         converter=provenance["hf_ast"],
         paper_url=f"https://arxiv.org/abs/{checkpoint.paper}",
         family_name=FAMILY_NAMES[checkpoint.family],
-        class_name=config.architectures[0],
-        kind=kind_of(config),
+        class_name=class_name,
+        kind=kind_of(class_name),
         config=config,
         multi_label=config.problem_type == MULTI_LABEL,
         num_parameters=num_parameters,
@@ -117,24 +121,24 @@ def model_card(
         metrics=metrics,
         hub_copies=[alias for alias in checkpoint.aliases if "/" in alias],
         verification=verification,
-        derived=_grouped(tensors.get("derived", {})),
-        dropped=_grouped(tensors.get("dropped", {})),
-        new_tensors=_names(tensors.get("new", ())),
+        derived=_grouped(tensors.derived),
+        dropped=_grouped(tensors.dropped),
+        new_tensors=_names(tensors.new),
         citation=(MODEL_CARDS / f"{checkpoint.paper}.bib").read_text(encoding="utf-8").strip(),
     )
 
 
 def card_data(checkpoint: Checkpoint, *, kind: str, released: bool, metrics: Iterable[Metric]) -> ModelCardData:
-    """Metadata for the Hub.
+    """Build the metadata for the Hub.
 
-    What is true of the released file only (licence, training, results) is left out for any other one.
+    Licence, training data and results hold for the released file only, and are left out for any other file.
     """
     tags = ("audio-spectrogram-transformer", checkpoint.family, "audio", FRONT_END_TAGS[checkpoint.family], "hf-ast")
     facts: dict[str, Any] = {}
     if released:
         names = (DATASETS[name] for name in checkpoint.datasets if name in DATASETS)
         facts = {"license": checkpoint.license.lower(), "datasets": list(dict.fromkeys(names)) or None}
-        # The Hub knows no relation for a copy in another layout, such as MIT/ast-finetuned-*: those are in the text
+        # The Hub has no relation for a copy in another layout (MIT/ast-finetuned-*); the text links to it instead
         if kind == "classifier" and checkpoint.datasets[0] == "ImageNet-1k":
             facts |= {"base_model": IMAGE_MODEL, "base_model_relation": "finetune"}
     if results := eval_results(checkpoint, metrics) if kind == "classifier" else ():
@@ -148,8 +152,8 @@ def card_data(checkpoint: Checkpoint, *, kind: str, released: bool, metrics: Ite
 
 
 def eval_results(checkpoint: Checkpoint, metrics: Iterable[Metric]) -> list[EvalResult]:
-    """The published results on a dataset that the Hub has."""
-    dataset = DATASETS.get(checkpoint.datasets[-1])  # trained last on what it is measured on
+    """List the published results, if their dataset is on the Hub."""
+    dataset = DATASETS.get(checkpoint.datasets[-1])  # a model is evaluated on the data of its last training
     return [
         EvalResult(
             task_type=AUDIO_CLASSIFICATION,
@@ -166,20 +170,19 @@ def eval_results(checkpoint: Checkpoint, metrics: Iterable[Metric]) -> list[Eval
 
 
 def is_released(checkpoint: Checkpoint, provenance: Mapping[str, Any]) -> bool:
-    """Whether the source is the released file itself, by its URL or name and what is known of its digest."""
+    """Whether the source is the released file itself: its URL or name is known, and its digest fits."""
     source = provenance["source"]
     named = source["url"] in checkpoint.urls or source["file"] in {file_name(url) for url in checkpoint.urls}
     return named and source["sha256"].startswith(checkpoint.sha256)
 
 
-def kind_of(config: PreTrainedConfig) -> str:
-    """What a model is for, by its class: a value of `KINDS`."""
-    (name,) = config.architectures
-    return next(value for ending, value in KINDS.items() if name.endswith(ending))
+def kind_of(class_name: str) -> str:
+    """Return the kind of a model by the name of its class: a value of `KINDS`."""
+    return next(kind for ending, kind in KINDS.items() if class_name.endswith(ending))
 
 
 def _num_parameters(folder: Path) -> int:
-    """From the headers of the weight files."""
+    """Count the parameters from the headers of the weight files."""
     total = 0
     for path in folder.glob("*.safetensors"):
         with safe_open(path, framework="pt") as weights:
@@ -188,7 +191,7 @@ def _num_parameters(folder: Path) -> int:
 
 
 def _grouped(reasons: Mapping[str, str]) -> dict[str, str]:
-    """Tensor -> reason, as reason -> tensors."""
+    """Turn a mapping from tensor to reason into one from reason to tensors."""
     groups: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         groups.setdefault(reason, []).append(name)

@@ -1,4 +1,4 @@
-"""What a fine-tuned file changes in what the registry says of the checkpoint that it is like."""
+"""Fields of the config and the feature extractor in which a fine-tuned file differs from its registry entry."""
 
 import dataclasses
 import difflib
@@ -12,14 +12,15 @@ from .checkpoint import FAMILIES, Checkpoint
 
 
 def split_changes(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Changes of the config, and of the feature extractor; what both have, as `max_length`, goes to both.
+    """Split changes into those of the config and those of the feature extractor.
 
-    Each of `id2label`, `label2id` and `num_labels` alone brings the others with it. Values are as JSON holds them, so
-    that a conversion can be compared with what an earlier one wrote down.
+    A field of both, such as `max_length`, is in both results. Any one of `id2label`, `label2id` and `num_labels`
+    determines the others, which are added. Values are returned as JSON would hold them, so that they compare equal to
+    those that an earlier conversion recorded.
 
     Raises:
-        ValueError: A name is a field of neither; the message names what comes close. A field of the feature extractor
-            is no number. The labels contradict each other.
+        ValueError: A name is a field of neither (the message suggests similar names), a numeric field of the feature
+            extractor is not a number, or the labels contradict each other.
     """
     config_class, feature_extractor_class = FAMILIES[checkpoint.family]
     config_fields = {field.name for field in dataclasses.fields(config_class)} | {"num_labels"}
@@ -58,10 +59,10 @@ def _with_all_label_fields(changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _names_in_order(labels: Any) -> list[str]:
-    """Names from a list, or a mapping from or to their numbers.
+    """List the names of labels by number, from a list or from a mapping in either direction.
 
     Raises:
-        ValueError: The numbers are not 0, 1, 2 ..., or a name is empty or there twice.
+        ValueError: The numbers are not 0, 1, 2, ..., or a name is empty or occurs twice.
     """
     if isinstance(labels, Mapping):
         from_names = all(isinstance(value, int) for value in labels.values())
@@ -82,14 +83,14 @@ def _names_in_order(labels: Any) -> list[str]:
 
 
 def read_labels(file: Path) -> dict[int, str]:
-    """Labels by number.
+    """Read labels from a file, by number.
 
     Args:
-        file: Names, one per line in the order of the logits; or JSON: a list of names, or a mapping from numbers to
-            names, or from names to numbers.
+        file: Text with one name per line, in the order of the logits; or JSON with a list of names, a mapping from
+            numbers to names, or one from names to numbers.
 
     Raises:
-        ValueError: It holds something else, a name twice, or a number is missing.
+        ValueError: The file holds something else, a name occurs twice, or a number is missing.
     """
     text = file.read_text(encoding="utf-8").strip()
     try:
@@ -100,7 +101,7 @@ def read_labels(file: Path) -> dict[int, str]:
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """FIELD=VALUE texts -> fields; a value is JSON, or else the text itself.
+    """Parse texts of the form FIELD=VALUE. A value that is not JSON is taken as a string.
 
     Raises:
         ValueError: A text has no "=".

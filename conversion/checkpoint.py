@@ -1,4 +1,4 @@
-"""What the registry says about a released checkpoint, and what follows from it."""
+"""An entry of the registry: a released checkpoint, and the config and feature extractor that follow from it."""
 
 import json
 from collections.abc import Mapping
@@ -8,12 +8,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from transformers import PreTrainedConfig, SequenceFeatureExtractor
+from transformers import PreTrainedConfig
 
 from hf_ast import HfASTConfig, HfASTFeatureExtractor, PaSSTConfig, PaSSTFeatureExtractor, SSASTConfig
 
 MULTI_LABEL, SINGLE_LABEL = "multi_label_classification", "single_label_classification"
-# File of labels/ -> problem type; the names are in the order of the official files
+# Name of a file in labels/ -> problem type
 LABEL_SETS = {
     "audioset_527": MULTI_LABEL,
     "fsd50k_200": MULTI_LABEL,
@@ -26,7 +26,7 @@ FAMILIES = {
     "ssast": (SSASTConfig, HfASTFeatureExtractor),
     "passt": (PaSSTConfig, PaSSTFeatureExtractor),
 }
-# Models that are ours to publish go here
+# Namespace on the Hub under which our conversions are published
 HUB_NAMESPACE = "hf-ast"
 
 
@@ -47,10 +47,10 @@ class Metric:
     """A published result.
 
     Args:
-        name: Such as "mAP", or "accuracy".
-        value: As a share of 1 for both.
-        dataset: What it was measured on.
-        source: URL of the page that says so.
+        name: Name of the measure, such as "mAP" or "accuracy".
+        value: Between 0 and 1.
+        dataset: What the model was evaluated on.
+        source: URL of the page that states the result.
     """
 
     name: str
@@ -64,22 +64,23 @@ class Checkpoint:
     """A released checkpoint.
 
     Args:
-        name: In our scheme, family-size-kind-geometry-data-result; also the name of its folder and Hub repository.
+        name: Our name, composed of family, size, kind, geometry, data and result; also the name of the folder and the
+            Hub repository.
         family: "ast", "ssast" or "passt".
-        title: One line for people.
-        urls: Where the file is, the official place first. The file name of the first is the file's name.
-        pages: Pages from which a browser gets the file where no link of `urls` works.
-        sha256: Of the file, or its first digits where only they are known; "" if nobody published it.
-        config: Fields of the config that are not the family's defaults.
-        front_end: Arguments of the feature extractor that are not the family's defaults.
-        label_set: Key of `LABEL_SETS`, or None without a classification head.
+        title: Description in one line.
+        urls: Where the file can be downloaded, the official place first. The first URL gives the name of the file.
+        pages: Web pages that offer the file in a browser if no URL works.
+        sha256: Digest of the file, or its first digits if only those are published; "" if there is none.
+        config: Fields of the config that differ from the family's defaults.
+        front_end: Arguments of the feature extractor that differ from the family's defaults.
+        label_set: Key of `LABEL_SETS`; None for a model without a classification head.
         metrics: Published results.
-        datasets: What it was trained on, in order.
+        datasets: Training datasets, in order.
         license: SPDX identifier.
-        license_note: Where the licence comes from, and what is not said.
+        license_note: Where the licence is stated, and what that leaves open.
         repository: URL of the official code.
         paper: arXiv number.
-        aliases: What else it is called: file names, names in other code, Hub ids.
+        aliases: Other names: of files, in other code, and on the Hub.
     """
 
     name: str
@@ -111,11 +112,11 @@ class Checkpoint:
 
     @property
     def hub_id(self) -> str:
-        """Repository that `publish` is meant for."""
+        """Repository to which we publish the conversion."""
         return f"{HUB_NAMESPACE}/{self.name}"
 
     def build_config(self, **changes: Any) -> PreTrainedConfig:
-        """Config with labels and problem type; `changes` win."""
+        """Build the config, with labels and problem type; `changes` take precedence."""
         config_class, _ = FAMILIES[self.family]
         fields = dict(self.config)
         if self.label_set is not None:
@@ -125,7 +126,7 @@ class Checkpoint:
             fields["problem_type"] = LABEL_SETS[self.label_set]
         return config_class(**fields | changes)
 
-    def build_feature_extractor(self, **changes: Any) -> SequenceFeatureExtractor:
-        """Front end with the statistics of the training data; `changes` win."""
+    def build_feature_extractor(self, **changes: Any) -> HfASTFeatureExtractor | PaSSTFeatureExtractor:
+        """Build the feature extractor, with the statistics of the training data; `changes` take precedence."""
         _, feature_extractor_class = FAMILIES[self.family]
         return feature_extractor_class(**dict(self.front_end) | changes)

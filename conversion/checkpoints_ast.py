@@ -1,4 +1,4 @@
-"""AST: the eight official checkpoints, TorchOnlyAST's mirror, and DeiT's weights that its training starts from."""
+"""AST: the eight official checkpoints, TorchOnlyAST's copy of one, and the DeiT weights used for initialisation."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from .checkpoint import Checkpoint, Metric
 
 REPOSITORY = "https://github.com/YuanGongND/ast"
 README = f"{REPOSITORY}#pretrained-models"
-# The official links that are no direct ones
+# Official places that offer the files in a browser only
 PAGES = (
     "https://mitprod-my.sharepoint.com/:f:/g/personal/yuangong_mit_edu/"
     "ErLKkiP-GwVMgdsCeGEjsmoBMtGvXMkX3tCj5_I0E7ikNA?e=JE9Om8",
@@ -19,8 +19,8 @@ COMMON: dict[str, Any] = {
     "family": "ast",
     "license": "BSD-3-Clause",
     "license_note": (
-        "The licence of the official repository, which states no other one for the weights; the copies on the Hub "
-        "(MIT/ast-finetuned-*) carry it, too."
+        "The licence of the official repository, which states no separate one for the weights; the copies on the Hub "
+        "(MIT/ast-finetuned-*) have the same."
     ),
     "repository": REPOSITORY,
     "paper": "2104.01778",
@@ -57,7 +57,7 @@ AST_CHECKPOINTS = (
         result=0.4590,
         hub="audioset-10-10-0.4593",
         note=", weights averaged",
-        # What the official code itself downloads, under another name
+        # The official code downloads this one, under another name
         mirrors=(_dropbox("cv4knew8mvbrnvq", "audioset_0.4593.pth"),),
     ),
     _audioset("1tv0hovue1bxupk/audioset_10_10_0.4495.pth", stride=10, result=0.4495, hub="audioset-10-10-0.450"),
@@ -83,7 +83,8 @@ AST_CHECKPOINTS = (
         "ast-base-s10-audioset-torchonly",
         title="AST base, stride 10, AudioSet, as mirrored by TorchOnlyAST",
         urls=("https://github.com/tky823/TorchOnlyAST/releases/download/v0.0.1/ast-base-stride10.pth",),
-        config={"position_crop": "center"},  # of a clip shorter than the table, in eval mode, too
+        # For shorter clips, TorchOnlyAST takes the middle of the position table, also in eval mode
+        config={"position_crop": "center"},
         label_set="audioset_527",
         datasets=("ImageNet-1k", "AudioSet-2M"),
         **COMMON | {"repository": "https://github.com/tky823/TorchOnlyAST"},

@@ -1,6 +1,6 @@
-"""PaSST: the 25 files that the official releases hold, and TorchOnlyAST's mirror of one.
+"""PaSST: the 25 files in the official releases, and TorchOnlyAST's copy of one.
 
-Two more, openmic2008.passt-u-f128-p16-s10-ap.85{,-swa}.pt, are named by the official code and gone from the release.
+The official code also names openmic2008.passt-u-f128-p16-s10-ap.85{,-swa}.pt, which are no longer in the release.
 """
 
 from typing import Any
@@ -8,7 +8,6 @@ from typing import Any
 from .checkpoint import Checkpoint, Metric
 
 REPOSITORY = "https://github.com/kkoutini/PaSST"
-HEAR_REPOSITORY = "https://github.com/kkoutini/passt_hear21"
 RELEASES = f"{REPOSITORY}/releases"
 PRETRAINING = ("ImageNet-1k", "AudioSet-2M")
 COMMON: dict[str, Any] = {
@@ -23,7 +22,7 @@ COMMON: dict[str, Any] = {
 
 
 def _checkpoint(name: str, title: str, file: str, *, stride: int = 10, **fields: Any) -> Checkpoint:
-    """A file of the releases, given as "tag/file"."""
+    """Describe a file of the releases, given as "tag/file"."""
     config = {"frequency_stride": stride, "time_stride": stride} | fields.pop("config", {})
     return Checkpoint(
         f"passt-{name}",
@@ -49,7 +48,7 @@ def _audioset(name: str, title: str, file: str, result: float, *arches: str, **f
 
 
 def _strided(stride: int, score: str, tag: str, *arches: str) -> Checkpoint:
-    """PaSST-S with a stride; weights averaged if the score says so."""
+    """Describe a PaSST-S with that stride; a score ending in "-swa" means averaged weights."""
     result, _, averaged = score.partition("-")
     return _audioset(
         f"s-s{stride}-audioset-0.{score}",
@@ -87,7 +86,7 @@ def _esc50(fold: int, accuracy: str) -> Checkpoint:
 
 
 def _longer(seconds: int, score: str, result: float) -> Checkpoint:
-    """Positions for more than 10 s."""
+    """Describe a PaSST-S with positions for more than 10 s."""
     frames = 100 * seconds
     return _audioset(
         f"s-{seconds}s-s10-audioset-0.{score}",
@@ -103,7 +102,7 @@ def _longer(seconds: int, score: str, result: float) -> Checkpoint:
 
 
 def _finer(hop_length: int, frames: int) -> Checkpoint:
-    """More frames per second."""
+    """Describe a PaSST-S with more frames per second."""
     return _audioset(
         f"s-hop{hop_length}-s10-audioset-0.473-swa",
         f"S at a hop of {hop_length} samples, stride 10, weights averaged",

@@ -1,4 +1,4 @@
-"""SSAST: the thirteen official pretraining checkpoints, and TorchOnlyAST's mirrors of two."""
+"""SSAST: the thirteen official pretraining checkpoints, and TorchOnlyAST's copies of two."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ BOTH = ("AudioSet-2M", "LibriSpeech-960h")
 COMMON: dict[str, Any] = {
     "family": "ssast",
     "license": "BSD-3-Clause",
-    "license_note": "The licence of the official repository, which states no other one for the weights.",
+    "license_note": "The licence of the official repository, which states no separate one for the weights.",
     "repository": REPOSITORY,
     "paper": "2110.09784",
 }
@@ -29,7 +29,7 @@ def _config(size: str, kind: str, num_mask_patches: int) -> dict[str, Any]:
 
 
 def _average(audio: float | None, speech: float | None) -> tuple[Metric, ...]:
-    """The averages that the official README gives for its tasks."""
+    """Return the averages that the official README states for its tasks."""
     values = {"audio": audio, "speech": speech}
     return tuple(
         Metric("average score", round(value / 100, 3), f"the official {kind} tasks, after fine-tuning", README)

@@ -1,4 +1,4 @@
-"""`convert_checkpoint`: a state dict in an official layout -> one of our models."""
+"""Convert a state dict in an official layout to one of our models."""
 
 import copy
 import re
@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from .layouts import LAYOUTS, Layout
 
-# Top-level names of the parts that some classes of a family have and others have not
+# Top-level names of the heads, of which a class may have one or none
 HEADS = ("classifier", "objectives")
 
 
@@ -23,11 +23,11 @@ def convert_checkpoint(
     Args:
         state_dict: Content of the official file, as `torch.load(file, weights_only=True)` gives it: with or without
             the `module.` prefix of `DataParallel`, or under a top-level `model` key (DeiT, TorchOnlyAST).
-        config: Geometry and labels of the model; its class names the family.
-        model_class: Class to build. By default the one that the checkpoint fills completely. A head that another class
-            lacks is left out; a classification model from a checkpoint without its head (DeiT, SSAST pretraining)
-            gets a new, random one. A pretraining model whose checkpoint lacks the head of one objective, or whose
-            config gives that objective the weight 0, is built without it.
+        config: Geometry and labels of the model; its class determines the family.
+        model_class: Class to build; by default the one whose parameters the checkpoint fills completely. Heads that
+            the class does not have are left out. A classification model gets a new, random head if the checkpoint has
+            none (DeiT, SSAST pretraining). A pretraining model is built without an objective whose head is not in the
+            checkpoint, or whose weight is 0 in the config.
 
     Returns:
         The model, in eval mode.
@@ -55,10 +55,10 @@ def convert_checkpoint(
 
 
 def unwrapped(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
-    """A state dict without the nesting (`model`) and the prefix (`module.`) that training code put around the names.
+    """Remove the nesting (`model`) and the prefix (`module.`) that training code adds to a state dict.
 
     Raises:
-        ValueError: There is something in it that is no tensor.
+        ValueError: An entry is not a tensor.
     """
     if isinstance(state_dict.get("model"), Mapping):
         state_dict = state_dict["model"]
@@ -71,7 +71,7 @@ def unwrapped(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def layout_of(tensors: Mapping[str, Tensor], config: PreTrainedConfig) -> Layout:
-    """The layout of a file's tensors; none for the config's family is an error."""
+    """Find the layout of a file's tensors among those of the config's family; an unknown layout is an error."""
     layouts = LAYOUTS.get(type(config))
     if layouts is None:
         raise ValueError(f"config is a {type(config).__name__}, but must be one of {[c.__name__ for c in LAYOUTS]}.")
@@ -86,7 +86,7 @@ def layout_of(tensors: Mapping[str, Tensor], config: PreTrainedConfig) -> Layout
 
 
 def rename(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
-    """Our names for the tensors of a layout; deliberate drops are left out, unknown names are an error."""
+    """Rename the tensors of a layout to ours, without those that it drops; unknown tensors are an error."""
     renamed = {}
     for key, tensor in tensors.items():
         number = re.search(r"(?<=blocks\.|layers\.)\d+(?=\.)", key)
@@ -100,9 +100,9 @@ def rename(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
 
 
 def settle_objectives(renamed: dict[str, Tensor], config: PreTrainedConfig) -> PreTrainedConfig:
-    """Checkpoint and config agree on the objectives of pretraining: one that either lacks is left out of both.
+    """Leave out, in tensors and config, a pretraining objective that the file has no head for or that has no weight.
 
-    Official files hold the heads of both, also those that were trained with one objective only.
+    Official files hold the heads of both objectives even if the model was trained with only one of them.
     """
     weights = {name: f"{name}_loss_weight" for name in ("classification", "reconstruction")}
     heads = {name: [key for key in renamed if key.startswith(f"objectives.{name}_head.")] for name in weights}
@@ -120,7 +120,7 @@ def settle_objectives(renamed: dict[str, Tensor], config: PreTrainedConfig) -> P
 
 
 def expected_shapes(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> dict[str, torch.Size]:
-    """Names and shapes of the tensors that a model of that class has."""
+    """Return the names and shapes of the tensors in a model of that class."""
     with torch.device("meta"):
         return {name: tensor.shape for name, tensor in model_class(config).state_dict().items()}
 
@@ -132,7 +132,7 @@ def _check(
     *,
     allowed_missing: str | None,
 ) -> None:
-    """The tensors are exactly the expected ones; anything missing, left over or of another shape is an error."""
+    """Raise a ValueError if a tensor is missing, left over, or of another shape than expected."""
     missing = [
         name for name in expected if name not in tensors and not (allowed_missing and name.startswith(allowed_missing))
     ]
@@ -141,7 +141,7 @@ def _check(
     for name, tensor in tensors.items():
         if name not in expected:
             raise ValueError(
-                f"state_dict has a tensor for {name!r}, which {model_class.__name__} with this config has not."
+                f"state_dict has a tensor for {name!r}, which {model_class.__name__} with this config does not have."
             )
         if tensor.shape != expected[name]:
             raise ValueError(

@@ -1,4 +1,9 @@
-"""The official files: downloaded once, continued where a download stopped, checked against their digests."""
+"""Download official files into the cache: resumable, from several mirrors, and checked against their digests.
+
+pooch could replace only the progress bar, the comparison of digests and the temporary file. It does not resume, try
+mirrors, recognise a web page sent in place of a file, remember the digest of a first download, or lock out a second
+process, and these are most of this module.
+"""
 
 import json
 import logging
@@ -16,46 +21,47 @@ from tqdm import tqdm
 from .checkpoint import Checkpoint, file_name
 from .folders import sha256, write_json
 
-# In the cache: digests of first downloads, against which later ones are checked, as few files have a published one
+# File in the cache with the digests of first downloads. Few files have a published digest to check later ones against
 CHECKSUMS = "checksums.json"
 TIMEOUT = httpx2.Timeout(60.0, connect=20.0)
 CHUNK_SIZE = 2**16
-# How files of torch begin: zip archives, and pickles from before torch 1.6. Dead links often answer with a web page
+# First bytes of files of torch: zip archives, and pickles from before torch 1.6. Dead links often send a web page
 BEGINNINGS = (b"PK\x03\x04", b"\x80\x02")
 
 logger = logging.getLogger(__name__)
 
 
 class DownloadError(OSError):
-    """A URL does not give the file, or none of them does."""
+    """The file cannot be downloaded from a URL, or from any of them."""
 
 
 def default_cache() -> Path:
-    """Folder of the official files: beside the caches of the Hub, and moved with them by `HF_HOME`."""
+    """Return the default folder for official files: `hf_ast` beside the cache of the Hub, as set by `HF_HOME`."""
     return Path(constants.HF_HOME) / "hf_ast"
 
 
 def cached(checkpoint: Checkpoint, *, cache: Path | None = None) -> Path | None:
-    """The official file if it is in the cache, downloaded or put there by hand."""
+    """Return the official file in the cache, whether downloaded or put there by hand, or None."""
     file = (cache or default_cache()) / checkpoint.file_name
     return file if file.is_file() else None
 
 
 def fetch(checkpoint: Checkpoint, *, cache: Path | None = None) -> tuple[Path, str | None]:
-    """The official file, from the cache or downloaded into it.
+    """Return the official file from the cache, after downloading it if necessary.
 
     Args:
         checkpoint: Its URLs are tried in order.
-        cache: Folder; `default_cache()` if None. Of two processes, one waits for the other. The digest of a first
-            download is recorded in it.
+        cache: Folder; `default_cache()` if None. It also holds the digests of first downloads. If two processes want
+            the same file, the second waits for the first.
 
     Returns:
-        The file, and the URL that it came from; None if somebody put it into the cache by hand.
+        The file, and the URL from which it was downloaded; None if it was put into the cache by hand.
 
     Raises:
-        DownloadError: No URL gives the file, or HF_HUB_OFFLINE is set. The message says why, URL by URL, and what is
-            left to do.
-        OSError: The disk is full, for example. What has arrived is kept, and continued by the next call.
+        DownloadError: No URL gives the file, or HF_HUB_OFFLINE is set. The message gives the reason for each URL, and
+            says what else can be done.
+        OSError: The file cannot be written, for example because the disk is full. What has arrived is kept, and the
+            next call resumes the download.
     """
     cache = cache or default_cache()
     cache.mkdir(parents=True, exist_ok=True)
@@ -90,12 +96,12 @@ def fetch(checkpoint: Checkpoint, *, cache: Path | None = None) -> tuple[Path, s
 
 
 def digest_problem(checkpoint: Checkpoint, digest: str, name: str, *, cache: Path | None = None) -> str | None:
-    """What a digest contradicts, or None.
+    """Say which known digest contradicts the digest of a file; None if there is no contradiction.
 
     Args:
-        checkpoint: Has a published digest, or its first digits, or none.
+        checkpoint: Entry with the published digest, or its first digits, if there is one.
         digest: sha256 of the file, in hexadecimal digits.
-        name: Of the file; a mirror of another name may be another file.
+        name: Name of the file, under which its digest is recorded; mirrors with other names may hold other files.
         cache: Folder of the recorded digests; `default_cache()` if None.
     """
     cache = cache or default_cache()
@@ -107,12 +113,12 @@ def digest_problem(checkpoint: Checkpoint, digest: str, name: str, *, cache: Pat
 
 
 def recorded_digest(name: str, *, cache: Path | None = None) -> str:
-    """Digest of the first download of the file of that name into a cache; "" if there was none."""
+    """Return the digest of the first download of the file of that name into a cache; "" if there was none."""
     return _read_json((cache or default_cache()) / CHECKSUMS).get(name, "")
 
 
 def _check_and_record(checkpoint: Checkpoint, file: Path, url: str | None) -> None:
-    """Raise `DownloadError` if the digest is wrong; record it if there was none and the file was downloaded."""
+    """Raise `DownloadError` if the digest of a file is wrong; record the digest of a first download."""
     digest, name = sha256(file), file_name(url or checkpoint.file_name)
     if (problem := digest_problem(checkpoint, digest, name, cache=file.parent)) is not None:
         raise DownloadError(problem)
@@ -125,7 +131,7 @@ def _check_and_record(checkpoint: Checkpoint, file: Path, url: str | None) -> No
 
 
 def _fetch_from(url: str, checkpoint: Checkpoint, file: Path) -> None:
-    """Download from one URL. Only what is whole and has the right digest gets the final name."""
+    """Download from one URL. The file gets its final name once it is complete and has the right digest."""
     incomplete = file.with_name(f"{file.name}.incomplete")
     with httpx2.Client(follow_redirects=True, timeout=TIMEOUT, headers={"Accept-Encoding": "identity"}) as client:
         whole = False
@@ -133,7 +139,7 @@ def _fetch_from(url: str, checkpoint: Checkpoint, file: Path) -> None:
             before = _kept(incomplete, url)
             try:
                 whole = _receive(client, url, incomplete)
-            except httpx2.TransportError:  # a cut connection is taken up again as long as each one brings something
+            except httpx2.TransportError:  # reconnect as long as each connection brings something
                 if _kept(incomplete, url) <= before:
                     raise
     try:
@@ -146,13 +152,13 @@ def _fetch_from(url: str, checkpoint: Checkpoint, file: Path) -> None:
 
 
 def _receive(client: httpx2.Client, url: str, incomplete: Path) -> bool:
-    """Send one request; returns whether the file is whole. If it is not, what was there was of no use, and is gone."""
+    """Send one request that resumes the download; False if what had arrived was useless and has been removed."""
     origin, start = _read_json(_origin(incomplete)), _kept(incomplete, url)
     if start and start == origin["num_bytes"]:
         return True
     headers = {"Range": f"bytes={start}-"} if start else {}
     if start and origin["validator"]:
-        headers["If-Range"] = origin["validator"]  # the whole file comes if it has changed
+        headers["If-Range"] = origin["validator"]  # if the file has changed, the whole file is sent
     with client.stream("GET", url, headers=headers) as response:
         continued = start > 0 and response.status_code in (206, 416)
         if continued:
@@ -176,18 +182,18 @@ def _receive(client: httpx2.Client, url: str, incomplete: Path) -> bool:
 
 
 def _checked(chunks: Iterator[bytes], response: httpx2.Response) -> Iterator[bytes]:
-    """The same chunks, if they begin as a checkpoint does."""
+    """Pass the chunks on, after checking that they begin like a checkpoint."""
     first = next(chunks, b"")
     if not first.startswith(BEGINNINGS):
         content_type = response.headers.get("Content-Type", "something")
         raise DownloadError(
-            f"the link is dead: it sends {content_type} that begins with {first[:30]!r}, no checkpoint"
+            f"the link is dead: it sends {content_type} that begins with {first[:30]!r}, not a checkpoint"
         )
     return chain([first], chunks)
 
 
 def _append(chunks: Iterator[bytes], incomplete: Path, start: int, num_bytes: int | None) -> None:
-    """Write the chunks behind what is there, with a progress bar."""
+    """Append the chunks to the incomplete file, with a progress bar."""
     name = incomplete.name.removesuffix(".incomplete")
     try:
         with (
@@ -198,27 +204,27 @@ def _append(chunks: Iterator[bytes], incomplete: Path, start: int, num_bytes: in
                 stream.write(chunk)
                 progress.update(len(chunk))
     except OSError as error:
-        reason = f"{error.strerror}; what has arrived is kept, and continued by the next call"
+        reason = f"{error.strerror}; what has arrived is kept, and the next call resumes the download"
         raise OSError(error.errno, reason, str(incomplete)) from error
 
 
 def _length(response: httpx2.Response) -> int | None:
-    """Bytes of the body; None if it comes in chunks, which also tell where it ends."""
+    """Return the length of the body in bytes; None for chunked transfer, which marks its own end."""
     if "Content-Length" in response.headers:
         return int(response.headers["Content-Length"])
     if response.headers.get("Transfer-Encoding") != "chunked":
-        raise DownloadError("gives no length, so that a cut connection would not be noticed")
+        raise DownloadError("announces no length, so a cut connection could not be noticed")
     return None
 
 
 def _validator(response: httpx2.Response) -> str | None:
-    """What tells this version of the file from others: a strong ETag, or the date of the last change."""
+    """Return what identifies this version of the file: a strong ETag, or the date of its last change."""
     etag = response.headers.get("ETag", "W/")
     return response.headers.get("Last-Modified") if etag.startswith("W/") else etag
 
 
 def _kept(incomplete: Path, url: str) -> int:
-    """Bytes that can be continued from that URL."""
+    """Return how many bytes have arrived from that URL."""
     if _read_json(_origin(incomplete)).get("url") != url or not incomplete.is_file():
         return 0
     return incomplete.stat().st_size
@@ -230,7 +236,7 @@ def _remove(incomplete: Path) -> None:
 
 
 def _origin(file: Path) -> Path:
-    """Where it is written down what a file was downloaded from."""
+    """Return the path at which the origin of a file is recorded."""
     return file.with_name(f"{file.name}.json")
 
 

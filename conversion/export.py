@@ -167,8 +167,8 @@ def official_tensors(model: PreTrainedModel, layout: Layout) -> tuple[dict[str, 
 
 def file_names(key_map: KeyMap, num_layers: int) -> Iterator[tuple[str, str | Dropped | ConfigField]]:
     """All names of a file of that many layers, in its order, and what the key map has for each."""
-    for is_layer, patterns in groupby(key_map, lambda pattern: "{}" in pattern):
-        patterns = list(patterns)
+    for is_layer, group in groupby(key_map, lambda pattern: "{}" in pattern):
+        patterns = list(group)
         for number in range(num_layers if is_layer else 1):
             for pattern in patterns:
                 target = key_map[pattern]
@@ -205,7 +205,7 @@ def to_native_ast(model: PreTrainedModel) -> ASTForAudioClassification | ASTMode
     }
     if tensors:
         raise ValueError(f"transformers' own AST has no place for {sorted(tensors)} of {type(model).__name__}.")
-    native_class = ASTForAudioClassification
+    native_class: type[ASTForAudioClassification] | type[ASTModel] = ASTForAudioClassification
     if hasattr(model, "embeddings"):
         native_class = ASTModel
         named = {name.partition(".")[2]: tensor for name, tensor in named.items()}

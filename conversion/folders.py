@@ -1,4 +1,4 @@
-"""A checkpoint file -> a folder that `from_pretrained` opens, or nothing at all."""
+"""Convert a checkpoint file to a folder that `from_pretrained` opens, completely or not at all."""
 
 import glob
 import hashlib
@@ -25,7 +25,7 @@ from .changes import split_changes
 from .checkpoint import Checkpoint
 from .convert import convert_checkpoint, unwrapped
 
-# What a folder says of its origin, and what `verify` found
+# File that records the origin of a folder, and the result of `verify_folder`
 PROVENANCE = "conversion.json"
 WEIGHTS = "model.safetensors"
 READ_SUFFIXES = (".bin", ".json", ".py", ".safetensors")
@@ -37,11 +37,11 @@ def convert_file(
     """Convert an official file into a folder with weights, config, front end, code and provenance.
 
     Args:
-        file: In any official layout.
-        checkpoint: What the file is, or what it is like.
-        out: The folder to make. One that an earlier conversion made is replaced, and left as it is if it holds just
-            this already. Any other one is an error, also one that was changed since.
-        url: Where the file came from.
+        file: Official file, in any known layout.
+        checkpoint: Entry of the registry for the file, or for a released file of the same kind.
+        out: Folder to make. A folder from an earlier conversion is kept if it already holds the same conversion, and
+            replaced otherwise. Any other existing folder is an error, and so is one that was changed since.
+        url: Where the file was downloaded from.
         changes: Fields of the config and of the feature extractor that differ from the registry's, for a file that
             was fine-tuned with other labels, statistics or geometry.
 
@@ -49,9 +49,9 @@ def convert_file(
         `out`.
 
     Raises:
-        ValueError: The file is broken, no state dict, in no known layout or not of this checkpoint; a tensor is not
-            finite; a change names no field, or has no valid value; `out` is somebody else's.
-        OSError: The disk is full, for example. There is nothing half-made under `out`.
+        ValueError: The file is damaged, not a state dict, in an unknown layout or of another checkpoint; a tensor is
+            not finite; a change names no field or has an invalid value; `out` must not be replaced.
+        OSError: The folder cannot be written, for example because the disk is full. Nothing incomplete is left.
     """
     config_changes, front_end_changes = split_changes(checkpoint, changes or {})
     origin = describe_conversion(checkpoint, config_changes, front_end_changes) | {
@@ -61,30 +61,31 @@ def convert_file(
         return out
     try:
         config = checkpoint.build_config(**config_changes)
-    except StrictDataclassError as error:  # no ValueError
+    except StrictDataclassError as error:  # is not a ValueError
         raise ValueError(f"changes={config_changes} do not fit: {' '.join(str(error).split())}") from error
     model = convert_checkpoint(read_state_dict(file), config)
     with whole_folder(out) as folder:
         try:
             model.save_pretrained(folder)
-        except SafetensorError as error:  # no OSError, even where the disk is full
+        except SafetensorError as error:  # is not an OSError, even if the disk is full
             raise OSError(f"out={str(out)!r} cannot be written: {error}") from error
-        (folder / WEIGHTS).chmod((folder / "config.json").stat().st_mode)  # safetensors lets only its owner read it
+        # safetensors makes the file readable to its owner only
+        (folder / WEIGHTS).chmod((folder / "config.json").stat().st_mode)
         checkpoint.build_feature_extractor(**front_end_changes).save_pretrained(folder)
         write_provenance(folder, origin | {"files": file_digests(folder)})
     return out
 
 
 def _holds(out: Path, origin: Mapping[str, Any]) -> bool:
-    """Whether an existing folder holds just this conversion already; one that is not ours to replace is an error."""
+    """Whether an existing folder already holds this conversion. One that must not be replaced is an error."""
     if not (out / PROVENANCE).is_file():
         raise ValueError(f"out={str(out)!r} exists and no conversion made it; give another folder.")
     earlier = read_provenance(out)
     changed = changed_files(out, earlier)
     if lost := [name for name in changed if (out / name).exists()]:
         raise ValueError(
-            f"out={str(out)!r} is not as its conversion left it: {', '.join(lost)} changed since; give another "
-            "folder, or remove this one."
+            f"out={str(out)!r} was changed after its conversion ({', '.join(lost)}); give another folder, or remove "
+            "this one."
         )
     return not changed and origin.items() <= earlier.items()
 
@@ -94,7 +95,7 @@ def describe_conversion(
     changes: Mapping[str, Any] | None = None,
     front_end_changes: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What a conversion depends on, besides the file: the entry of the registry, the changes, and our version."""
+    """Return all that a conversion depends on besides the file: the registry entry, the changes and our version."""
     entry = {
         "config": dict(checkpoint.config),
         "front_end": dict(checkpoint.front_end),
@@ -102,7 +103,7 @@ def describe_conversion(
     }
     return {
         "checkpoint": checkpoint.name,
-        "entry": json.loads(json.dumps(entry)),  # as it is read again
+        "entry": json.loads(json.dumps(entry)),  # as it is when read back
         "changes": dict(changes or {}),
         "front_end_changes": dict(front_end_changes or {}),
         "hf_ast": hf_ast.__version__,
@@ -110,7 +111,7 @@ def describe_conversion(
 
 
 def file_digests(folder: Path) -> dict[str, str]:
-    """Digests of all files that `from_pretrained` may read: weights, settings and code."""
+    """Return the digests of all files that `from_pretrained` may read: weights, settings and code."""
     names = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.suffix in READ_SUFFIXES)
     return {
         name.as_posix(): sha256(folder / name)
@@ -120,30 +121,32 @@ def file_digests(folder: Path) -> dict[str, str]:
 
 
 def changed_files(folder: Path, provenance: Mapping[str, Any]) -> list[str]:
-    """Files that `from_pretrained` may read and that were changed, added or removed since the conversion."""
+    """List the files for `from_pretrained` that were changed, added or removed since the conversion."""
     recorded, found = provenance.get("files", {}), file_digests(folder)
     return sorted(name for name in recorded.keys() | found.keys() if recorded.get(name) != found.get(name))
 
 
 def read_state_dict(file: Path) -> dict[str, Tensor]:
-    """The tensors of an official file, not copied into memory but mapped, as `unwrapped` gives them.
+    """Read the tensors of an official file, as `unwrapped` returns them, memory-mapped where the format allows it.
 
     Raises:
-        ValueError: The file is truncated or no checkpoint, would run code, or holds a value that is not finite.
-        OSError: It cannot be read.
+        ValueError: The file is truncated or not a checkpoint, would run code, or holds a value that is not finite.
+        OSError: The file cannot be read.
     """
     with file.open("rb") as stream:
-        zipped = zipfile.is_zipfile(stream)  # files from before torch 1.6 are none, and cannot be mapped
+        zipped = zipfile.is_zipfile(stream)  # files from before torch 1.6 are not, and cannot be memory-mapped
     try:
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
-    except Exception as error:  # damaged bytes are read as any instruction of pickle, and fail in any way
+    except Exception as error:  # damaged bytes can be any instruction of pickle, and raise anything
         code = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if code is not None:
             raise ValueError(
                 f"file={str(file)!r} holds more than tensors: opening it would run {code[1]}. Nothing of it was run; "
-                "save the state dict alone where you trust the file."
+                "if you trust the file, open it yourself and save only its state dict."
             ) from error
-        raise ValueError(f"file={str(file)!r} is no checkpoint of torch, or damaged; download it again.") from error
+        raise ValueError(
+            f"file={str(file)!r} is not a checkpoint of torch, or is damaged; download it again."
+        ) from error
     if not isinstance(content, Mapping):
         raise ValueError(f"file={str(file)!r} holds a {type(content).__name__}, but must hold a state dict.")
     tensors = unwrapped(content)
@@ -155,8 +158,8 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
 
 @contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
-    """A new folder to write to, which gets the name `out` when the block ends well, and vanishes when it does not."""
-    out = out.resolve()  # of a link, the target is replaced
+    """Give a temporary folder to write to, which becomes `out` if the block succeeds, and is removed if it fails."""
+    out = out.resolve()  # replace the target of a symbolic link, not the link
     out.parent.mkdir(parents=True, exist_ok=True)
     _clean_up(out)
     partial, replaced = (out.with_name(f".{out.name}.{state}-{os.getpid()}") for state in ("partial", "replaced"))
@@ -174,10 +177,10 @@ def whole_folder(out: Path) -> Iterator[Path]:
 
 
 def _clean_up(out: Path) -> None:
-    """Remove what killed processes left beside `out`; a folder that one was about to replace gets its name back."""
+    """Remove what killed processes left beside `out`, and restore a folder that one of them was replacing."""
     for left in out.parent.glob(f".{glob.escape(out.name)}.*-*"):
         found = re.fullmatch(r"\.(partial|replaced)-(\d+)", left.name.removeprefix(f".{out.name}"))
-        # In a container, the killed process may have had our number
+        # In a container, the killed process may have had our own process id
         if found is None or (int(found[2]) != os.getpid() and psutil.pid_exists(int(found[2]))):
             continue
         if found[1] == "replaced" and not out.exists():
@@ -187,30 +190,31 @@ def _clean_up(out: Path) -> None:
 
 
 def sha256(file: Path) -> str:
-    """Digest of a file, in hexadecimal digits."""
+    """Return the digest of a file, in hexadecimal digits."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:
-    """What `convert_file` and `verify` wrote about a folder.
+    """Read what `convert_file` and `verify_folder` recorded about a folder.
 
     Raises:
         ValueError: The folder was not made by a conversion.
     """
     try:
-        return json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
+        return content
     except FileNotFoundError as error:
         raise ValueError(f"folder={str(folder)!r} has no {PROVENANCE}: `hf-ast convert` makes one.") from error
 
 
 def write_provenance(folder: Path, content: Mapping[str, Any]) -> None:
-    """Write it in one piece."""
+    """Write the record of a folder atomically."""
     write_json(folder / PROVENANCE, content)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file as a whole, or not at all."""
+    """Write a JSON file atomically."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The official checkpoint layouts, and what brings their tensors into our shapes and back."""
+"""The official checkpoint layouts, and how their tensors are reshaped to ours and back."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -38,16 +38,16 @@ class Layout:
     """An official layout.
 
     Args:
-        name: For messages.
-        marker: A tensor that tells it from the other layouts of the family.
-        key_map: Its names and ours.
-        model_class: The class that it fills completely.
-        adapt: Brings tensors, already under our names, into our shapes, in place. What a checkpoint lacks it leaves
-            out, to be reported with everything else that is missing.
+        name: Name of the layout in messages.
+        marker: Name of a tensor that tells the layout from the others of the family.
+        key_map: Official names and ours.
+        model_class: The class whose parameters the layout fills completely.
+        adapt: Reshapes tensors, already under our names, in place. It skips tensors that are missing, so that all
+            missing ones can be reported together.
         restore: The inverse of `adapt`; None if there is none.
-        prefix: What the names of its files begin with.
-        derived: Tensors of its files that `restore` does not bring back, and what became of them.
-        new: Our tensors that its files do not hold; they are zeros.
+        prefix: Prefix of the names in official files.
+        derived: Tensors in official files that `restore` cannot bring back, and how they were changed.
+        new: Our tensors that are not in official files; they are zeros.
     """
 
     name: str
@@ -71,20 +71,20 @@ def split_positions(renamed: dict[str, Tensor], config: PreTrainedConfig) -> Non
     if table.shape[1] != num_prefix_tokens + rows * columns:
         raise ValueError(
             f"state_dict['pos_embed'] holds {table.shape[1]} positions, config describes {num_prefix_tokens} + {rows} "
-            f"x {columns}; give the config the strides, max_length and num_mel_bins of the checkpoint (a model is "
-            "moved to others afterwards, by `from_pretrained(..., max_length=...)`)."
+            f"x {columns}; give the config the strides, max_length and num_mel_bins of the checkpoint (for another "
+            "geometry, load the converted model with `from_pretrained(..., max_length=...)`)."
         )
     renamed[PREFIX_POSITIONS] = table[:, :num_prefix_tokens].clone()
     renamed[JOINT_TABLE] = table[:, num_prefix_tokens:].unflatten(1, (rows, columns)).clone()
 
 
 def join_positions(tensors: dict[str, Tensor], config: PreTrainedConfig) -> None:
-    """The inverse of `split_positions`."""
+    """Invert `split_positions`."""
     tensors[POSITIONS] = torch.cat((tensors.pop(PREFIX_POSITIONS), tensors.pop(JOINT_TABLE).flatten(1, 2)), dim=1)
 
 
 def adapt_image_model(renamed: dict[str, Tensor], config: PreTrainedConfig) -> None:
-    """ImageNet initialisation (ast_models.py:59-113): RGB summed, square position grid cut or stretched to ours."""
+    """Initialise as AST does (ast_models.py:59-113): sum RGB, cut or interpolate the square position grid."""
     prefix, grid = _split_image_model(renamed)
     rows, columns = config.grid
     grid = resize_axis(resize_axis(grid, 2, columns), 1, rows)
@@ -100,15 +100,15 @@ def adapt_passt(renamed: dict[str, Tensor], config: PreTrainedConfig) -> None:
 
 
 def restore_passt(tensors: dict[str, Tensor], config: PreTrainedConfig) -> None:
-    """The inverse of `adapt_passt`."""
+    """Invert `adapt_passt`."""
     for name in (FREQUENCY_TABLE, TIME_TABLE):
         tensors[name] = tensors[name].permute(0, 3, 1, 2).contiguous()
 
 
 def adapt_passt_image_model(renamed: dict[str, Tensor], config: PreTrainedConfig) -> None:
-    """ImageNet initialisation of PaSST (passt.py:656-706): RGB summed, positions resized, averaged over each axis.
+    """Initialise as PaSST does (passt.py:656-706): sum RGB, resize positions, average over each axis.
 
-    The mean over the whole grid is then in both tables, and is added twice, as in the official code.
+    As in the official code, both tables contain the mean over the whole grid, so the model adds it twice.
     """
     prefix, grid = _split_image_model(renamed)
     channels_first = nn.functional.interpolate(
@@ -138,7 +138,7 @@ def adapt_torch_only(renamed: dict[str, Tensor], config: PreTrainedConfig) -> No
 
 
 def restore_torch_only(tensors: dict[str, Tensor], config: PreTrainedConfig) -> None:
-    """The inverse of `adapt_torch_only`; prefix positions that are not zero become part of the tokens."""
+    """Invert `adapt_torch_only`; prefix positions other than zero are added to the tokens."""
     prefix_positions = tensors.pop(PREFIX_POSITIONS)
     for index, name in enumerate((f"{EMBEDDINGS}.cls_token", f"{EMBEDDINGS}.distillation_token")):
         if name in tensors:
@@ -153,7 +153,7 @@ def restore_torch_only(tensors: dict[str, Tensor], config: PreTrainedConfig) -> 
 
 
 def restore_native(tensors: dict[str, Tensor], config: PreTrainedConfig) -> None:
-    """What transformers' own AST holds: one position table, and three projections instead of one."""
+    """Reshape for transformers' own AST: one position table, and separate query, key and value projections."""
     join_positions(tensors, config)
     for name in [name for name in tensors if ".attention.qkv." in name]:
         for projection, part in zip(("q_proj", "k_proj", "v_proj"), tensors.pop(name).chunk(3), strict=True):
@@ -161,14 +161,16 @@ def restore_native(tensors: dict[str, Tensor], config: PreTrainedConfig) -> None
 
 
 def _split_image_model(renamed: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Sum the weights of the colours; take out the positions of the prefix (1, 2, D) and the grid (1, n, n, D)."""
+    """Sum the patch weights over RGB; return the positions of the prefix (1, 2, D) and the grid (1, n, n, D)."""
     if PROJECTION in renamed:
         renamed[PROJECTION] = renamed[PROJECTION].sum(dim=1, keepdim=True)
     positions = renamed.pop(POSITIONS)
     prefix, patches = positions[:, :2], positions[:, 2:]
     side = round(patches.shape[1] ** 0.5)
     if side * side != patches.shape[1]:
-        raise ValueError(f"state_dict['pos_embed'] has {patches.shape[1]} patch positions, which is no square grid.")
+        raise ValueError(
+            f"state_dict['pos_embed'] has {patches.shape[1]} patch positions, which do not form a square grid."
+        )
     return prefix, patches.unflatten(1, (side, side))
 
 
@@ -188,7 +190,7 @@ def _torch_only(marker: str, model_class: type[PreTrainedModel]) -> Layout:
     )
 
 
-# By the config class of the family; the first layout whose marker is there applies
+# Layouts by the config class of the family; the first one whose marker is in the file applies
 LAYOUTS: dict[type[PreTrainedConfig], tuple[Layout, ...]] = {
     HfASTConfig: (
         _joint("AST", "v.pos_embed", key_maps.AST, HfASTForAudioClassification),

@@ -1,37 +1,33 @@
-"""The registry for people."""
+"""Entries of the registry as rows of tables, and as data for JSON."""
 
+import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .checkpoint import Checkpoint, label_names
 from .downloads import recorded_digest
 
-
-def align(rows: Sequence[Sequence[str]]) -> str:
-    """Lines with columns of equal width; the last one is not padded."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+HEADER = ("name", "file", "labels", "metric", "licence")
 
 
-def table(checkpoints: Iterable[Checkpoint]) -> str:
-    """One line per checkpoint: name, file, labels, first metric, licence."""
-    rows = [("name", "file", "labels", "metric", "licence")]
-    for checkpoint in checkpoints:
-        metric = f"{checkpoint.metrics[0].name} {checkpoint.metrics[0].value:.4g}" if checkpoint.metrics else "-"
-        rows.append((checkpoint.name, checkpoint.file_name, checkpoint.label_set or "-", metric, checkpoint.license))
-    return align(rows)
+def summary(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Return the row of a checkpoint in a table with `HEADER`."""
+    metric = f"{checkpoint.metrics[0].name} {checkpoint.metrics[0].value:.4g}" if checkpoint.metrics else "-"
+    return (checkpoint.name, checkpoint.file_name, checkpoint.label_set or "-", metric, checkpoint.license)
 
 
-def describe(checkpoint: Checkpoint) -> str:
-    """Everything that the registry says, one fact per line."""
+def facts(checkpoint: Checkpoint) -> list[tuple[str, str]]:
+    """Return all that the registry has about a checkpoint, as rows of a name (empty if it is repeated) and a value."""
     labels = "none: no classification head"
     if checkpoint.label_set is not None:
         labels = f"{checkpoint.label_set}: {len(label_names(checkpoint.label_set))} names"
-    config, front_end = checkpoint.build_config(), checkpoint.build_feature_extractor()
+    config: Any = checkpoint.build_config()
+    front_end: Any = checkpoint.build_feature_extractor()
     patches = " x ".join(map(str, config.grid))
     statistics = f"mean {front_end.mean:.8g}, std {front_end.std:.8g}"
-    facts: list[tuple[str, Iterable[str]]] = [
+    values: list[tuple[str, Iterable[str]]] = [
+        ("name", [checkpoint.name]),
         ("title", [checkpoint.title]),
         ("family", [checkpoint.family]),
         ("Hub id", [checkpoint.hub_id]),
@@ -53,8 +49,19 @@ def describe(checkpoint: Checkpoint) -> str:
         ("code", [checkpoint.repository]),
         ("paper", [f"https://arxiv.org/abs/{checkpoint.paper}"]),
     ]
-    rows = [(name if number == 0 else "", value) for name, values in facts for number, value in enumerate(values)]
-    return align([("name", checkpoint.name), *rows])
+    return [(name if number == 0 else "", value) for name, of_name in values for number, value in enumerate(of_name)]
+
+
+def as_data(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return all that the registry has about a checkpoint, as data for JSON."""
+    data = {field.name: getattr(checkpoint, field.name) for field in dataclasses.fields(checkpoint)}
+    return data | {
+        "config": dict(checkpoint.config),
+        "front_end": dict(checkpoint.front_end),
+        "metrics": [dataclasses.asdict(metric) for metric in checkpoint.metrics],
+        "file_name": checkpoint.file_name,
+        "hub_id": checkpoint.hub_id,
+    }
 
 
 def _fields(fields: Mapping[str, Any]) -> str:

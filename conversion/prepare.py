@@ -1,10 +1,10 @@
-"""A released checkpoint as a converted, verified folder in the cache; downloaded and made on first use."""
+"""Released checkpoints as converted and verified folders in the cache, made on first use."""
 
 import errno
 import logging
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,20 +16,21 @@ from .cards import write_card
 from .checkpoint import Checkpoint, file_name
 from .downloads import default_cache, digest_problem, fetch
 from .folders import changed_files, convert_file, describe_conversion, read_provenance
+from .verification import read_verification
 from .verify import verify_folder
 
 logger = logging.getLogger(__name__)
 
 
 def prepare(checkpoint: Checkpoint, *, cache: Path | None = None) -> Path:
-    """The folder of a checkpoint in the cache; `hf_ast.get_checkpoint` tells when it is made anew.
+    """Return the folder of a checkpoint in the cache; `hf_ast.get_checkpoint` says when it is made anew.
 
     Args:
         checkpoint: An entry of the registry.
         cache: Folder; `default_cache()` if None.
 
     Raises:
-        ValueError: The official file is not what the registry says, or the folder does not pass its verification.
+        ValueError: The official file does not fit its registry entry, or the folder does not pass its verification.
         OSError: No URL gives the file, or the cache cannot be written.
     """
     cache = cache or default_cache()
@@ -57,10 +58,10 @@ def is_ready(folder: Path, checkpoint: Checkpoint, *, cache: Path) -> bool:
     """Whether a folder holds the checkpoint as this version converts it, verified, and with no file changed since."""
     try:
         provenance = read_provenance(folder)
+        verification = read_verification(provenance)
     except (ValueError, NotADirectoryError):
         return False
-    verification = provenance.get("verification")
-    if not verification or not verification["passed"]:
+    if verification is None or not verification.passed:
         return False
     source = provenance["source"]
     name = file_name(source["url"] or checkpoint.file_name)
@@ -73,7 +74,7 @@ def is_ready(folder: Path, checkpoint: Checkpoint, *, cache: Path) -> bool:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time; the lock of a process that was killed is free again."""
+    """Let one process at a time make a folder. The system releases the lock of a killed process."""
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))
     try:
         lock.acquire(timeout=0)
@@ -87,23 +88,24 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _make(folder: Path, checkpoint: Checkpoint, *, cache: Path) -> None:
-    """Download, convert, verify and describe; a folder that is not verified in the end is no longer there."""
+    """Download, convert, verify and describe a checkpoint; a folder that does not pass its verification is removed."""
     file, url = fetch(checkpoint, cache=cache)
     with _steps(checkpoint.name) as step:
         _set_aside_changes(folder)
         step("converting")
         convert_file(file, checkpoint, folder, url=url)
         step("verifying")
-        report = verify_folder(folder, file)
-        if not report["passed"]:
+        verification = verify_folder(folder, file)
+        if not verification.passed:
             shutil.rmtree(folder)
-            raise ValueError(f"{file} is not what {checkpoint.name} must be: {'; '.join(report['problems'])}")
+            problems = "; ".join(verification.problems)
+            raise ValueError(f"{file}, converted as {checkpoint.name}, does not pass its verification: {problems}")
         step("describing")
         write_card(folder)
 
 
 def _set_aside_changes(folder: Path) -> None:
-    """Give a folder that is not as its conversion left it another name, beside it."""
+    """Rename a folder that was changed after its conversion, so that the changes are not lost."""
     if not folder.exists():
         return
     try:
@@ -122,7 +124,7 @@ def _set_aside_changes(folder: Path) -> None:
 
 
 @contextmanager
-def _steps(name: str) -> Iterator:
+def _steps(name: str) -> Iterator[Callable[[str], None]]:
     """A progress bar over the three steps after the download, in place of those of transformers."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""A verified folder -> a repository on the Hub. `HF_ENDPOINT` and `HF_TOKEN` are huggingface_hub's."""
+"""Upload a verified folder to the Hub. huggingface_hub reads `HF_ENDPOINT` and `HF_TOKEN`."""
 
 from pathlib import Path
 
@@ -6,37 +6,38 @@ from huggingface_hub import CommitOperationAdd, HfApi
 
 from .cards import write_card
 from .folders import changed_files, read_provenance
+from .verification import read_verification
 
 
 def publish_folder(folder: Path, repo_id: str, *, private: bool = False) -> str:
-    """Upload a converted folder, with a fresh card, in one commit; without changes there is no commit.
+    """Upload a converted folder, with a fresh card, in one commit; if nothing changed, nothing is committed.
 
     Args:
         folder: Made by `convert_file` and verified.
-        repo_id: "namespace/name" of the repository; made if it is not there. What else it holds stays.
+        repo_id: "namespace/name" of the repository, which is created if necessary. Other files in it are kept.
         private: Whether a new repository is private.
 
     Returns:
         URL of the repository.
 
     Raises:
-        ValueError: No conversion made the folder, it is not verified, or a file that `from_pretrained` reads was
-            changed since.
-        HfHubHTTPError: The Hub refuses, for want of a token for example.
+        ValueError: The folder was not made by a conversion, did not pass a verification, or was changed after its
+            conversion in a file that `from_pretrained` reads.
+        HfHubHTTPError: The Hub refuses the upload, for example without a token.
     """
     provenance = read_provenance(folder)
-    verification = provenance.get("verification")
-    if not verification or not verification["passed"]:
-        state = (
-            f"failed its verification ({'; '.join(verification['problems'])})" if verification else "is not verified"
-        )
+    verification = read_verification(provenance)
+    if verification is None or not verification.passed:
+        state = "is not verified"
+        if verification is not None:
+            state = f"failed its verification ({'; '.join(verification.problems)})"
         raise ValueError(
-            f"folder={str(folder)!r} {state}, and only a proven conversion is published; run `hf-ast verify "
+            f"folder={str(folder)!r} {state}, and only verified conversions are published; run `hf-ast verify "
             f"{folder}` first."
         )
     if changed := changed_files(folder, provenance):
         raise ValueError(
-            f"folder={str(folder)!r} is not as its conversion left it: {', '.join(changed)} changed since."
+            f"folder={str(folder)!r} was changed after its conversion ({', '.join(changed)}); convert it again."
         )
     write_card(folder, repo_id)
     names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
@@ -48,7 +49,7 @@ def publish_folder(folder: Path, repo_id: str, *, private: bool = False) -> str:
     source = provenance["source"]
     hub = HfApi()
     url = hub.create_repo(repo_id, private=private, exist_ok=True)
-    # Not upload_folder, which may split a folder into several commits
+    # Not `upload_folder`, which may split a folder into several commits
     hub.create_commit(
         repo_id,
         additions,

@@ -1,9 +1,9 @@
-"""Forward passes straight on the tensors of official files.
+"""Forward passes computed directly from the tensors of official files.
 
-They prove that a conversion mapped the names right, which a round trip cannot: a mistake in a key map cancels there.
-So nothing here uses `hf_ast`, the key maps or the layouts; the facts are those of YuanGongND/ast and YuanGongND/ssast
-(src/models/ast_models.py), kkoutini/PaSST (models/passt.py) and tky823/TorchOnlyAST. In eval mode, for clips that the
-position tables cover.
+They show that a conversion maps the names correctly. A round trip cannot, because mistakes in a key map cancel out.
+Therefore nothing here uses `hf_ast`, the key maps or the layouts; the computation is that of YuanGongND/ast and
+YuanGongND/ssast (src/models/ast_models.py), kkoutini/PaSST (models/passt.py) and tky823/TorchOnlyAST in eval mode, for
+clips that are not longer than the position tables.
 """
 
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 ENCODER_EPS = 1e-6
-HEAD_EPS = 1e-5  # torch's default, which the heads have
-# Norm and linear layer of each kind of file
+HEAD_EPS = 1e-5  # torch's default, as in the heads
+# Norm and linear layer of the classifier, in each kind of file
 CLASSIFIERS = (("mlp_head.0", "mlp_head.1"), ("head.0", "head.1"), ("head.norm", "head.linear"))
-# Two linear layers
+# The two linear layers of each pretraining head, in each kind of file
 PREDICTORS = {
     "classification_predictions": (("cpredlayer.0", "cpredlayer.2"), ("classifier.linear1", "classifier.linear2")),
     "reconstructions": (("gpredlayer.0", "gpredlayer.2"), ("reconstructor.linear1", "reconstructor.linear2")),
@@ -32,20 +32,20 @@ def reference_forward(
     pooling: str = "prefix",
     mask_indices: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """What the official model with these tensors computes.
+    """Compute what the official model with these tensors computes.
 
     Args:
-        tensors: Content of a file of AST, SSAST, PaSST or TorchOnlyAST without `module.`; of DeiT, after
-            `spectrogram_start`.
+        tensors: Content of a file of AST, SSAST, PaSST or TorchOnlyAST, names without `module.`; or the result of
+            `spectrogram_start` for DeiT.
         input_values: Shape (B, T, M).
         num_heads: Attention heads.
         stride: Mel bins and frames between patches.
         pooling: "prefix" (cls and distillation token), "mean" (of the patches, SSAST's `ft_avgtok`) or "cls".
-        mask_indices: Patches to hide, row by row over the grid, shape (B, K); for SSAST in pretraining.
+        mask_indices: Patches to mask, numbered row by row, shape (B, K); for SSAST in pretraining.
 
     Returns:
         `last_hidden_state` (B, N, D); `logits` (B, C) if there is a classifier; with `mask_indices` the
-        `classification_predictions` and `reconstructions` (B, K, P) of those heads that there are.
+        `classification_predictions` and `reconstructions` (B, K, P) of the heads that are in the file.
     """
     tensors = {name.removeprefix("v."): tensor for name, tensor in tensors.items()}
     torch_only = "embedding.cls_token" in tensors
@@ -54,8 +54,8 @@ def reference_forward(
     if mask_indices is not None:
         mask = tensors["masker.mask_embedding" if torch_only else "mask_embed"]
         index = mask_indices.unsqueeze(1).expand(-1, patches.shape[1], -1)
-        hidden = mask.view(1, -1, 1).expand(index.shape)
-        patches = patches.flatten(2).scatter(2, index, hidden).view_as(patches)
+        mask_tokens = mask.view(1, -1, 1).expand(index.shape)
+        patches = patches.flatten(2).scatter(2, index, mask_tokens).view_as(patches)
     encoded = (_encode_torch_only if torch_only else _encode)(tensors, patches, num_heads)
 
     outputs = {"last_hidden_state": encoded}
@@ -74,7 +74,7 @@ def reference_forward(
 
 
 def spectrogram_start(tensors: Mapping[str, Tensor], grid: tuple[int, int]) -> dict[str, Tensor]:
-    """The tensors that AST makes of DeiT's before training (ast_models.py:86-107), under DeiT's names.
+    """Return DeiT's tensors after AST's initialisation (ast_models.py:86-107), under DeiT's names.
 
     Args:
         tensors: `patch_embed.proj.weight` (D, 3, H, W) and `pos_embed` (1, 2 + n * n, D) among others.
@@ -101,7 +101,7 @@ def spectrogram_start(tensors: Mapping[str, Tensor], grid: tuple[int, int]) -> d
 
 
 def _encode(tensors: Mapping[str, Tensor], patches: Tensor, num_heads: int) -> Tensor:
-    """Patches without positions (B, D, F', T') -> encoded tokens (B, 2 + F' * T', D): timm's ViT."""
+    """Encode patches without positions (B, D, F', T') to tokens (B, 2 + F' * T', D), as timm's ViT does."""
     prefix = torch.cat((tensors["cls_token"], tensors["dist_token"]), dim=1).expand(len(patches), -1, -1)
     if "pos_embed" in tensors:
         tokens = torch.cat((prefix, patches.flatten(2).mT), dim=1) + tensors["pos_embed"]
@@ -123,7 +123,7 @@ def _encode(tensors: Mapping[str, Tensor], patches: Tensor, num_heads: int) -> T
 
 
 def _encode_torch_only(tensors: Mapping[str, Tensor], patches: Tensor, num_heads: int) -> Tensor:
-    """The same for TorchOnlyAST: torch's own encoder, and prefix tokens that have their positions in them."""
+    """Do the same for TorchOnlyAST, with torch's own encoder; its prefix tokens include their positions."""
     if "embedding.positional_embedding" in tensors:
         patches = patches + tensors["embedding.positional_embedding"]
     else:

@@ -1,4 +1,4 @@
-"""Every released checkpoint by name, and by every other name it goes by."""
+"""Every released checkpoint, by our name and by its other names."""
 
 import difflib
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from .checkpoints_ssast import SSAST_CHECKPOINTS
 
 
 def _by_name(checkpoints: tuple[Checkpoint, ...]) -> dict[str, Checkpoint]:
-    """Names -> checkpoints; two of one name are an error."""
+    """Map names to checkpoints; a name that occurs twice is an error."""
     by_name: dict[str, Checkpoint] = {}
     for checkpoint in checkpoints:
         if checkpoint.name in by_name:
@@ -21,7 +21,7 @@ def _by_name(checkpoints: tuple[Checkpoint, ...]) -> dict[str, Checkpoint]:
 
 
 def _by_alias(checkpoints: Mapping[str, Checkpoint]) -> dict[str, Checkpoint]:
-    """Everything a checkpoint is called, in lower case -> checkpoint; one name for two is an error."""
+    """Map every name of a checkpoint, in lower case, to it; a name of two checkpoints is an error."""
     by_alias: dict[str, Checkpoint] = {}
     for checkpoint in checkpoints.values():
         files = [file_name(url) for url in checkpoint.urls]
@@ -41,14 +41,14 @@ ALIASES: Mapping[str, Checkpoint] = MappingProxyType(_by_alias(CHECKPOINTS))
 
 
 def find(name: str) -> Checkpoint:
-    """The checkpoint of that name.
+    """Return the checkpoint of that name.
 
     Args:
-        name: Our name, or one that people already have: the official file's, with or without its suffix, PaSST's
-            `arch`, TorchOnlyAST's, or that of a repository on the Hub. Case does not matter.
+        name: Our name, or any other one: of the official file, with or without its suffix, of PaSST's `arch`, of
+            TorchOnlyAST, or of a repository on the Hub. Case does not matter.
 
     Raises:
-        ValueError: Nothing is called that; the message names what comes close.
+        ValueError: No checkpoint has that name; the message suggests similar ones.
     """
     if name.lower() in ALIASES:
         return ALIASES[name.lower()]
@@ -56,14 +56,14 @@ def find(name: str) -> Checkpoint:
 
 
 def close_names(name: str) -> str:
-    """A remark for messages: which names come close to one that nothing is called, and where all are."""
+    """Return a remark for error messages: names similar to an unknown one, and the command that lists all."""
     close = difflib.get_close_matches(name.lower(), ALIASES, n=3, cutoff=0.4)
     hint = f"close: {', '.join(close)}; " if close else ""
     return f" ({hint}`hf-ast checkpoints` lists all)"
 
 
 def search(*, family: str | None = None, words: str = "") -> list[Checkpoint]:
-    """Checkpoints of a family, or of all; each of the words must be in a name or the title."""
+    """List the checkpoints of a family, or of all, that have each of the words in a name or the title."""
     found = []
     for checkpoint in CHECKPOINTS.values():
         text = " ".join((checkpoint.name, checkpoint.title, checkpoint.file_name, *checkpoint.aliases)).lower()

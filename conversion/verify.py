@@ -1,17 +1,17 @@
-"""Proves a converted folder against the official file that it was made from.
+"""Verify a converted folder against the official file that it was made from.
 
-Three independent ways: the tensors, brought back into the file's layout, are compared bit for bit; a forward pass is
-compared with `reference`, which computes straight on the file; and, for AST, with transformers' own implementation.
+Three comparisons: the tensors, converted back to the file's layout, must equal the file's bit for bit; a forward pass
+must agree with `reference`, which computes directly from the file's tensors; and for AST it must agree with
+transformers' own implementation as well.
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoFeatureExtractor, PreTrainedConfig, PreTrainedModel, SequenceFeatureExtractor
 
 import hf_ast
@@ -23,72 +23,59 @@ from .key_maps import Dropped
 from .layouts import Layout
 from .reference import HEAD_EPS, reference_forward, spectrogram_start
 from .registry import find
+from .verification import ForwardComparison, TensorComparison, Verification
 
 SEED = 0
 SAMPLE_SIZE = 8
-# Share of the largest output. Kernels sum in different orders, which float32 shows at about 1e-6 after 12 layers; a
-# swapped pair of tensors or a wrong order of patches shows at 1e-2 and more.
+# Allowed difference, relative to the largest output. Other orders of summation cause about 1e-6 in float32 after 12
+# layers; two swapped tensors or a wrong order of patches cause 1e-2 or more
 TOLERANCE = 1e-4
-# What depends on how a config was saved, and labels, which are compared by themselves
+# Fields that depend on how a config was saved, and labels, which are compared separately
 NOT_COMPARED = ("_name_or_path", "architectures", "auto_map", "dtype", "id2label", "label2id", "transformers_version")
 
 
-def verify_folder(folder: Path, source: Path) -> dict[str, Any]:
+def verify_folder(folder: Path, source: Path) -> Verification:
     """Verify a folder, and write the result into its conversion.json, as `verification`.
 
     Args:
-        folder: Of `convert_file`.
+        folder: Made by `convert_file`.
         source: The official file that it was made from.
 
-    Returns:
-        `passed`; `problems`, one text each; `tensors`: how many of the file's are `kept`, which are `derived` and
-        `dropped` and why, and our `new` ones that it does not hold; `forward`: `input`, compared `output`, its `shape`
-        and a `sample`, `reference_difference`, and `native_difference` (None where transformers has no such model);
-        `versions`. `forward` is None if config or tensors are wrong already.
-
     Raises:
-        ValueError: No conversion made the folder, or the registry does not know of what. All else is a problem.
+        ValueError: No conversion made the folder, or the registry does not know the checkpoint. Everything else that
+            is wrong is a problem in the result.
     """
     origin = read_provenance(folder)
     checkpoint = find(origin["checkpoint"])
     problems: list[str] = []
-    report: dict[str, Any] = {
-        "passed": False,
-        "problems": problems,
-        "tensors": {"kept": 0, "derived": {}, "dropped": {}, "new": []},
-        "forward": None,
-        "versions": {
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "hf_ast": hf_ast.__version__,
-        },
-    }
-    with _noted(problems):
+    compared, forward = TensorComparison(), None
+    with _errors_as_problems(problems):
         problems += _source_problems(source, origin["source"]["sha256"])
         front_end = checkpoint.build_feature_extractor(**origin.get("front_end_changes", {}))
         problems += _front_end_problems(AutoFeatureExtractor.from_pretrained(folder), front_end)
-    with _noted(problems):
+    with _errors_as_problems(problems):
         tensors = read_state_dict(source)
         config = checkpoint.build_config(**origin["changes"])
         layout = layout_of(tensors, config)
         config = settle_objectives(rename(tensors, layout), config)
         model = open_model(folder)
         found = _config_problems(model, config, layout)
-        # From here on, what AST makes of an image model before it is trained on sounds
-        tensors |= spectrogram_start(tensors, config.grid) if layout.derived else {}
-        report["tensors"], different = _compare_tensors(model, tensors, layout)
+        if layout.derived:  # For DeiT, compare with the tensors after AST's initialisation
+            tensors |= spectrogram_start(tensors, config.grid)
+        compared, different = _compare_tensors(model, tensors, layout)
         problems += found + different
         if not found + different:
-            report["forward"] = _compare_forward(model, tensors, config)
-            problems += _forward_problems(report["forward"])
-    report["passed"] = not problems
-    write_provenance(folder, origin | {"verification": report})
-    return report
+            forward = _compare_forward(model, tensors, config)
+            problems += _forward_problems(forward)
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__, "hf_ast": hf_ast.__version__}
+    verification = Verification(tuple(problems), compared, forward, versions)
+    write_provenance(folder, origin | {"verification": verification.to_json()})
+    return verification
 
 
 @contextmanager
-def _noted(problems: list[str]) -> Iterator[None]:
-    """Whatever a broken folder or file raises is one of the problems."""
+def _errors_as_problems(problems: list[str]) -> Iterator[None]:
+    """Turn any exception raised by a damaged folder or file into a reported problem."""
     try:
         yield
     except Exception as error:
@@ -105,7 +92,7 @@ def _source_problems(source: Path, expected: str) -> list[str]:
 def _front_end_problems(front_end: SequenceFeatureExtractor, expected: SequenceFeatureExtractor) -> list[str]:
     saved = front_end.to_dict()
     return [
-        f"preprocessor_config.json has {name}={saved.get(name)!r}, the registry {value!r}."
+        f"preprocessor_config.json has {name}={saved.get(name)!r}, but the registry has {value!r}."
         for name, value in expected.to_dict().items()
         if name != "auto_map" and saved.get(name) != value
     ]
@@ -114,17 +101,17 @@ def _front_end_problems(front_end: SequenceFeatureExtractor, expected: SequenceF
 def _config_problems(model: PreTrainedModel, expected: PreTrainedConfig, layout: Layout) -> list[str]:
     problems = []
     if type(model) is not layout.model_class:
-        problems.append(f"The folder holds a {type(model).__name__}, the file a {layout.model_class.__name__}.")
+        problems.append(f"The folder holds a {type(model).__name__}, but the file a {layout.model_class.__name__}.")
     saved = model.config.to_dict()
     for name, value in expected.to_dict().items():
         if name not in NOT_COMPARED and saved.get(name) != value:
-            problems.append(f"config.json has {name}={saved.get(name)!r}, the registry {value!r}.")
+            problems.append(f"config.json has {name}={saved.get(name)!r}, but the registry has {value!r}.")
     for name in ("id2label", "label2id"):
         ours, registered = getattr(model.config, name), getattr(expected, name)
         wrong = [key for key in {**registered, **ours} if ours.get(key) != registered.get(key)]
         if wrong:
             problems.append(
-                f"config.json has {len(wrong)} other labels than the registry: {name}[{wrong[0]!r}] is "
+                f"config.json has {len(wrong)} labels that differ from the registry: {name}[{wrong[0]!r}] is "
                 f"{ours.get(wrong[0])!r}, not {registered.get(wrong[0])!r}."
             )
     return problems
@@ -132,39 +119,38 @@ def _config_problems(model: PreTrainedModel, expected: PreTrainedConfig, layout:
 
 def _compare_tensors(
     model: PreTrainedModel, expected: Mapping[str, Tensor], layout: Layout
-) -> tuple[dict[str, Any], list[str]]:
-    """The model's tensors, under the file's names and in its shapes, against the file's."""
+) -> tuple[TensorComparison, list[str]]:
+    """Compare the model's tensors, under the file's names and in its shapes, with the file's; list what differs."""
     ours, zeros = official_tensors(model, layout)
     targets = dict(file_names(layout.key_map, model.config.num_hidden_layers))
-    facts: dict[str, Any] = {"kept": 0, "derived": {}, "dropped": {}, "new": list(layout.new)}
-    problems = []
+    kept, derived, dropped, problems = 0, {}, {}, []
     for name, tensor in expected.items():
         if name in zeros:
             target = targets[name]
             reason = target.reason if isinstance(target, Dropped) else "head of an objective of weight 0"
-            facts["dropped"][name] = reason
+            dropped[name] = reason
         elif name not in ours:
-            problems.append(f"The file has the tensor {name!r}, the folder has not.")
+            problems.append(f"The file has the tensor {name!r}, which the folder does not have.")
         elif (difference := _difference(ours[name], tensor)) is not None:
             problems.append(f"The tensor {name!r} differs from the file's {difference}.")
         elif name in layout.derived:
-            facts["derived"][name] = layout.derived[name]
+            derived[name] = layout.derived[name]
         else:
-            facts["kept"] += 1
+            kept += 1
     problems += [
-        f"The folder has the tensor {name!r}, the file has not."
+        f"The folder has the tensor {name!r}, which the file does not have."
         for name in ours
         if name not in expected and name not in zeros
     ]
     state = model.state_dict()
     problems += [f"{name!r} is not in the file and must be zeros." for name in layout.new if state[name].any()]
-    return facts, problems
+    return TensorComparison(kept, derived, dropped, layout.new), problems
 
 
 def _difference(ours: Tensor, expected: Tensor) -> str | None:
-    """How two tensors differ, or None if no bit does."""
+    """Say how two tensors differ; None if they are equal bit for bit."""
     if (ours.shape, ours.dtype) != (expected.shape, expected.dtype):
-        return f"in kind: {tuple(ours.shape)} {ours.dtype}, not {tuple(expected.shape)} {expected.dtype}"
+        return f"in shape or type: {tuple(ours.shape)} {ours.dtype}, not {tuple(expected.shape)} {expected.dtype}"
     ours_bytes, expected_bytes = (tensor.flatten().view(torch.uint8) for tensor in (ours, expected))
     if torch.equal(ours_bytes, expected_bytes):
         return None
@@ -175,76 +161,61 @@ def _difference(ours: Tensor, expected: Tensor) -> str | None:
 @torch.inference_mode()
 def _compare_forward(
     model: PreTrainedModel, tensors: Mapping[str, Tensor], config: PreTrainedConfig
-) -> dict[str, Any]:
-    """The outputs of the model, of `reference` and of transformers' own AST for one fixed clip of full length."""
+) -> ForwardComparison:
+    """Compare the model with `reference` and with transformers' own AST, for one fixed clip of full length."""
     generator = torch.Generator().manual_seed(SEED)
-    inputs = {"input_values": torch.randn(1, config.max_length, config.num_mel_bins, generator=generator)}
-    settings = {
-        "num_heads": config.num_attention_heads,
-        "stride": (config.frequency_stride, config.time_stride),
-        "pooling": config.pooling,
-    }
-    description = f"standard normal values of shape {tuple(inputs['input_values'].shape)}, seed {SEED}"
+    input_values = torch.randn(1, config.max_length, config.num_mel_bins, generator=generator)
+    description = f"standard normal values of shape {tuple(input_values.shape)}, seed {SEED}"
+    mask = {}
     if isinstance(model, hf_ast.SSASTForPreTraining):
         rows, columns = config.grid
-        inputs["mask_indices"] = torch.arange(0, rows * columns, 2).unsqueeze(0)
-        description += ", every second patch hidden"
-    outputs = model(**inputs)
-    expected = reference_forward(tensors, **inputs, **settings)
+        mask["mask_indices"] = torch.arange(0, rows * columns, 2).unsqueeze(0)
+        description += ", every second patch masked"
+    outputs = model(input_values, **mask)
+    expected = reference_forward(
+        tensors,
+        input_values,
+        num_heads=config.num_attention_heads,
+        stride=(config.frequency_stride, config.time_stride),
+        pooling=config.pooling,
+        **mask,
+    )
     compared = [name for name in expected if outputs.get(name) is not None]
     output = outputs[compared[0]]
-    facts = {
-        "input": description,
-        "output": ", ".join(compared),
-        "shape": list(output.shape),
-        "sample": output.flatten()[:SAMPLE_SIZE].tolist(),
-        "scale": max(float(expected[name].abs().max()) for name in compared),
-        "reference_difference": max(float((outputs[name] - expected[name]).abs().max()) for name in compared),
-        "native_difference": None,
-    }
+    native_logits = None
     if isinstance(model, hf_ast.HfASTForAudioClassification):
-        native_logits = _native_logits(model, inputs["input_values"])
-        if native_logits is not None:
-            facts["native_difference"] = float((outputs.logits - native_logits).abs().max())
-    return facts
+        native_logits = _native_logits(model, input_values)
+    return ForwardComparison(
+        input=description,
+        output=", ".join(compared),
+        shape=tuple(output.shape),
+        sample=tuple(output.flatten()[:SAMPLE_SIZE].tolist()),
+        scale=max(float(expected[name].abs().max()) for name in compared),
+        reference_difference=max(float((outputs[name] - expected[name]).abs().max()) for name in compared),
+        native_difference=None if native_logits is None else float((outputs.logits - native_logits).abs().max()),
+    )
 
 
 def _native_logits(model: PreTrainedModel, input_values: Tensor) -> Tensor | None:
-    """What transformers' own AST computes with the same tensors; None if it cannot be built like this one."""
+    """Return the logits of transformers' own AST with the same tensors; None if it cannot express this model."""
     try:
         native = to_native_ast(model)
     except ValueError:
         return None
-    native.classifier.layernorm.eps = HEAD_EPS  # the one thing that its config cannot say
+    norm = native.get_submodule("classifier.layernorm")
+    assert isinstance(norm, nn.LayerNorm)
+    norm.eps = HEAD_EPS  # its config has one epsilon for all norms
     return native(input_values).logits
 
 
-def _forward_problems(facts: Mapping[str, Any]) -> list[str]:
-    others = {"reference_difference": "the independent implementation", "native_difference": "transformers' own AST"}
-    allowed = TOLERANCE * facts["scale"]
+def _forward_problems(forward: ForwardComparison) -> list[str]:
+    allowed = TOLERANCE * forward.scale
+    differences = {
+        "the independent implementation": forward.reference_difference,
+        "transformers' own AST": forward.native_difference,
+    }
     return [
-        f"{facts['output']} differs by {facts[name]:.2g} from {other}, more than {allowed:.2g}."
-        for name, other in others.items()
-        if facts[name] is not None and not facts[name] <= allowed
+        f"{forward.output} differs by {difference:.2g} from {other}, more than {allowed:.2g}."
+        for other, difference in differences.items()
+        if difference is not None and not difference <= allowed  # NaN is a problem as well
     ]
-
-
-def format_verification(report: Mapping[str, Any]) -> str:
-    """The report of `verify_folder`, for people."""
-    tensors, forward = report["tensors"], report["forward"]
-    lines = ["verified" if report["passed"] else "NOT verified"]
-    lines += [f"  problem: {problem}" for problem in report["problems"]]
-    lines.append(f"tensors: {tensors['kept']} as in the file, bit for bit")
-    for kind in ("derived", "dropped"):
-        lines += [f"  {kind}: {name} ({reason})" for name, reason in tensors[kind].items()]
-    lines += [f"  not in the file: {name}" for name in tensors["new"]]
-    if forward is not None:
-        lines.append(f"forward pass: {forward['output']} of shape {tuple(forward['shape'])}")
-        lines.append(f"  input: {forward['input']}")
-        lines.append(f"  begins with: {', '.join(f'{value:.6g}' for value in forward['sample'])}")
-        lines.append(f"  largest difference to an independent implementation: {forward['reference_difference']:.2g}")
-        if forward["native_difference"] is not None:
-            lines.append(f"  largest difference to transformers' own AST: {forward['native_difference']:.2g}")
-        lines.append(f"  largest value: {forward['scale']:.3g}")
-    lines.append("with " + ", ".join(f"{name} {version}" for name, version in report["versions"].items()))
-    return "\n".join(lines)

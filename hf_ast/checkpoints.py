@@ -1,4 +1,4 @@
-"""Models by name: every released checkpoint, made on first use, and what commands take as `--model`."""
+"""Models by name: released checkpoints, converted on first use, and everything that commands take as `--model`."""
 
 import os
 from importlib import import_module
@@ -6,43 +6,45 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
-# One question to the Hub, whether it has a model of that name
+# Of the one request that asks the Hub for a model
 HUB_TIMEOUT_S = 5.0
 
 
 def get_checkpoint(name: str, *, cache: str | os.PathLike[str] | None = None) -> Path:
-    """The folder of a released checkpoint, which `from_pretrained` opens.
+    """Return the folder of a released checkpoint, for `from_pretrained`.
 
-    On first use the official file is downloaded, converted and verified against it; later calls find the folder in
-    the cache and need no network. A folder is taken from the cache only if its verification passed, every file is as
-    the conversion left it, and it was made by this version of `hf_ast` from this entry of the registry and from a file
-    with the digest that is known; otherwise it is made again, and what somebody changed in it is set aside. Of several
-    processes one does the work, and the others wait for it.
+    On first use, the official file is downloaded and converted, and the result is verified against it. Later calls
+    find the folder in the cache and need no network. A folder from the cache is used if it passed its verification,
+    no file in it was changed, and it was made by this version of `hf_ast`, from the current entry of the registry and
+    from a file with the known digest. Otherwise it is made again; a folder that somebody changed is renamed, not lost.
+    If several processes need the same folder, one makes it and the others wait.
 
     Args:
         name: Any name of a checkpoint, such as "passt_s_swa_p16_128_ap476" or "SSAST-Base-Patch-400.pth"; `hf-ast
             checkpoints` lists them. Case does not matter.
-        cache: Folder of official files and converted folders; by default `hf_ast` in the folder that the environment
+        cache: Folder for official files and converted folders; by default `hf_ast` in the folder that the environment
             variable `HF_HOME` names (~/.cache/huggingface).
 
     Raises:
-        ValueError: No checkpoint has that name, or the official file is not what the registry says of it.
-        OSError: No place gives the file, or the cache cannot be written.
+        ValueError: No checkpoint has that name, the official file does not fit its registry entry, or the converted
+            folder does not pass its verification.
+        OSError: No URL gives the file, or the cache cannot be written.
     """
     checkpoint = converter("registry").find(name)
-    return converter("prepare").prepare(checkpoint, cache=None if cache is None else Path(cache))
+    folder: Path = converter("prepare").prepare(checkpoint, cache=None if cache is None else Path(cache))
+    return folder
 
 
 def resolve_model(name: str | os.PathLike[str]) -> str:
-    """What `from_pretrained` can open, from what was given as a model.
+    """Return what `from_pretrained` opens for a given model.
 
     Args:
-        name: A folder or the id of a model on the Hub, which are returned as they are, or any name of a released
-            checkpoint, which becomes the folder of `get_checkpoint`. Names that have a slash, such as
-            "MIT/ast-finetuned-audioset-10-10-0.4593", are looked for on the Hub first.
+        name: A folder or the id of a model on the Hub, which are returned unchanged, or any name of a released
+            checkpoint, for which the folder from `get_checkpoint` is returned. Names with a slash, such as
+            "MIT/ast-finetuned-audioset-10-10-0.4593", are looked up on the Hub first.
 
     Raises:
-        ValueError: It is none of these. The Hub is asked once, and only if its cache does not have the model.
+        ValueError: The name is none of these. The Hub is asked once, and only if its cache does not have the model.
         OSError: As in `get_checkpoint`.
     """
     name = os.fspath(name)
@@ -65,10 +67,10 @@ def resolve_model(name: str | os.PathLike[str]) -> str:
 
 
 def converter(module: str) -> ModuleType:
-    """A module of the converter: of `hf_ast.conversion`, or in a checkout of the folder `conversion` beside it.
+    """Import a module of the converter: from `hf_ast.conversion`, or in a checkout from the folder `conversion`.
 
     Raises:
-        ImportError: There is another package of the name `conversion`, or none.
+        ImportError: There is no such package, or another one of the name `conversion`.
     """
     if find_spec("hf_ast.conversion") is not None:
         return import_module(f"hf_ast.conversion.{module}")
@@ -84,7 +86,7 @@ def converter(module: str) -> ModuleType:
 
 
 def _hub_problem(repo_id: str) -> str | None:
-    """What a model on the Hub is not, or None if there is one of that id, in the Hub's cache or on the Hub itself."""
+    """Say why there is no model of that id, neither in the cache of the Hub nor on the Hub; None if there is one."""
     import httpx2
     from huggingface_hub import HfApi, constants, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
@@ -98,7 +100,7 @@ def _hub_problem(repo_id: str) -> str | None:
     if constants.HF_HUB_OFFLINE:
         return "in the cache of the Hub, which HF_HUB_OFFLINE forbids to ask"
     try:
-        HfApi().model_info(repo_id, timeout=HUB_TIMEOUT_S)  # unlike downloads, this is not tried again and again
+        HfApi().model_info(repo_id, timeout=HUB_TIMEOUT_S)  # unlike downloads, this request is not retried
     except RepositoryNotFoundError:
         return "a model on the Hub that you may read"
     except (httpx2.HTTPError, OSError) as error:

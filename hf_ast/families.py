@@ -1,11 +1,11 @@
-"""The table of families: model types, and where their classes are. Data only."""
+"""The table of families: their model types and classes. Data only."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """The classes of a family, as "file:class" in `hf_ast/models`."""
+    """A family of models; its classes are given as "file:class" in `hf_ast/models`."""
 
     model_type: str
     config: str

@@ -1,6 +1,7 @@
 """Models by name: made once, whatever else happens, and never half-made."""
 
 import dataclasses
+import errno
 import json
 import logging
 import os
@@ -23,7 +24,7 @@ from transformers import AutoFeatureExtractor, AutoModel
 
 import hf_ast
 from conversion import layouts, registry
-from conversion.folders import convert_file, read_provenance
+from conversion.folders import convert_file, read_provenance, write_provenance
 from hf_ast import SSASTConfig, get_checkpoint
 from hf_ast.checkpoints import resolve_model
 from tests.support.file_server import Served, Server, serving
@@ -218,6 +219,29 @@ def test_a_cache_that_is_read_only_serves_what_is_ready_and_else_says_so(server:
         shutil.rmtree(cache)
 
 
+def get_without_writing_elsewhere(cache: Path) -> None:
+    """The process fails as soon as it writes, makes, renames or removes something outside of the cache."""
+
+    def refuse(event: str, arguments: tuple[object, ...]) -> None:
+        writes = event in ("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink")
+        if event == "open":
+            writes = bool(int(arguments[2]) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+        if writes and isinstance(arguments[0], str | bytes | Path):
+            path = Path(os.fsdecode(arguments[0])).absolute()
+            if path.is_relative_to(ROOT) and "__pycache__" not in path.parts:
+                raise PermissionError(errno.EROFS, "Read-only file system", str(path))
+
+    sys.addaudithook(refuse)
+    with pytest.raises(PermissionError):
+        (ROOT / "conversion" / "checksums.json").write_text("{}")
+    get_checkpoint(NAME, cache=cache)
+
+
+def test_nothing_is_written_into_a_read_only_installation(server: Server, tmp_path: Path) -> None:
+    assert exit_code(start(get_without_writing_elsewhere, tmp_path)) == 0
+    assert json.loads((tmp_path / "checksums.json").read_text()).keys() == {FILE}
+
+
 def change_epsilon(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"layer_norm_eps": 1e-12}))
@@ -280,6 +304,9 @@ def test_a_folder_that_is_only_converted_is_verified_before_it_is_returned(
     folder = convert_file(tmp_path / FILE, registry.find(NAME), tmp_path / "converted" / NAME)
     before = (folder / "model.safetensors").stat().st_mtime_ns
     assert read_provenance(get_checkpoint(NAME, cache=tmp_path))["verification"]["passed"]
+    provenance = read_provenance(folder)
+    write_provenance(folder, provenance | {"verification": {"passed": True}})  # which says not what was found
+    assert read_provenance(get_checkpoint(NAME, cache=tmp_path))["verification"] == provenance["verification"]
     assert (folder / "model.safetensors").stat().st_mtime_ns == before
 
 
@@ -292,7 +319,7 @@ def test_a_conversion_that_does_not_pass_is_an_error_and_leaves_no_folder(
     wrong = dataclasses.replace(layout, key_map=key_map)
     monkeypatch.setitem(layouts.LAYOUTS, SSASTConfig, (wrong, *others))
     with pytest.raises(
-        ValueError, match=rf"{FILE} is not what {NAME} must be: .* from the independent implementation"
+        ValueError, match=rf"{FILE}, converted as {NAME}, does not pass its verification: .* from the independent impl"
     ):
         get_checkpoint(NAME, cache=tmp_path)
     assert names(tmp_path) == []

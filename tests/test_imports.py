@@ -1,12 +1,14 @@
 """What importing costs and needs, and who may import whom."""
 
 import ast
+import re
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.interpreter import PACKAGE, run
+from tests.support.interpreter import PACKAGE, ROOT, run
 
 TORCH_ONLY = sorted(path.stem for path in (PACKAGE / "models").glob("modules_*.py"))
 
@@ -104,13 +106,55 @@ def test_model_files_survive_being_copied_to_a_hub_repository(path: Path) -> Non
             }
 
 
-def test_layers_of_the_package() -> None:
-    """models <- inference, training, export, plotting <- cli; nothing imports conversion."""
+ROOMS = "Rooms build on each other in one direction"
+NO_CONVERTER = "The package does not import the converter"
+ONLY_MODELS = "The converter knows only the models"
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "broken"),
+    [
+        ("hf_ast/inference/tagging.py", "", None),
+        ("hf_ast/plotting/reconstruction.py", "from hf_ast import inference", None),
+        ("hf_ast/training/crops.py", "from hf_ast.plotting import reconstruction", None),
+        ("hf_ast/audio.py", "from . import cli", ROOMS),
+        ("hf_ast/inference/tagging.py", "from hf_ast import training", ROOMS),
+        ("hf_ast/inference/embeddings.py", "def late():\n    import hf_ast.cli", ROOMS),
+        ("hf_ast/plotting/reconstruction.py", "import hf_ast.training.pretraining", ROOMS),
+        ("hf_ast/training/crops.py", "from .. import cli", ROOMS),
+        ("hf_ast/models/modules_encoder.py", "from ..inference import embeddings", ROOMS),
+        ("hf_ast/checkpoints.py", "from conversion import registry", NO_CONVERTER),
+        ("conversion/verify.py", "from hf_ast.plotting import plot_reconstruction", ONLY_MODELS),
+    ],
+)
+def test_the_contracts_on_imports_hold_and_would_notice(
+    file: str, line: str, broken: str | None, tmp_path: Path
+) -> None:
+    """`lint-imports`, as `make lint` runs it, on a copy of the code with one more line."""
+    for path in (*PACKAGE.rglob("*.py"), *(ROOT / "conversion").rglob("*.py"), ROOT / "pyproject.toml"):
+        copy = tmp_path / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(path.read_text())
+    with (tmp_path / file).open("a") as stream:
+        stream.write(f"\n{line}\n")
+    command = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    environment = {"COLUMNS": "200", "PATH": ""}
+    result = subprocess.run(
+        [sys.executable, "-c", command, "--no-cache"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    found = [contract for contract in result.stdout.splitlines() if " BROKEN" in contract]
+    assert (result.returncode == 0) == (not found) == (broken is None), result.stdout + result.stderr
+    assert broken is None or any(contract.startswith(broken) for contract in found)
+
+
+def test_only_checkpoints_and_commands_load_the_converter() -> None:
+    """It is loaded by its name, which a linter does not see."""
     for path in PACKAGE.rglob("*.py"):
-        for module in imports(path):
-            name = module.removeprefix("hf_ast").lstrip(".")
-            assert not module.startswith("conversion"), path
-            if path.name != "cli.py":
-                assert name != "cli", path
-            if path.parent.name == "models":
-                assert not module.startswith(("hf_ast", "..")), path
+        if path.name != "checkpoints.py" and "cli" not in path.relative_to(PACKAGE).with_suffix("").parts:
+            nodes = list(ast.walk(ast.parse(path.read_text())))
+            names = {node.id for node in nodes if isinstance(node, ast.Name)}
+            names |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+            names |= {node.name for node in nodes if isinstance(node, ast.alias)}
+            assert "converter" not in names, path
+            texts = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+            assert not any(re.match(r"(hf_ast\.)?conversion(\.\w+)?$", text) for text in texts), path

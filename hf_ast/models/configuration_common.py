@@ -81,6 +81,9 @@ class SpectrogramConfig(PreTrainedConfig):
     patchout_per_clip: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
+        num_labels = kwargs.get("num_labels", 1)  # no field, so that its type and value are checked here
+        if num_labels is not None and (type(num_labels) is not int or num_labels < 1):
+            raise ValueError(f"num_labels={num_labels!r} must be a positive whole number.")
         size = self.patch_size
         self.patch_size = [size, size] if isinstance(size, int) else list(size)
         super().__post_init__(**kwargs)
@@ -118,7 +121,7 @@ class SpectrogramConfig(PreTrainedConfig):
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown; choose one of {allowed}.")
 
     def validate_numbers(self) -> None:
-        """Counts are positive, probabilities below 1, and there is a label."""
+        """Counts are positive, and probabilities below 1."""
         for name in COUNTS:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive.")
@@ -132,8 +135,6 @@ class SpectrogramConfig(PreTrainedConfig):
             # Whether something is left depends on the clips, and is checked in training
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative; 0 drops nothing.")
-        if self.num_labels < 1:
-            raise ValueError(f"num_labels={self.num_labels} must be positive.")
 
     def validate_geometry(self) -> None:
         """At least one patch fits into the spectrogram, no absurd number of them, and the heads divide the width."""

@@ -6,6 +6,7 @@ from huggingface_hub.dataclasses import strict
 
 from .configuration_common import SpectrogramConfig
 from .modules_masking import MASK_SAMPLERS
+from .modules_objectives import OBJECTIVES_ARGUMENTS
 
 
 @strict
@@ -47,6 +48,10 @@ class SSASTConfig(SpectrogramConfig):
         self.time_stride = width if self.time_stride is None else self.time_stride
         self.mask_clusters = height != self.num_mel_bins if self.mask_clusters is None else self.mask_clusters
         super().__post_init__(**kwargs)
+
+    def objectives_arguments(self) -> dict[str, Any]:
+        """Keyword arguments of `MaskedPatchObjectives`, without its sizes."""
+        return {name: getattr(self, field) for field, name in OBJECTIVES_ARGUMENTS.items()}
 
     def validate_masking(self) -> None:
         """Something is masked, something stays visible, and at least one objective counts."""

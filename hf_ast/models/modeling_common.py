@@ -59,7 +59,7 @@ class SpectrogramPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(
-        cls, pretrained_model_name_or_path: str | os.PathLike | None, *model_args: Any, **kwargs: Any
+        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *model_args: Any, **kwargs: Any
     ) -> Any:
         """`PreTrainedModel.from_pretrained` that keeps the weights when the input geometry changes.
 
@@ -81,7 +81,7 @@ class SpectrogramPreTrainedModel(PreTrainedModel):
         return result
 
     @classmethod
-    def _stored_config(cls, path: str | os.PathLike | None, kwargs: dict[str, Any]) -> SpectrogramConfig | None:
+    def _stored_config(cls, path: str | os.PathLike[str] | None, kwargs: dict[str, Any]) -> SpectrogramConfig | None:
         """The checkpoint's own config; None for a bare weight file or state dict, which the given config describes."""
         if path is None or os.path.isfile(path):
             return None
@@ -118,13 +118,18 @@ class SpectrogramPreTrainedModel(PreTrainedModel):
         for name, value in geometry.items():
             setattr(self.config, name, value)
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
-        """Save weights, config and the code that opens them (`trust_remote_code=True` works without `hf_ast`)."""
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+        """Save weights, config and the code that opens them (`trust_remote_code=True` works without `hf_ast`).
+
+        The code of a subclass that a script or a notebook defines cannot be saved: transformers warns, and the config
+        names no code for the model.
+        """
         modeling = sys.modules[type(self).__module__]
         file_name = modeling.__name__.rpartition(".")[2]
-        auto_map = getattr(self.config, "auto_map", None) or {}
+        auto_map = dict(getattr(self.config, "auto_map", None) or {})
         for auto_class, class_name in self._auto_classes.items():
-            if hasattr(modeling, class_name):
+            auto_map.pop(auto_class, None)
+            if file_name != "__main__" and hasattr(modeling, class_name):
                 auto_map[auto_class] = f"{file_name}.{class_name}"
         self.config.auto_map = auto_map
         # Our own layout, also for a model that was loaded from another one
@@ -168,7 +173,8 @@ class SpectrogramModel(SpectrogramPreTrainedModel):
         """Encode spectrograms.
 
         Args:
-            input_values: Normalised log-mel spectrograms, shape (B, T, M), as the feature extractor makes them.
+            input_values: Normalised log-mel spectrograms, shape (B, T, M), as the feature extractor makes them. The
+                extractor refuses NaN and infinite values; the models do not look for them and pass them on.
             attention_mask: 1 for real frames, 0 for padding, shape (B, T). Without it padding is attended to, as in
                 the official models.
             masked_patches: True for patches to replace by `mask_embedding` (for pretraining), shape (B, F', T').
@@ -217,9 +223,10 @@ class SpectrogramForAudioClassification(SpectrogramPreTrainedModel):
         """Classify spectrograms.
 
         Args:
-            input_values: Normalised log-mel spectrograms, shape (B, T, M).
+            input_values: Normalised log-mel spectrograms, shape (B, T, M); NaN values are passed on, not refused.
             labels: Class indices (B,), multi-hot or soft labels (B, C), or regression targets, as
-                `config.problem_type` says; without it, inferred from the labels and stored in the config.
+                `config.problem_type` says (see `classification_loss`); without it, inferred from the labels and stored
+                in the config.
             attention_mask: 1 for real frames, 0 for padding, shape (B, T).
             kwargs: `generator`, and what transformers' models take (`output_hidden_states`, `return_dict`, ...).
 
@@ -244,6 +251,8 @@ def audio_classification_loss(
     **kwargs: Any,
 ) -> Tensor:
     """`classification_loss` in the signature of transformers' loss functions."""
-    if config.problem_type is None:
-        config.problem_type = infer_problem_type(labels, config.num_labels)
-    return classification_loss(logits, labels, config.problem_type, num_items_in_batch)
+    problem_type = config.problem_type or infer_problem_type(labels, config.num_labels)
+    loss = classification_loss(logits, labels, problem_type, num_items_in_batch)
+    if config.problem_type is None:  # stored only now: labels that were refused must not decide
+        config.problem_type = problem_type
+    return loss

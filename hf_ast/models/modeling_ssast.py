@@ -74,16 +74,7 @@ class SSASTForPreTraining(SSASTPreTrainedModel):
             )
         self.backbone = self.backbone_class(config)
         height, width = config.patch_size
-        self.objectives = MaskedPatchObjectives(
-            config.hidden_size,
-            (height, width),
-            num_mask_patches=config.num_mask_patches,
-            mask_ratio=config.mask_ratio,
-            mask_clusters=config.mask_clusters,
-            mask_sampler=config.mask_sampler,
-            classification_weight=config.classification_loss_weight,
-            reconstruction_weight=config.reconstruction_loss_weight,
-        )
+        self.objectives = MaskedPatchObjectives(config.hidden_size, (height, width), **config.objectives_arguments())
         self.post_init()
 
     @can_return_tuple
@@ -99,7 +90,7 @@ class SSASTForPreTraining(SSASTPreTrainedModel):
         """Mask patches and predict them, in training and in eval mode.
 
         Args:
-            input_values: Normalised log-mel spectrograms, shape (B, T, M).
+            input_values: Normalised log-mel spectrograms, shape (B, T, M); NaN values are passed on, not refused.
             attention_mask: 1 for real frames, 0 for padding, shape (B, T). Padding is never masked.
             mask_indices: Numbers of the patches to mask, row by row over the patch grid, shape (B, K), -1 for none;
                 padding among them is not masked. Drawn if None.

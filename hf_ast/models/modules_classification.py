@@ -1,5 +1,6 @@
 """Classification head and its losses."""
 
+import torch
 from torch import Tensor, nn
 
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
@@ -36,23 +37,98 @@ def classification_loss(
 
     Args:
         logits: Shape (B, C).
-        labels: Class indices (B,) for a single label, multi-hot or soft labels (B, C) for multi-label, targets
-            (B,) or (B, C) for regression.
+        labels: For a single label, class indices (B,), -100 for clips to leave out, or soft labels (B, C), floats
+            between 0 and 1; for multi-label, multi-hot or soft labels (B, C); for regression, targets (B, C), or (B,)
+            if C is 1.
         problem_type: One of `PROBLEM_TYPES`.
         num_items_in_batch: Label values in the whole optimizer step.
+
+    Raises:
+        ValueError: The problem type is unknown, or `labels` has a shape, a kind or a value that does not suit it. In
+            compiled code a wrong value is a RuntimeError.
     """
+    if problem_type not in PROBLEM_TYPES:
+        raise ValueError(f"problem_type={problem_type!r} is unknown; choose one of {PROBLEM_TYPES}.")
+    batch_size, num_labels = logits.shape
+    check_labels(labels, batch_size, num_labels, problem_type)
     labels = labels.to(logits.device)
     reduction = "mean" if num_items_in_batch is None else "sum"
-    if problem_type == "single_label_classification":
-        loss = nn.functional.cross_entropy(logits, labels.view(-1), reduction=reduction)
-    elif problem_type == "multi_label_classification":
+    if problem_type == "multi_label_classification":
         loss = nn.functional.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction=reduction)
     elif problem_type == "regression":
         loss = nn.functional.mse_loss(logits, labels.to(logits.dtype).view_as(logits), reduction=reduction)
+    elif labels.is_floating_point():
+        loss = nn.functional.cross_entropy(logits, labels.to(logits.dtype), reduction=reduction)
+        if num_items_in_batch is not None:
+            loss = loss * num_labels  # C label values belong to one clip, over which the mean is
     else:
-        raise ValueError(f"problem_type={problem_type!r} is unknown; choose one of {PROBLEM_TYPES}.")
+        loss = nn.functional.cross_entropy(logits, labels.long().view(-1), reduction=reduction)
     if num_items_in_batch is None:
         return loss
     return loss / (
         num_items_in_batch.to(loss.device) if isinstance(num_items_in_batch, Tensor) else num_items_in_batch
     )
+
+
+# Of `nn.functional.cross_entropy`
+IGNORED_LABEL = -100
+
+
+def check_labels(labels: Tensor, batch_size: int, num_labels: int, problem_type: str) -> None:
+    """Raise the errors of `classification_loss` about `labels`, whose values wait for their device once."""
+    is_soft = problem_type == "multi_label_classification"
+    if problem_type == "single_label_classification":
+        is_soft = labels.is_floating_point()
+    per_class = labels.ndim == 2 and labels.shape[1] == num_labels
+    per_clip = labels.ndim == 1 or (labels.ndim == 2 and labels.shape[1] == 1)
+    if problem_type == "regression":
+        fits = per_class or (per_clip and num_labels == 1)
+    else:
+        fits = per_class if is_soft else per_clip
+    if not fits or len(labels) != batch_size:
+        raise ValueError(_wrong_shape(labels, batch_size, num_labels, problem_type))
+
+    if is_soft:
+        are_valid = (labels >= 0) & (labels <= 1)
+    elif problem_type == "regression":
+        are_valid = labels.isfinite()
+    else:
+        are_valid = (labels >= 0) & (labels < num_labels) | (labels == IGNORED_LABEL)
+    all_valid = are_valid.all()
+    if torch.compiler.is_compiling():  # a compiled graph can stop, but not with a message about values
+        assert all_valid, "labels has a value that is out of range, NaN or infinite."
+    elif not all_valid:
+        wanted = {
+            "multi_label_classification": "numbers between 0 and 1; scale it, and leave out clips whose label is NaN",
+            "regression": "finite numbers; leave out clips whose target is NaN or infinite",
+            "single_label_classification": (
+                f"class indices from 0 to {num_labels - 1}, or {IGNORED_LABEL} for clips to leave out; load a model "
+                "for more classes with `num_labels=`"
+            ),
+        }["multi_label_classification" if is_soft else problem_type]
+        raise ValueError(f"labels holds {labels[~are_valid][0].item()}, but must hold {wanted}.")
+
+
+def _wrong_shape(labels: Tensor, batch_size: int, num_labels: int, problem_type: str) -> str:
+    """The message for labels of a shape, or a kind of number, that does not suit the problem type."""
+    shape, whole = tuple(labels.shape), (batch_size, num_labels)
+    wanted, way_out = {
+        "single_label_classification": (
+            f"class indices, integers of shape ({batch_size},), or soft labels, floats of shape {whole}",
+            "Use `labels.long()` for class indices that are floats, and for one-hot integers `labels.argmax(1)`, or "
+            'for several labels per clip `labels.float()` and problem_type="multi_label_classification".',
+        ),
+        "multi_label_classification": (
+            f"one value per clip and class, shape {whole}",
+            f"Use `torch.nn.functional.one_hot(labels.long(), {num_labels}).float()` for class indices, or set "
+            'config.problem_type="single_label_classification".',
+        ),
+        "regression": (
+            f"targets of shape {whole}",
+            "num_labels is the number of targets per clip: load the model with `num_labels=`.",
+        ),
+    }[problem_type]
+    if shape[:1] != (batch_size,):
+        way_out = f"There are {batch_size} clips: pass one label, or one row of labels, for each."
+    kind = f"labels holds {labels.dtype} of shape {shape}"
+    return f"{kind}, but problem_type={problem_type!r} needs {wanted}. {way_out}"

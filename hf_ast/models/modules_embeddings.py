@@ -7,6 +7,25 @@ from .modules_patchout import Patchout
 from .modules_positions import PositionTable, grid_shape
 
 
+def move_to_start(input_values: Tensor, frame_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Move the padding before each clip behind it, so that the patches begin where the clip begins.
+
+    Padding on the left would otherwise shift the patch grid against the clip, by parts of a patch too.
+
+    Args:
+        input_values: Spectrograms, shape (B, T, M).
+        frame_mask: 1 for real frames, 0 for padding, shape (B, T).
+
+    Returns:
+        Both with the same shapes; equal to the arguments where no clip begins with padding.
+    """
+    first = frame_mask.bool().int().argmax(dim=1, keepdim=True)
+    num_frames = frame_mask.shape[1]
+    source = (torch.arange(num_frames, device=frame_mask.device) + first) % num_frames
+    moved = input_values.gather(1, source.unsqueeze(-1).expand(-1, -1, input_values.shape[2]))
+    return moved, frame_mask.gather(1, source)
+
+
 def real_column_mask(
     frame_mask: Tensor, patch_frames: int, time_stride: int, max_columns: int | None = None
 ) -> Tensor:
@@ -24,9 +43,13 @@ def real_column_mask(
     Returns:
         Boolean mask, shape (B, T').
     """
-    columns = frame_mask.bool().unfold(1, patch_frames, time_stride).all(-1)[:, :max_columns]
-    none_real = ~columns.any(dim=1, keepdim=True)
-    return torch.cat((columns[:, :1] | none_real, columns[:, 1:]), dim=1)
+    num_columns = (frame_mask.shape[1] - patch_frames) // time_stride + 1
+    columns = torch.arange(num_columns, device=frame_mask.device)[:max_columns]
+    # Differences of running counts: windows by `unfold` or pooling are compiled anew for some lengths, and not exported
+    num_padded = nn.functional.pad((~frame_mask.bool()).cumsum(dim=1), (1, 0))
+    starts = columns * time_stride
+    is_real = num_padded.index_select(1, starts + patch_frames) == num_padded.index_select(1, starts)
+    return is_real | ((columns == 0) & ~is_real.any(dim=1, keepdim=True))
 
 
 class PatchEmbedding(nn.Module):
@@ -113,7 +136,8 @@ class SpectrogramEmbeddings(nn.Module):
 
         Args:
             input_values: Normalised log-mel spectrograms, shape (B, T, M).
-            attention_mask: 1 for real frames, 0 for padding, shape (B, T).
+            attention_mask: 1 for real frames, 0 for padding, shape (B, T). A clip that begins with padding is moved to
+                the start of the patch grid.
             masked_patches: True for patches to replace by `mask_embedding`, shape (B, F', T'); positions stay.
             mask_embedding: Shape (1, 1, D).
             generator: Source of the random draws in training mode; the global one if None.
@@ -135,6 +159,8 @@ class SpectrogramEmbeddings(nn.Module):
     def embed(self, input_values: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Patches without positions (B, F', T', D), and which columns are real (B, T'), or None without a mask."""
         self.check(input_values, attention_mask)
+        if attention_mask is not None:
+            input_values, attention_mask = move_to_start(input_values, attention_mask)
         patches = self.patch_embedding(input_values)
         if self.position_overflow == "crop":
             patches = patches[:, :, : self.positions.num_columns]
@@ -150,16 +176,17 @@ class SpectrogramEmbeddings(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Add positions and prefix tokens to what `embed` returned; the result is `forward`'s before patchout."""
         batch_size, num_rows, num_columns, _ = patches.shape
-        patches = (patches + self._positions(num_columns, column_mask, generator)).flatten(1, 2)
+        patches = patches + self._positions(num_columns, column_mask, generator)
         prefix_tokens: list[Tensor] = [
             token for token in (self.cls_token, self.distillation_token) if token is not None
         ]
         prefix = (torch.cat(prefix_tokens, dim=1) + self.prefix_positions).expand(batch_size, -1, -1)
-        tokens = self.dropout(torch.cat((prefix, patches), dim=1))
+        # Row by row and not flattened, which torch.export would refuse for a number of columns that is not fixed
+        tokens = self.dropout(torch.cat((prefix, *patches.unbind(1)), dim=1))
         if column_mask is None:
             return tokens, None
-        patch_mask = column_mask.unsqueeze(1).expand(-1, num_rows, -1).flatten(1)
-        return tokens, torch.cat((patch_mask.new_ones(batch_size, self.num_prefix_tokens), patch_mask), dim=1)
+        prefix_mask = column_mask.new_ones(batch_size, self.num_prefix_tokens)
+        return tokens, torch.cat((prefix_mask, *[column_mask] * num_rows), dim=1)
 
     def _positions(self, num_columns: int, column_mask: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """Positions (1 or B, F', T', D) of the patches."""

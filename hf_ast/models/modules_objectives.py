@@ -109,6 +109,17 @@ class MaskedPatchObjectives(nn.Module):
         )
 
 
+# Field of a config -> argument of `MaskedPatchObjectives`
+OBJECTIVES_ARGUMENTS = {
+    "num_mask_patches": "num_mask_patches",
+    "mask_ratio": "mask_ratio",
+    "mask_clusters": "mask_clusters",
+    "mask_sampler": "mask_sampler",
+    "classification_loss_weight": "classification_weight",
+    "reconstruction_loss_weight": "reconstruction_weight",
+}
+
+
 def info_nce(predictions: Tensor, targets: Tensor, is_masked: Tensor) -> tuple[Tensor, Tensor]:
     """Find each masked patch's own prediction among those for the other masked patches of its clip.
 

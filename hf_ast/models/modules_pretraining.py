@@ -6,14 +6,15 @@ Example:
     model(input_values).loss.backward()
 """
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from .modules_embeddings import SpectrogramEmbeddings
+from .modules_embeddings import SpectrogramEmbeddings, move_to_start
 from .modules_masking import masked_grid, without_padding
-from .modules_objectives import MaskedPatchObjectives, MaskedPatchOutput
+from .modules_objectives import OBJECTIVES_ARGUMENTS, MaskedPatchObjectives, MaskedPatchOutput
 from .modules_transformer import SpectrogramTransformer, initialize_weights
 
 
@@ -30,6 +31,16 @@ class MaskedPatchPretraining(nn.Module):
         self.backbone = backbone
         self.objectives = MaskedPatchObjectives(backbone.hidden_size, backbone.embeddings.patch_size, **objectives)
         self.objectives.apply(initialize_weights)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "MaskedPatchPretraining":
+        """Build the pretraining model that a config.json of SSAST describes.
+
+        Args:
+            config: Content of the file, as `json.load` gives it. Fields that are not arguments are not looked at.
+        """
+        objectives = {name: config[field] for field, name in OBJECTIVES_ARGUMENTS.items() if field in config}
+        return cls(SpectrogramTransformer.from_config(config), **objectives)
 
     def forward(
         self,
@@ -85,7 +96,11 @@ def pretraining_step(
             f"frequency_stride and time_stride are {embeddings.stride}, but pretraining needs patches that do not "
             f"overlap, so the patch size {tuple(embeddings.patch_size)}; load the model with these strides."
         )
-    frame_mask = torch.ones_like(input_values[..., 0]) if attention_mask is None else attention_mask
+    if attention_mask is None:
+        frame_mask = torch.ones_like(input_values[..., 0])
+    else:  # as the backbone does, because the targets are taken from these frames
+        input_values, attention_mask = move_to_start(input_values, attention_mask)
+        frame_mask = attention_mask
     column_mask = embeddings.column_mask(frame_mask)
     if mask_indices is None:
         mask_indices = objectives.draw_mask(column_mask, embeddings.num_rows, generator)

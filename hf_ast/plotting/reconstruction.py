@@ -1,13 +1,14 @@
-"""What an SSAST makes of masked patches. Needs the extra `plot` (matplotlib)."""
+"""How an SSAST reconstructs masked patches. Needs the extra `plot` (matplotlib)."""
 
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from hf_ast.models.modules_embeddings import grid_shape
+from hf_ast.inference.evaluating import evaluating
 from hf_ast.models.modules_fbank import FRAME_SHIFT_S
 from hf_ast.models.modules_masking import masked_grid
+from hf_ast.models.modules_positions import grid_shape
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,33 +24,33 @@ def plot_reconstruction(
     mask_indices: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> "Figure":
-    """A spectrogram, what the model sees of it, and what the model makes of the rest.
+    """Plot a spectrogram, the part of it that the model sees, and the model's reconstruction of the rest.
 
     Args:
-        model: With the reconstruction objective.
+        model: A pretraining model with the reconstruction objective.
         input_values: Normalised log-mel spectrogram of one clip, shape (T, M) or (1, T, M).
-        mask_indices: Patches to mask, shape (K,); drawn by the model's own sampler if None.
-        generator: Source of randomness of the draw.
+        mask_indices: Patches to mask, numbered row by row, shape (K,); drawn by the model's own sampler if None.
+        generator: Source of randomness for the sampler.
 
     Returns:
         A matplotlib figure with three panels; `figure.savefig("reconstruction.png")` writes it.
+
+    Raises:
+        ValueError: The model has no reconstruction objective.
     """
     if model.objectives.reconstruction_head is None:
         raise ValueError(
-            "model has no reconstruction objective (reconstruction_loss_weight is 0), so nothing to plot."
+            "model has no reconstruction objective (reconstruction_loss_weight is 0), so there is nothing to plot."
         )
     clip = input_values.reshape(-1, input_values.shape[-1])
     given = None if mask_indices is None else mask_indices[None]
-    was_training = model.training
-    output = model.eval()(clip[None].to(model.device), mask_indices=given, generator=generator)
-    model.train(was_training)
+    with evaluating(model):
+        output = model(clip[None].to(model.device), mask_indices=given, generator=generator)
 
-    height, width = model.config.patch_size
+    height, width = model.objectives.patch_size
     rows, columns = grid_shape(clip.shape[1], len(clip), (height, width), (height, width))
-    is_masked = masked_grid(output.mask_indices, rows, columns)[0].cpu()
-    is_masked = is_masked.repeat_interleave(height, 0).repeat_interleave(
-        width, 1
-    )  # (mel bins, frames) of whole patches
+    is_masked_patch = masked_grid(output.mask_indices, rows, columns)[0].cpu()
+    is_masked = is_masked_patch.repeat_interleave(height, 0).repeat_interleave(width, 1)  # (mel bins, frames)
     original = clip.T[: is_masked.shape[0], : is_masked.shape[1]].float().cpu()
     rebuilt = fill_patches(original, output.mask_indices[0], output.reconstructions[0], (height, width))
     panels = {"Spectrogram": original, "What the model sees": original.masked_fill(is_masked, torch.nan)}
@@ -58,16 +59,16 @@ def plot_reconstruction(
 
 
 def fill_patches(spectrogram: Tensor, patch_indices: Tensor, values: Tensor, patch_size: tuple[int, int]) -> Tensor:
-    """Put patches into a spectrogram.
+    """Replace patches of a spectrogram.
 
     Args:
         spectrogram: Whole patches of M mel bins and T frames, shape (M, T).
-        patch_indices: Numbers of the patches, row by row, shape (K,); -1 for none.
-        values: Their values, frames within mel bins, shape (K, P).
-        patch_size: Mel bins and frames of a patch.
+        patch_indices: Patches to replace, numbered row by row, shape (K,); -1 for none.
+        values: Values of these patches, mel bins by frames, flattened, shape (K, P).
+        patch_size: Number of mel bins and frames of a patch.
 
     Returns:
-        A copy with the patches replaced, shape (M, T).
+        A copy with these patches replaced, shape (M, T).
     """
     height, width = patch_size
     grid = spectrogram.unflatten(1, (-1, width)).unflatten(0, (-1, height)).transpose(1, 2).clone()
@@ -78,7 +79,7 @@ def fill_patches(spectrogram: Tensor, patch_indices: Tensor, values: Tensor, pat
 
 
 def _stacked(panels: dict[str, Tensor]) -> "Figure":
-    """Spectrograms (M, T) one above the other, with common axes and colours; what is NaN is grey."""
+    """Plot spectrograms (M, T) one above the other, with common axes and colours; NaN is grey."""
     try:
         from matplotlib import colormaps
         from matplotlib.figure import Figure

@@ -1,1 +1,1 @@
-"""How the models that come with the package were made."""
+"""How the model that comes with the package was made. Needs the extra `recipes`."""

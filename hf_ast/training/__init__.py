@@ -1,1 +1,1 @@
-"""Recipes and their parts: augmentation, synthetic speech, training on `Trainer`."""
+"""Training on the user's recordings: data, augmentation, optimisers, and pretraining with `Trainer`."""

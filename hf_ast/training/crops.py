@@ -17,7 +17,7 @@ from hf_ast.models.modules_masking import MaskSampler
 
 logger = logging.get_logger(__name__)
 
-# Share of the recordings that may turn out to be damaged before it is an error
+# Largest fraction of damaged recordings that is not an error
 MAX_DAMAGED = 0.1
 
 
@@ -29,7 +29,7 @@ class Recording(NamedTuple):
 
 
 def find_recordings(folder: Path) -> list[Recording]:
-    """All recordings with a readable header in a folder and its subfolders, in the order of their names."""
+    """List all recordings with a readable header in a folder and its subfolders, sorted by path."""
     if not folder.is_dir():
         raise ValueError(f"folder={str(folder)!r} is no folder; give one that holds audio files.")
     recordings, unreadable = [], []
@@ -39,14 +39,18 @@ def find_recordings(folder: Path) -> list[Recording]:
         except ValueError:
             unreadable.append(path.name)
     if unreadable:
-        logger.warning(f"{len(unreadable)} files are no audio that libsndfile can read, such as {unreadable[:3]}.")
+        logger.warning(f"{len(unreadable)} files are not audio that libsndfile can read, such as {unreadable[:3]}.")
     if not recordings:
         raise ValueError(f"folder={str(folder)!r} holds no recording that libsndfile can read.")
     return recordings
 
 
 class ClipMasks:
-    """Draws masks for clips as an SSAST with this config does, without a model."""
+    """Draws masks for clips as an SSAST with this config does.
+
+    Args:
+        config: Patch grid, number or ratio of masked patches, and sampler.
+    """
 
     def __init__(self, config: SSASTConfig):
         self.config = config
@@ -55,29 +59,31 @@ class ClipMasks:
         )
 
     def columns(self, frame_mask: Tensor) -> Tensor:
-        """Frame mask (B, T) -> which columns of the patch grid are real (B, T')."""
+        """Return which columns of the patch grid are real (B, T') for a frame mask (B, T)."""
         columns = real_column_mask(frame_mask, self.config.patch_size[1], self.config.time_stride)
         return columns[:, : self.config.grid[1]] if self.config.position_overflow == "crop" else columns
 
     def __call__(self, frame_mask: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Numbers of the patches to mask (B, K), -1 for none, in clips with the frame mask (B, T)."""
+        """Draw the patches to mask (B, K), -1 for none, in clips with the frame mask (B, T)."""
         return self.sampler(self.columns(frame_mask), self.config.grid[0], generator)
 
     def count(self, mask_indices: Tensor, frame_mask: Tensor) -> Tensor:
-        """Patches of (B, K) that are masked and real; 0-dim."""
+        """Count the patches in `mask_indices` (B, K) that are real, as a tensor without dimensions."""
         columns = self.columns(frame_mask)
         return ((mask_indices >= 0) & columns.gather(1, mask_indices.clamp(min=0) % columns.shape[1])).sum()
 
 
-class Crops(Dataset):
-    """Spectrograms of random crops, of the feature extractor's length; a recording of three lengths gives three.
+class Crops(Dataset[dict[str, Tensor]]):
+    """Spectrograms of random crops, as long as the feature extractor allows.
 
-    A recording that turns out to be damaged is left out: the next one takes its place. `damaged` lists those.
+    The number of crops of a recording is its duration divided by that of a crop, at least one. A recording that turns
+    out to be damaged is replaced by the next one, and listed in `damaged`.
 
     Args:
-        recordings: Where to crop from.
-        feature_extractor: Makes the spectrograms; shorter recordings are padded.
-        masks: For evaluation: crops from the middle, always with the same patches masked, drawn by this sampler.
+        recordings: Recordings to crop.
+        feature_extractor: Computes the spectrograms; shorter recordings are padded.
+        masks: Sampler of masks, for evaluation: each recording gives one crop from its middle, and always the same
+            patches of it are masked.
     """
 
     def __init__(
@@ -93,13 +99,15 @@ class Crops(Dataset):
         shortest_s = feature_extractor.min_samples / rate
         self.recordings = [recording for recording in recordings if recording.duration_s > shortest_s]
         if not self.recordings:
-            raise ValueError(f"recordings are all shorter than one frame of {1000 * shortest_s:.0f} ms.")
+            raise ValueError(
+                f"recordings are all shorter than one frame of {1000 * shortest_s:.0f} ms; give longer ones."
+            )
         self.crops = [
             number
             for number, recording in enumerate(self.recordings)
             for _ in range(1 if masks else max(1, round(recording.duration_s / self.duration_s)))
         ]
-        # In shared memory, so that it is also known here what the processes of a data loader find
+        # In shared memory, so that this process learns what the workers of a data loader find
         self.is_damaged = torch.zeros(len(self.recordings), dtype=torch.bool).share_memory_()
 
     def __len__(self) -> int:
@@ -120,8 +128,8 @@ class Crops(Dataset):
         raise AssertionError("unreachable: all recordings are damaged")
 
     def _read(self, recording: Recording) -> np.ndarray:
-        """A crop (S,) of a recording."""
-        # torch's generator, which the data loader seeds anew for each worker and epoch
+        """Read a crop (S,) of a recording."""
+        # The data loader seeds torch's generator anew for each worker and epoch
         place = 0.5 if self.masks else torch.rand(()).item()
         waveform, _ = audio.read(
             recording.path,
@@ -132,7 +140,7 @@ class Crops(Dataset):
         if not np.isfinite(waveform).all():
             raise ValueError(f"file={str(recording.path)!r} holds values that are NaN or infinite.")
         if len(waveform) < self.feature_extractor.min_samples:
-            raise ValueError(f"file={str(recording.path)!r} ends before its header says.")
+            raise ValueError(f"file={str(recording.path)!r} ends earlier than its header says.")
         return waveform
 
     def _item(self, waveform: np.ndarray, index: int) -> dict[str, Tensor]:
@@ -145,14 +153,14 @@ class Crops(Dataset):
         item = {name: values[0] for name, values in features.items()}
         if self.masks:
             drawn = self.masks(item["attention_mask"][None], torch.Generator().manual_seed(index))[0]
-            # The same length for all clips, so that they can be stacked
+            # Pad to one length, so that clips can be stacked
             num_patches = self.masks.config.grid[0] * self.masks.columns(item["attention_mask"][None]).shape[1]
             item["mask_indices"] = torch.nn.functional.pad(drawn, (0, num_patches - len(drawn)), value=-1)
         return item
 
     @property
     def damaged(self) -> list[Path]:
-        """Recordings that could not be read or hold values that are no numbers, among those that were used so far."""
+        """Recordings, among those used so far, that could not be read or hold values that are not finite."""
         return [self.recordings[number].path for number in self.is_damaged.nonzero().flatten().tolist()]
 
     def expect_few_damaged(self) -> None:
@@ -168,7 +176,7 @@ class Crops(Dataset):
 def feature_statistics(
     recordings: Sequence[Recording], config: SSASTConfig, num_crops: int = 256
 ) -> tuple[float, float]:
-    """Mean and standard deviation of the log-mel values in random crops, padding left out."""
+    """Compute the mean and standard deviation of the log-mel values in random crops, without padding."""
     raw = HfASTFeatureExtractor(num_mel_bins=config.num_mel_bins, max_length=config.max_length, do_normalize=False)
     crops = Crops(recordings, raw)
     chosen = torch.randperm(len(crops))[:num_crops].tolist()

@@ -1,8 +1,9 @@
 """Pretrain an SSAST on a folder of recordings: `hf-ast pretrain DIR --size tiny --kind patch`.
 
-Any format that libsndfile reads, in any subfolder, no labels. An epoch takes random crops of the model's length, as
-much audio as there is. The result opens with `AutoModelForAudioClassification.from_pretrained(output, num_labels=...)`
-for fine-tuning, and `--model` continues from any SSAST checkpoint.
+The recordings need no labels, and may be in any subfolder and any format that libsndfile reads. In an epoch, the total
+duration of the random crops is about that of the recordings. The result opens with
+`AutoModelForAudioClassification.from_pretrained(output, num_labels=...)` for fine-tuning, and `--model` continues from
+any SSAST checkpoint.
 """
 
 from collections.abc import Iterator
@@ -24,18 +25,23 @@ from .crops import ClipMasks, Crops, Recording, feature_statistics, find_recordi
 logger = logging.get_logger(__name__)
 
 KINDS = ("patch", "frame")
+# Folder of saved states in the output folder
+CHECKPOINTS = "checkpoints"
 # 400 of 512 patches in the paper
 MASK_RATIO = 400 / 512
 
 
 def pretraining_config(size: str, kind: str, *, duration_s: float = 10.24, **changes: Any) -> SSASTConfig:
-    """Config of an official size and kind.
+    """Return the config of an official size and kind.
 
     Args:
         size: "tiny", "small" or "base".
-        kind: "patch" (16 x 16) or "frame" (all mel bins x 2).
-        duration_s: Length of the clips that the model sees.
-        changes: Other fields.
+        kind: "patch" (16 mel bins x 16 frames) or "frame" (all mel bins x 2 frames).
+        duration_s: Length of the clips that the model is trained on.
+        changes: Other fields of the config.
+
+    Raises:
+        ValueError: Size or kind is unknown, or the duration does not hold two patches.
     """
     for name, value, known in (("size", size, tuple(SIZES)), ("kind", kind, KINDS)):
         if value not in known:
@@ -52,11 +58,12 @@ def pretraining_config(size: str, kind: str, *, duration_s: float = 10.24, **cha
 class PretrainingTrainer(Trainer):
     """Trainer for masked-patch pretraining.
 
-    The loss of a step is the mean over all patches that are masked in it, however the clips are spread over
-    accumulated batches and processes; a mean of the batches' means would give clips in batches with fewer masked
-    patches more weight. So the masks of all batches of a step are drawn before its first forward pass.
+    The loss of a step is the mean over all patches that are masked in it, no matter how its clips are distributed over
+    accumulated batches and processes. The mean of the batches' means would give more weight to clips in batches with
+    few masked patches. To know the number of masked patches, the masks of all batches of a step are drawn before its
+    first forward pass.
 
-    It also logs both losses and the accuracy: means since the last log, in evaluation over all of it.
+    Both losses and the accuracy are logged, as means since the last log or over the whole evaluation.
     """
 
     loss_is_scaled_for_ga = True
@@ -64,13 +71,13 @@ class PretrainingTrainer(Trainer):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.masks = ClipMasks(self.accelerator.unwrap_model(self.model).config)
-        # Weighted values, and their weights
+        # Logged name -> pairs of a weighted value and its weight; by whether the model was training
         self.parts: dict[bool, dict[str, list[Tensor]]] = {True: {}, False: {}}
 
     def get_batch_samples(
-        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+        self, epoch_iterator: Iterator[dict[str, Tensor]], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, Tensor]], Tensor]:
-        """The batches of a step, with `mask_indices`, and the number of patches that are masked in all of them."""
+        """Return the batches of a step, with `mask_indices`, and the number of masked patches in all of them."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         num_masked = torch.zeros((), dtype=torch.long, device=device)
         for batch in batches:
@@ -91,13 +98,13 @@ class PretrainingTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """As `Trainer.compute_loss`; `num_items_in_batch` is the number of masked patches of the whole step."""
+        """Compute the loss as `Trainer` does; `num_items_in_batch` counts the masked patches of the whole step."""
         outputs = model(**inputs)
-        # Means of losses are the same for all clips of a batch; evaluation weights them as Trainer does
+        # In evaluation, batches are weighted by their number of clips, as Trainer does
         loss, weight = outputs.loss.mean(), torch.tensor(float(len(inputs["input_values"])))
         if num_items_in_batch is not None:
             weight = outputs.mask_lengths.sum() / num_items_in_batch
-            # Gradients of several processes are averaged, but this loss is a share of a sum
+            # Gradients are averaged over processes, but this loss is a part of a sum
             loss = loss * weight * max(1, self.args.world_size)
         parts = self.parts[model.training]
         for name in SSASTConfig.keys_to_ignore_at_inference:
@@ -108,7 +115,7 @@ class PretrainingTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """As `Trainer.log`; `logs` is also what `evaluate` returns."""
+        """Add losses and accuracy to `logs`, which is also the result of `evaluate`, and log them."""
         for name, training in (("loss", True), ("eval_loss", False)):
             if name in logs:
                 for part, values in self.parts[training].items():
@@ -119,7 +126,7 @@ class PretrainingTrainer(Trainer):
 
 
 class DamagedRecordings(TrainerCallback):
-    """Stops a training that loses more than a tenth of its recordings, and names what was lost at the end."""
+    """Stops a training in which more than a tenth of the recordings are damaged; names damaged ones at its end."""
 
     def __init__(self, *crops: Crops):
         self.crops = crops
@@ -130,7 +137,7 @@ class DamagedRecordings(TrainerCallback):
             crops.expect_few_damaged()
 
     def on_train_end(self, *args: Any, **kwargs: Any) -> None:
-        """Check once more and report."""
+        """Check once more, and name the damaged recordings."""
         self.on_step_end()
         damaged = [str(path) for crops in self.crops for path in crops.damaged]
         if damaged:
@@ -155,42 +162,39 @@ def pretrain(
     resume: bool = False,
     config: dict[str, Any] | None = None,
 ) -> SSASTForPreTraining:
-    """Pretrain on the recordings of a folder, and save model and feature extractor.
+    """Pretrain on the recordings of a folder, and save the model and its feature extractor.
 
     Args:
-        folder: Recordings, in any subfolder.
-        output: Folder for the result and, in `checkpoints`, the states to resume from.
+        folder: Folder with recordings, in any subfolder.
+        output: Folder for the result; `checkpoints` in it holds the states to resume from.
         size, kind, duration_s: See `pretraining_config`.
-        model: Checkpoint to start from instead, with its own size, kind, length and statistics. A fixed number of
-            masked patches becomes the same share of every clip, so that no short clip is masked whole.
-        num_steps: Optimiser steps.
+        model: Checkpoint to start from instead, with its own size, kind, length and statistics. If it masks a fixed
+            number of patches, the same fraction of every clip is masked, so that no short clip is masked completely.
+        num_steps: Number of optimiser steps.
         batch_size: Crops per step and device.
-        learning_rate: Largest one; the official 1e-4 by default. Linear warm-up over 5 % of the steps, then cosine.
+        learning_rate: Peak learning rate, 1e-4 in the official code. It rises linearly over 5 % of the steps, and then
+            falls as a cosine.
         eval_every: Steps between evaluations, and between saved states.
-        num_eval: Recordings to hold out for evaluation, at most a tenth.
-        num_workers: Processes that read audio.
-        seed: Of weights, crops, masks and the held-out recordings.
+        num_eval: Number of recordings held out for evaluation; at most a tenth of all.
+        num_workers: Number of processes that read audio.
+        seed: Seed for weights, crops, masks and the choice of held-out recordings.
         resume: Continue from the last saved state in `output`.
         config: Other fields of the config, such as `{"mask_sampler": "uniform"}`.
 
     Raises:
-        ValueError: Wrong arguments, no recordings, or more than a tenth of them damaged. Fewer are left out, counted,
-            and named at the end.
+        ValueError: An argument is wrong, there are no recordings, or more than a tenth of them are damaged. Fewer
+            damaged recordings are left out, and named at the end.
     """
     for name, number in (("num_steps", num_steps), ("batch_size", batch_size), ("eval_every", eval_every)):
         if number < 1:
             raise ValueError(f"{name}={number} must be positive.")
     if num_eval < 0:
         raise ValueError(f"num_eval={num_eval} must not be negative; 0 holds out nothing.")
-    checkpoints = Path(output) / "checkpoints"
-    last = get_last_checkpoint(str(checkpoints)) if resume and checkpoints.is_dir() else None
-    if resume and last is None:
-        raise ValueError(f"resume=True, but {str(checkpoints)!r} holds no saved state; start without it.")
-    model_config = (
-        pretraining_config(size, kind, duration_s=duration_s, **config or {})
-        if model is None
-        else continued_config(model, config or {})
-    )
+    last = _last_state(output) if resume else None
+    if model is None:
+        model_config = pretraining_config(size, kind, duration_s=duration_s, **config or {})
+    else:
+        model_config = continued_config(model, config or {})
     set_seed(seed)
     recordings = find_recordings(Path(folder))
     order = np.random.default_rng(seed).permutation(len(recordings))
@@ -200,34 +204,22 @@ def pretrain(
         network = SSASTForPreTraining(model_config)
     else:
         network = SSASTForPreTraining.from_pretrained(model, config=model_config)
-    if last is not None or model is not None:  # the statistics are in the saved state, or the checkpoint
-        feature_extractor = HfASTFeatureExtractor.from_pretrained(last or model)
-    else:
-        mean, std = feature_statistics(train, model_config)
-        feature_extractor = HfASTFeatureExtractor(
-            num_mel_bins=model_config.num_mel_bins, max_length=model_config.max_length, mean=mean, std=std
-        )
-    training = Crops(train, feature_extractor)
-    evaluation = _evaluation([recordings[i] for i in held_out], feature_extractor, model_config)
-    arguments = TrainingArguments(
-        output_dir=str(checkpoints),
+    # The statistics are in the saved state, or in the checkpoint
+    feature_extractor = _feature_extractor(last or model, train, model_config)
+    training, evaluation = Crops(train, feature_extractor), None
+    if len(held_out):
+        evaluation = Crops([recordings[i] for i in held_out], feature_extractor, ClipMasks(model_config))
+    arguments = _training_arguments(
+        output,
         max_steps=num_steps,
         per_device_train_batch_size=batch_size,
         per_device_eval_batch_size=batch_size,
         learning_rate=learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=0.05,
-        adam_beta1=0.95,  # and weight decay: as official
-        weight_decay=5e-7,
         eval_strategy="steps" if evaluation else "no",
         eval_steps=eval_every,
         save_steps=eval_every,
-        save_total_limit=2,
         logging_steps=max(1, min(100, eval_every // 10)),
         dataloader_num_workers=num_workers,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        prediction_loss_only=True,
-        report_to="none",
         seed=seed,
     )
     trainer = PretrainingTrainer(
@@ -246,19 +238,48 @@ def pretrain(
 
 
 def continued_config(model: str | Path, changes: dict[str, Any]) -> SSASTConfig:
-    """Config of a checkpoint, for clips of any length: with a share of patches to mask instead of a number."""
+    """Return the config of a checkpoint, with a fraction of patches to mask instead of a fixed number."""
     config = SSASTConfig.from_pretrained(model, **changes)
     if config.mask_ratio is None:
         rows, columns = config.grid
         config.mask_ratio = min(config.num_mask_patches / (rows * columns), MASK_RATIO)
         logger.warning(
             f"mask_ratio={config.mask_ratio:.3g} takes the place of num_mask_patches={config.num_mask_patches}, which "
-            "would mask shorter clips whole."
+            "would mask shorter clips completely."
         )
     return config
 
 
-def _evaluation(
-    recordings: list[Recording], feature_extractor: HfASTFeatureExtractor, config: SSASTConfig
-) -> Crops | None:
-    return Crops(recordings, feature_extractor, ClipMasks(config)) if recordings else None
+def _last_state(output: str | Path) -> str:
+    """Return the folder of the last saved state in `output`; an error if there is none."""
+    checkpoints = Path(output) / CHECKPOINTS
+    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+    if last is None:
+        raise ValueError(f"resume=True, but {str(checkpoints)!r} holds no saved state; start without it.")
+    return str(last)
+
+
+def _feature_extractor(
+    saved: str | Path | None, recordings: list[Recording], config: SSASTConfig
+) -> HfASTFeatureExtractor:
+    """Open a saved feature extractor, or make one with the statistics of the recordings."""
+    if saved is not None:
+        return HfASTFeatureExtractor.from_pretrained(saved)
+    mean, std = feature_statistics(recordings, config)
+    return HfASTFeatureExtractor(num_mel_bins=config.num_mel_bins, max_length=config.max_length, mean=mean, std=std)
+
+
+def _training_arguments(output: str | Path, **changes: Any) -> TrainingArguments:
+    """Return the settings of the official code, with a schedule for any number of steps, and `changes`."""
+    return TrainingArguments(
+        output_dir=str(Path(output) / CHECKPOINTS),
+        lr_scheduler_type="cosine",
+        warmup_steps=0.05,
+        adam_beta1=0.95,  # this and the weight decay are those of the official code
+        weight_decay=5e-7,
+        save_total_limit=2,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        prediction_loss_only=True,
+        report_to="none",
+        **changes,
+    )

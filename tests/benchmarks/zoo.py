@@ -28,6 +28,7 @@ from huggingface_hub import ModelCard  # noqa: E402
 
 from conversion.checkpoint import Checkpoint  # noqa: E402
 from conversion.registry import search  # noqa: E402
+from conversion.verification import read_verification  # noqa: E402
 from tests.support.official_files import layout_key, write_official_file  # noqa: E402
 
 MB = 2**20
@@ -157,21 +158,22 @@ def prove(checkpoint: Checkpoint, files: OfficialFiles) -> Row:
         duration_s, peak_mb = time.perf_counter() - start, int(output.splitlines()[-1]) / 1024
         run(VERIFY_AND_CARD, str(folder), str(file))
         provenance = json.loads((folder / "conversion.json").read_text())
-        verification = provenance["verification"]
+        verification = read_verification(provenance)
+        assert verification is not None
         card = ModelCard.load(folder / "README.md").text
         described = provenance["source"]["sha256"] in card and "Verified" in card
         local = json.loads(run(OPEN, str(folder), "local").splitlines()[-1])
         remote = json.loads(run(OPEN, str(folder), "remote").splitlines()[-1])
         size_mb = file.stat().st_size / MB
-    tensors, forward = verification["tensors"], verification["forward"]
-    native = forward["native_difference"]
+    tensors, forward = verification.tensors, verification.forward
+    assert forward is not None
     return Row(
         checkpoint.name,
         local["task"],
         f"{duration_s:4.1f} s {peak_mb:4.0f} MB {peak_mb / size_mb:5.2f}x",
-        f"{tensors['kept']}/{len(tensors['derived'])}/{len(tensors['dropped'])}",
-        f"{forward['reference_difference']:.1e}",
-        "" if native is None else f"{native:.1e}",
+        f"{tensors.kept}/{len(tensors.derived)}/{len(tensors.dropped)}",
+        f"{forward.reference_difference:.1e}",
+        "" if forward.native_difference is None else f"{forward.native_difference:.1e}",
         "ok" if described else "LACKS",
         local["label"][:34],
         "equal" if remote == local else "DIFFERENT",

@@ -4,27 +4,37 @@ import re
 
 import pytest
 import torch
+from torch import Tensor
 
 from conversion import convert_checkpoint
+from conversion.convert import unwrapped
 from hf_ast import HfASTConfig, HfASTForAudioClassification, HfASTModel
-from tests.support.official_files import official_checkpoint
-from tests.support.tiny import tiny_config, tiny_model
+from tests.support.official_files import tiny_ast_content, tiny_ast_outputs
+from tests.support.tiny import spectrograms, tiny_config
+
+
+@pytest.fixture(scope="module")
+def official() -> dict[str, Tensor]:
+    return unwrapped(tiny_ast_content())
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_with_and_without_the_prefix_of_data_parallel(prefix: str) -> None:
-    model = tiny_model()
-    checkpoint = {prefix + key: value for key, value in official_checkpoint(model).items()}
-    converted = convert_checkpoint(checkpoint, tiny_config())
-    assert not converted.training
-    torch.testing.assert_close(converted.state_dict(), model.state_dict(), atol=0, rtol=0)
+@torch.inference_mode()
+def test_with_and_without_the_prefix_of_data_parallel(prefix: str, official: dict[str, Tensor]) -> None:
+    checkpoint = {prefix + key: value for key, value in official.items()}
+    input_values = spectrograms(2, 50)
+    expected = tiny_ast_outputs(input_values)
+    model = convert_checkpoint(checkpoint, tiny_config())
+    assert not model.training
+    torch.testing.assert_close(model(input_values).logits, expected["logits"], atol=1e-5, rtol=1e-5)
     backbone = convert_checkpoint(checkpoint, tiny_config(), model_class=HfASTModel)
-    torch.testing.assert_close(backbone.state_dict(), model.backbone.state_dict(), atol=0, rtol=0)
+    tokens = backbone(input_values).last_hidden_state
+    torch.testing.assert_close(tokens, expected["last_hidden_state"], atol=1e-5, rtol=1e-5)
 
 
 def changed(**changes: object) -> dict[str, object]:
     """A checkpoint with tensors replaced, or removed where the new value is None."""
-    checkpoint = official_checkpoint(tiny_model()) | {key.replace("__", "."): value for key, value in changes.items()}
+    checkpoint = unwrapped(tiny_ast_content()) | {key.replace("__", "."): value for key, value in changes.items()}
     return {key: value for key, value in checkpoint.items() if value is not None}
 
 
@@ -46,15 +56,11 @@ def test_what_does_not_fit_is_an_error_that_names_it(checkpoint: dict[str, objec
         convert_checkpoint(checkpoint, tiny_config())
 
 
-def test_an_image_model_gets_a_new_head_only_when_asked_for() -> None:
+def test_an_image_model_gets_a_new_head_only_when_asked_for(official: dict[str, Tensor]) -> None:
     config = HfASTConfig(
         hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, max_length=64, num_labels=5
     )
-    checkpoint = {
-        re.sub(r"^v\.", "", key): value
-        for key, value in official_checkpoint(tiny_model()).items()
-        if not key.startswith("mlp_head")
-    }
+    checkpoint = {re.sub(r"^v\.", "", key): value for key, value in official.items() if not key.startswith("mlp_head")}
     checkpoint["patch_embed.proj.weight"] = torch.randn(32, 3, 16, 16)
     checkpoint["pos_embed"] = torch.randn(1, 2 + 14 * 14, 32)
     assert type(convert_checkpoint({"model": checkpoint}, config)) is HfASTModel
@@ -62,5 +68,5 @@ def test_an_image_model_gets_a_new_head_only_when_asked_for() -> None:
     assert classifier.classifier.linear.weight.std() > 0
     weight = classifier.backbone.embeddings.patch_embedding.projection.weight
     torch.testing.assert_close(weight.data, checkpoint["patch_embed.proj.weight"].sum(1, keepdim=True), atol=0, rtol=0)
-    with pytest.raises(ValueError, match="no square grid"):
+    with pytest.raises(ValueError, match="do not form a square grid"):
         convert_checkpoint({"model": checkpoint | {"pos_embed": torch.randn(1, 2 + 15, 32)}}, config)

@@ -1,4 +1,4 @@
-"""`python -m conversion`: what it prints, writes and refuses."""
+"""The commands for checkpoints: what they print, write and refuse."""
 
 import dataclasses
 import json
@@ -14,9 +14,10 @@ from transformers import AutoFeatureExtractor, AutoModel, AutoModelForAudioClass
 from conversion import downloads, registry
 from conversion.__main__ import main
 from conversion.folders import read_provenance, sha256
+from hf_ast.cli import main as hf_ast_main
 from tests.support.file_server import Served, Server, serving
-from tests.support.official_files import official_checkpoint, write_official_file
-from tests.support.tiny import GEOMETRY, SIZE, tiny_model
+from tests.support.official_files import tiny_ast_content, tiny_ast_outputs, write_official_file
+from tests.support.tiny import GEOMETRY, SIZE, spectrograms
 
 NAME = "ssast-tiny-patch-400"
 LABELS = ["dog", "rain", "sea waves", "baby", "clock"]
@@ -48,15 +49,30 @@ def replace_urls(monkeypatch: pytest.MonkeyPatch, urls: dict[str, str]) -> None:
     monkeypatch.setattr(registry, "ALIASES", checkpoints)
 
 
-def test_list_and_show_print_the_registry(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["list"]) == 0
+def test_checkpoints_prints_the_registry(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["checkpoints"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1 + 54
-    assert main(["list", "--family", "passt", "--search", "FSD50K overlap"]) == 0
+    assert main(["checkpoints", "--family", "passt", "FSD50K", "overlap"]) == 0
     output = capsys.readouterr()
     assert [line.split()[0] for line in output.out.splitlines()] == ["name", "passt-s-n-s16-fsd50k-0.642"]
     assert output.err == ""
-    assert main(["show", "FSD50K-N"]) == 0
+    assert main(["checkpoints", "FSD50K-N", "--details"]) == 0
     assert capsys.readouterr().out.startswith("name         passt-s-n-s16-fsd50k-0.642\n")
+
+
+def test_a_name_is_one_checkpoint_and_words_are_several(capsys: pytest.CaptureFixture[str]) -> None:
+    def names(*arguments: str) -> list[str]:
+        assert main(["checkpoints", *arguments, "--json"]) == 0
+        return [checkpoint["name"] for checkpoint in json.loads(capsys.readouterr().out)]
+
+    assert names("passt_s_swa_p16_128_ap476") == ["passt-s-s10-audioset-0.476-swa"]  # a part of other names
+    assert names(NAME, "--family", "ssast") == [NAME]
+    assert len(names("ssast", "frame")) > 1
+    assert main(["checkpoints", NAME, "--json"]) == 0
+    (data,) = json.loads(capsys.readouterr().out)
+    assert data["file_name"] == "SSAST-Tiny-Patch-400.pth"
+    assert data["config"]["hidden_size"] == 192
+    assert data["metrics"][0]["value"] == registry.find(NAME).metrics[0].value
 
 
 def test_an_official_file_is_known_by_its_name(
@@ -66,8 +82,8 @@ def test_an_official_file_is_known_by_its_name(
     output = capsys.readouterr()
     assert output.out == f"{NAME}\n"
     assert output.err.splitlines()[-2:] == [
-        f"next: python -m conversion verify {NAME} --source {official}",
-        f"next: python -m conversion publish {NAME} --repo ID",
+        f"next: hf-ast verify {NAME} --source {official}",
+        f"next: hf-ast publish {NAME} --repo ID",
     ]
     assert read_provenance(elsewhere / NAME)["source"]["url"] is None
     assert AutoModel.from_pretrained(elsewhere / NAME).config.hidden_size == 192
@@ -95,8 +111,7 @@ def test_the_same_command_again_writes_nothing(official: Path, elsewhere: Path) 
 def test_a_fine_tuned_file_is_converted_with_what_it_changes(
     elsewhere: Path, capsys: pytest.CaptureFixture[str], content: str
 ) -> None:
-    model = tiny_model(seed=5)
-    torch.save(official_checkpoint(model), "best_audio_model.pth")
+    torch.save(tiny_ast_content(), "best_audio_model.pth")
     Path("labels.txt").write_text(content)
     settings = SIZE | GEOMETRY | {"mean": -6.6, "problem_type": "single_label_classification"}
     arguments = [
@@ -106,7 +121,8 @@ def test_a_fine_tuned_file_is_converted_with_what_it_changes(
     assert main(["convert", "best_audio_model.pth", *like, *arguments]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "mine"
     loaded = AutoModelForAudioClassification.from_pretrained("mine")
-    torch.testing.assert_close(loaded.state_dict(), model.state_dict(), atol=0, rtol=0)
+    expected = tiny_ast_outputs(spectrograms(2, 50))["logits"]
+    torch.testing.assert_close(loaded(spectrograms(2, 50)).logits, expected, atol=1e-5, rtol=1e-5)
     assert list(loaded.config.id2label.values()) == LABELS
     assert loaded.config.label2id["clock"] == 4
     assert loaded.config.problem_type == "single_label_classification"
@@ -115,7 +131,11 @@ def test_a_fine_tuned_file_is_converted_with_what_it_changes(
 
 
 def test_a_checkpoint_is_downloaded_once_and_then_works_offline(
-    official: Path, server: Server, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+    official: Path,
+    server: Server,
+    elsewhere: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     server.served[official.name] = Served(official.read_bytes(), answers=[("cut", 10**7)])
     url = server.url(official.name)
@@ -125,12 +145,21 @@ def test_a_checkpoint_is_downloaded_once_and_then_works_offline(
     assert (source["url"], source["sha256"]) == (url, sha256(official))
     assert json.loads((elsewhere / "cache" / "checksums.json").read_text()) == {official.name: sha256(official)}
     server.served.clear()
-    assert main(["verify", NAME, "--cache", "cache"]) == 0
-    assert main(["convert", NAME, "--cache", "cache", "--out", "again"]) == 0
+    capsys.readouterr()
+    assert main(["verify", NAME, "--cache", "cache", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["folder"], report["source"]) == (NAME, f"cache/{official.name}")
+    found = report["tensors"]
+    num_tensors = found["kept"] + len(found["derived"]) + len(found["dropped"])
+    assert (report["passed"], num_tensors) == (True, len(torch.load(official, weights_only=True)))
+    assert main(["convert", NAME, "--cache", "cache", "--out", "again", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "name": NAME, "folder": "again", "source": f"cache/{official.name}", "url": url, "verification": None
+    }  # fmt: skip
     assert read_provenance(elsewhere / "again")["source"] == source
 
 
-def test_convert_all_goes_on_after_a_failure_and_ends_with_a_table(
+def test_convert_all_goes_on_after_a_failure_with_one_line_each(
     official: Path,
     server: Server,
     elsewhere: Path,
@@ -141,19 +170,25 @@ def test_convert_all_goes_on_after_a_failure_and_ends_with_a_table(
     server.served["other.pth"] = Served(official.read_bytes())
     urls = {"ssast-base-frame-400": "gone.pth", "ssast-tiny-frame-400": "other.pth", NAME: official.name}
     replace_urls(monkeypatch, {name: server.url(file) for name, file in urls.items()} | {"openmic": "unused"})
-    assert main(["convert", "--all", "--family", "ssast", "--out", "zoo", "--cache", "cache"]) == 1
+    arguments = ["convert", "--all", "--family", "ssast", "--out", "zoo", "--cache", "cache"]
+    assert main(arguments) == 1
     output = capsys.readouterr()
     rows = [line.split(maxsplit=3) for line in output.out.splitlines()]
-    assert rows[0] == ["name", "tensors", "difference", "result"]
-    assert rows[1][::3] == ["ssast-base-frame-400", "failed: gone.pth cannot be downloaded:"]
-    assert rows[2][0] == "ssast-tiny-frame-400"
-    assert "has shape (192, 1, 16, 16), the config describes (192, 1, 128, 2)" in rows[2][3]
-    assert rows[3][::3] == [NAME, "verified"]
-    assert float(rows[3][2]) < 1e-4
+    assert rows[0][::3] == ["ssast-base-frame-400", "failed: gone.pth cannot be downloaded:"]
+    assert rows[1][0] == "ssast-tiny-frame-400"
+    assert "has shape (192, 1, 16, 16), the config describes (192, 1, 128, 2)" in rows[1][3]
+    assert rows[2][::3] == [NAME, "verified"]
+    assert float(rows[2][2]) < 1e-4
     assert f"{server.url('gone.pth')}: HTTP 404" in output.err
     assert sorted(path.name for path in (elsewhere / "zoo").iterdir()) == [NAME]
     assert read_provenance(elsewhere / "zoo" / NAME)["verification"]["passed"]
     assert (elsewhere / "zoo" / NAME / "README.md").is_file()
+    assert main([*arguments, "--json"]) == 1
+    missing, other, verified = json.loads(capsys.readouterr().out)
+    assert missing["name"] == "ssast-base-frame-400"
+    assert "gone.pth cannot be downloaded" in missing["error"]
+    assert "has shape" in other["error"]
+    assert (verified["folder"], verified["verification"]["passed"]) == (f"zoo/{NAME}", True)
 
 
 def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -168,22 +203,23 @@ def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("list --search nothing-like-it", "No checkpoint fits --search 'nothing-like-it'"),
-        ("show passt-s-s10-audioset-0.47", "No checkpoint is called 'passt-s-s10-audioset-0.47' (close: passt-s-s10"),
+        ("checkpoints nothing like it", "No checkpoint has 'nothing like it' in its names or its title"),
+        (
+            "checkpoints ssast-tiny-pach-400",
+            "has 'ssast-tiny-pach-400' in its names or its title (close: ssast-tiny-p",
+        ),
         ("convert nowhere.pth", "'nowhere.pth' is no file. No checkpoint is called 'nowhere.pth'"),
         ("convert FILE --set hiden_size=3", "changes has 'hiden_size', which is no field of SSASTConfig or"),
         ("convert FILE --set hidden_size", "--set hidden_size must be FIELD=VALUE"),
         ("convert FILE --set hidden_size=wide", "expected int, got str"),
         ("convert FILE --as ssast-tiny-frame-400", "has shape (192, 1, 16, 16), the config describes"),
         ("convert FILE --labels missing.txt", "No such file or directory: 'missing.txt'"),
-        ("convert FILE --family ssast", "--family goes with --all only"),
         ("convert FILE --out taken", "out='taken' exists and no conversion made it; give another folder"),
         (f"convert {NAME} --as openmic", f"--as is for files, and '{NAME}' is none"),
-        ("convert --all --set max_length=3", "are for one file, and do not go with --all"),
         ("verify taken", "has no conversion.json"),
         ("card taken", "has no conversion.json"),
         ("publish taken --repo me/it", "has no conversion.json"),
-        ("export taken --layout official --out x.pth", "taken"),
+        ("export-official taken --out x.pth", "taken"),
     ],
 )
 def test_a_mistake_is_one_line_and_makes_nothing(
@@ -261,25 +297,37 @@ def test_card_and_export_print_what_they_wrote(
     assert main(["card", "model"]) == 0
     assert capsys.readouterr().out == "model/README.md\n"
     assert (elsewhere / "model" / "README.md").is_file()
-    assert main(["export", "model", "--layout", "official", "--out", "back.pth"]) == 0
-    output = capsys.readouterr().out
-    assert output.startswith("back.pth\nwritten as zeros")
+    assert main(["export-official", "model", "--out", "back.pth", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["out"], result["layout"]) == ("back.pth", "official")
     exported, expected = (torch.load(file, weights_only=True) for file in ("back.pth", official))
     assert exported.keys() == expected.keys()
     for name, tensor in expected.items():
-        wanted = torch.zeros_like(tensor) if name in output else tensor
+        wanted = torch.zeros_like(tensor) if name in result["zeros"] else tensor
         torch.testing.assert_close(exported[name], wanted, atol=0, rtol=0)
 
 
-def test_a_wrong_command_shows_how_it_is_used(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["convert"], ["convert", "a.pth", "--all"], ["list", "--family", "vit"], []):
-        with pytest.raises(SystemExit) as caught:
-            main(arguments)
-        assert caught.value.code == 2
-    assert "usage: python -m conversion" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("", "Usage: python -m conversion"),
+        ("convert", "Give either a checkpoint or --all"),
+        ("convert a.pth --all", "Give either a checkpoint or --all"),
+        ("convert a.pth --family ssast", "--family goes with --all only"),
+        ("convert --all --set max_length=3", "are for one file"),
+        ("checkpoints --family vit", "'vit' is not one of"),
+        ("classify a.wav", "No such command 'classify'"),
+    ],
+)
+def test_wrong_arguments_show_how_it_is_used(capsys: pytest.CaptureFixture[str], arguments: str, message: str) -> None:
+    assert main(arguments.split()) == 2
+    output = capsys.readouterr()
+    assert message in output.err + output.out * (not arguments)
 
 
-def test_the_module_is_a_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_module_and_hf_ast_are_the_same_commands(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys, "argv", ["python -m conversion", "convert", "nowhere.pth"])
     monkeypatch.delitem(sys.modules, "conversion.__main__")
     with pytest.raises(SystemExit) as caught:
@@ -288,3 +336,5 @@ def test_the_module_is_a_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     output = capsys.readouterr()
     assert output.out == ""
     assert output.err.startswith("error: 'nowhere.pth' is no file.")
+    assert hf_ast_main(["convert", "nowhere.pth"]) == 1
+    assert capsys.readouterr() == output

@@ -256,7 +256,7 @@ def test_one_error_lists_every_url_with_its_failure_and_what_is_left_to_do(serve
 
 def test_a_cut_is_noticed_where_no_length_is_announced(server: Server, place: Place) -> None:
     server.served["a.pth"] = Served(CONTENT, length=False)
-    with pytest.raises(OSError, match="gives no length, so that a cut connection would not be noticed"):
+    with pytest.raises(OSError, match="announces no length, so a cut connection could not be noticed"):
         place.fetch()
 
 

@@ -18,12 +18,13 @@ import hf_ast
 from conversion import convert_checkpoint
 from conversion.changes import split_changes
 from conversion.checkpoint import Checkpoint
-from conversion.folders import convert_file, read_provenance, sha256, write_provenance
+from conversion.folders import convert_file, read_provenance, sha256
 from conversion.registry import find
 from hf_ast import HfASTForAudioClassification, SSASTForPreTraining
-from tests.support.official_files import official_checkpoint, write_official_file
+from tests.support.converted import verified
+from tests.support.official_files import tiny_ast_content, tiny_ast_outputs, write_official_file
 from tests.support.processes import exit_code, limit_file_size, start
-from tests.support.tiny import GEOMETRY, SIZE, tiny_model
+from tests.support.tiny import GEOMETRY, SIZE, spectrograms
 
 TINY = find("ssast-tiny-patch-400")
 
@@ -74,21 +75,21 @@ def test_a_folder_holds_the_model_its_front_end_and_its_origin(official: Path, t
     }
 
 
-def fine_tuned(folder: Path) -> tuple[Path, HfASTForAudioClassification]:
-    """A tiny AST that somebody trained with the official code, as its file and as the model that it holds."""
-    model = tiny_model(seed=3)
-    torch.save(official_checkpoint(model), folder / "best_audio_model.pth")
-    return folder / "best_audio_model.pth", model
+def fine_tuned(folder: Path) -> Path:
+    """The file of a tiny AST that somebody trained with the official code."""
+    torch.save(tiny_ast_content(), folder / "best_audio_model.pth")
+    return folder / "best_audio_model.pth"
 
 
 def test_a_fine_tuned_file_brings_labels_statistics_and_geometry(tmp_path: Path) -> None:
-    file, model = fine_tuned(tmp_path)
+    file = fine_tuned(tmp_path)
     labels = dict(enumerate(("dog", "rain", "sea", "baby", "clock")))
     changes = {**SIZE, **GEOMETRY, "id2label": labels, "mean": -6.6, "problem_type": "single_label_classification"}
     checkpoint = find("ast-base-s10-audioset-0.4593")
     folder = convert_file(file, checkpoint, tmp_path / "out", changes=changes)
     loaded = HfASTForAudioClassification.from_pretrained(folder)
-    torch.testing.assert_close(loaded.state_dict(), model.state_dict(), atol=0, rtol=0)
+    expected = tiny_ast_outputs(spectrograms(2, 50))["logits"]
+    torch.testing.assert_close(loaded(spectrograms(2, 50)).logits, expected, atol=1e-5, rtol=1e-5)
     assert loaded.config.id2label == labels
     assert loaded.config.label2id == {name: index for index, name in labels.items()}
     assert loaded.config.problem_type == "single_label_classification"
@@ -165,7 +166,7 @@ def test_a_pickle_that_runs_code_does_not_run_it(
 def test_a_truncated_file_is_an_error(official: Path, tmp_path: Path, share: float) -> None:
     file = tmp_path / official.name
     file.write_bytes(official.read_bytes()[: int(share * official.stat().st_size)])
-    refused(file, f"{official.name}' is no checkpoint of torch, or damaged; download it again")
+    refused(file, f"{official.name}' is not a checkpoint of torch, or is damaged; download it again")
 
 
 @pytest.mark.parametrize(
@@ -174,7 +175,7 @@ def test_a_truncated_file_is_an_error(official: Path, tmp_path: Path, share: flo
 def test_a_file_of_something_else_is_an_error(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "page.pth"
     file.write_bytes(content)
-    refused(file, "is no checkpoint of torch, or damaged")
+    refused(file, "is not a checkpoint of torch, or is damaged")
 
 
 def test_a_file_of_another_architecture_is_an_error(official: Path, tmp_path: Path) -> None:
@@ -297,7 +298,7 @@ def test_a_folder_of_somebody_else_is_refused(official: Path, tmp_path: Path) ->
 
 def test_the_same_conversion_again_writes_nothing(official: Path, tmp_path: Path) -> None:
     folder = convert_file(official, TINY, tmp_path / "out")
-    write_provenance(folder, read_provenance(folder) | {"verification": {"passed": True}})
+    verified(folder)
     (folder / "README.md").write_text("a card")
     before = {path: path.stat().st_mtime_ns for path in (folder, *folder.iterdir())}
     assert convert_file(official, TINY, folder) == folder
@@ -329,7 +330,9 @@ def test_a_folder_whose_weights_were_trained_on_is_not_replaced(official: Path, 
     torch.nn.init.zeros_(model.backbone.norm.weight)
     model.save_pretrained(folder)
     before = contents(folder)
-    with pytest.raises(ValueError, match=r"left it: model\.safetensors changed since; give another folder"):
+    with pytest.raises(
+        ValueError, match=r"was changed after its conversion \(model\.safetensors\); give another folder"
+    ):
         convert_file(official, TINY, folder)
     assert contents(folder) == before
 
@@ -350,11 +353,12 @@ def test_a_folder_without_provenance_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_custom_checkpoint_of_the_same_kind_converts(tmp_path: Path) -> None:
-    file, model = fine_tuned(tmp_path)
+    file = fine_tuned(tmp_path)
     like = dataclasses.replace(
         find("ast-base-s10-audioset-0.4593"), config=SIZE | GEOMETRY | {"num_labels": 5}, label_set=None
     )
     folder = convert_file(file, like, tmp_path / "out")
     loaded = HfASTForAudioClassification.from_pretrained(folder)
-    torch.testing.assert_close(loaded.state_dict(), model.state_dict(), atol=0, rtol=0)
+    expected = tiny_ast_outputs(spectrograms(2, 50))["logits"]
+    torch.testing.assert_close(loaded(spectrograms(2, 50)).logits, expected, atol=1e-5, rtol=1e-5)
     assert json.loads((folder / "config.json").read_text())["architectures"] == ["HfASTForAudioClassification"]

@@ -17,7 +17,8 @@ from conversion.convert import unwrapped
 from conversion.folders import convert_file, read_provenance
 from conversion.reference import reference_forward
 from conversion.registry import find
-from conversion.verify import format_verification, verify_folder
+from conversion.verification import TensorComparison, format_verification, read_verification
+from conversion.verify import verify_folder
 from hf_ast import HfASTConfig
 from tests.support.golden_common import CASES, INDEX, check, layout_config, state_dict
 from tests.support.official_files import small_content, write_official_file
@@ -76,35 +77,29 @@ def test_every_kind_of_file_passes(
 ) -> None:
     folder, source = convert_tiny(name, tmp_path)
     report = verify_folder(folder, source)
-    assert (report["passed"], report["problems"]) == (True, [])
-    tensors, forward = report["tensors"], report["forward"]
-    assert (tensors["kept"], len(tensors["derived"]), len(tensors["dropped"])) == (kept, derived, dropped)
-    assert tensors["new"] == new
+    assert (report.passed, report.problems) == (True, ())
+    tensors, forward = report.tensors, report.forward
+    assert (tensors.kept, len(tensors.derived), len(tensors.dropped)) == (kept, derived, dropped)
+    assert list(tensors.new) == new
     assert kept + derived + dropped == len(unwrapped(torch.load(source, weights_only=True)))
-    assert forward["output"] == output
-    assert forward["reference_difference"] < 1e-5 * forward["scale"]
+    assert forward.output == output
+    assert forward.reference_difference < 1e-5 * forward.scale
     if name.startswith("ast") and output == "logits":
-        assert forward["native_difference"] < 1e-5 * forward["scale"]
+        assert forward.native_difference < 1e-5 * forward.scale
     else:
-        assert forward["native_difference"] is None
-    assert read_provenance(folder)["verification"] == report
+        assert forward.native_difference is None
+    assert read_verification(read_provenance(folder)) == report
 
 
 def test_a_released_checkpoint_passes_and_the_report_is_readable(tmp_path: Path) -> None:
     checkpoint = find("ssast-tiny-patch-400")
     source = write_official_file(checkpoint, tmp_path)
     report = verify_folder(convert_file(source, checkpoint, tmp_path / "folder"), source)
-    assert report["passed"]
-    assert report["tensors"] == {
-        "kept": 162,
-        "derived": {},
-        "dropped": {f"v.{head}.{kind}": IMAGENET for head in ("head", "head_dist") for kind in ("weight", "bias")},
-        "new": [],
-    }
-    assert report["forward"]["shape"] == [1, 256, 256]
-    assert report["forward"]["input"] == (
-        "standard normal values of shape (1, 1024, 128), seed 0, every second patch hidden"
-    )
+    assert report.passed
+    dropped = {f"v.{head}.{kind}": IMAGENET for head in ("head", "head_dist") for kind in ("weight", "bias")}
+    assert report.tensors == TensorComparison(kept=162, dropped=dropped)
+    assert report.forward.shape == (1, 256, 256)
+    assert report.forward.input == "standard normal values of shape (1, 1024, 128), seed 0, every second patch masked"
     text = format_verification(report)
     assert text.startswith("verified\ntensors: 162 as in the file, bit for bit\n")
     assert f"  dropped: v.head.weight ({IMAGENET})\n" in text
@@ -113,8 +108,8 @@ def test_a_released_checkpoint_passes_and_the_report_is_readable(tmp_path: Path)
 
 def test_the_result_replaces_an_earlier_one(verified: tuple[Path, Path], tmp_path: Path) -> None:
     folder = Path(shutil.copytree(verified[0], tmp_path / "folder"))
-    assert not verify_folder(folder, tmp_path / "missing.pth")["passed"]
-    assert verify_folder(folder, verified[1])["passed"]
+    assert not verify_folder(folder, tmp_path / "missing.pth").passed
+    assert verify_folder(folder, verified[1]).passed
     assert read_provenance(folder)["verification"]["problems"] == []
 
 
@@ -166,22 +161,22 @@ CHANGED = {
     "a truncated file": (lambda folder: (folder / WEIGHTS).write_bytes(b"truncated"), ["SafetensorError: .*"]),
     "the epsilon": (
         lambda folder: settings(folder, "config.json", lambda values: values.update(layer_norm_eps=1e-12)),
-        ["config.json has layer_norm_eps=1e-12, the registry 1e-06."],
+        ["config.json has layer_norm_eps=1e-12, but the registry has 1e-06."],
     ),
     "the problem type": (
         lambda folder: settings(folder, "config.json", lambda values: values.update(problem_type=None)),
-        ["config.json has problem_type=None, the registry 'multi_label_classification'."],
+        ["config.json has problem_type=None, but the registry has 'multi_label_classification'."],
     ),
     "the order of the labels": (
         lambda folder: settings(folder, "config.json", swap_labels),
         [
-            r"config.json has 2 other labels than the registry: id2label\[3\] is 'Speech synthesizer', "
+            r"config.json has 2 labels that differ from the registry: id2label\[3\] is 'Speech synthesizer', "
             "not 'Child speech, kid speaking'."
         ],
     ),
     "the mean": (
         lambda folder: settings(folder, "preprocessor_config.json", lambda values: values.update(mean=-6.8)),
-        ["preprocessor_config.json has mean=-6.8, the registry -4.2677393."],
+        ["preprocessor_config.json has mean=-6.8, but the registry has -4.2677393."],
     ),
 }
 
@@ -193,11 +188,11 @@ def test_a_changed_folder_fails_and_says_why(
     folder = Path(shutil.copytree(verified[0], tmp_path / "folder"))
     change(folder)
     report = verify_folder(folder, verified[1])
-    assert not report["passed"]
-    assert len(report["problems"]) == len(problems)
-    for found, expected in zip(report["problems"], problems, strict=True):
+    assert not report.passed
+    assert len(report.problems) == len(problems)
+    for found, expected in zip(report.problems, problems, strict=True):
         assert re.fullmatch(expected, found, flags=re.DOTALL)
-    assert format_verification(report).startswith(f"NOT verified\n  problem: {report['problems'][0]}\n")
+    assert format_verification(report).startswith(f"NOT verified\n  problem: {report.problems[0]}\n")
 
 
 def test_another_file_fails(verified: tuple[Path, Path], tmp_path: Path) -> None:
@@ -207,12 +202,12 @@ def test_another_file_fails(verified: tuple[Path, Path], tmp_path: Path) -> None
     torch.save(content, tmp_path / "other.pth")
     report = verify_folder(Path(shutil.copytree(verified[0], tmp_path / "folder")), tmp_path / "other.pth")
     assert re.match(
-        r"source='.*other.pth' has sha256 \w{64}, the folder was made from a file with", report["problems"][0]
+        r"source='.*other.pth' has sha256 \w{64}, the folder was made from a file with", report.problems[0]
     )
-    assert report["problems"][1:] == [
+    assert report.problems[1:] == (
         "The tensor 'v.norm.bias' differs from the file's in 48 of 48 values.",
-        "The folder has the tensor 'v.dist_token', the file has not.",
-    ]
+        "The folder has the tensor 'v.dist_token', which the file does not have.",
+    )
 
 
 def test_a_wrong_key_map_fails_which_no_round_trip_can_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,10 +219,10 @@ def test_a_wrong_key_map_fails_which_no_round_trip_can_see(tmp_path: Path, monke
     wrong = dataclasses.replace(layout, key_map=key_map)
     monkeypatch.setitem(conversion_layouts.LAYOUTS, HfASTConfig, (wrong, *others))
     report = verify_folder(*convert_tiny(CHECKPOINT, tmp_path))
-    assert report["tensors"]["kept"] == 35
-    assert report["forward"]["reference_difference"] > 100 * 1e-4 * report["forward"]["scale"]
+    assert report.tensors.kept == 35
+    assert report.forward.reference_difference > 100 * 1e-4 * report.forward.scale
     assert re.fullmatch(
-        r"logits differs by [\d.]+ from the independent implementation, more than [\d.e-]+\.", *report["problems"]
+        r"logits differs by [\d.]+ from the independent implementation, more than [\d.e-]+\.", *report.problems
     )
 
 

@@ -10,8 +10,8 @@ from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, 
 
 from conversion import convert_checkpoint
 from conversion.convert import rename
-from conversion.key_maps import PASST, TORCH_ONLY
 from conversion.layouts import LAYOUTS
+from conversion.reference import reference_forward
 from hf_ast import (
     PaSSTConfig,
     PaSSTFeatureExtractor,
@@ -21,6 +21,7 @@ from hf_ast import (
     SpectrogramTransformer,
 )
 from tests.support.golden_passt import passt_config
+from tests.support.official_files import MICRO_PASST, micro_passt_content, torch_only
 from tests.support.tiny import GEOMETRY, SIZE, spectrograms, tiny_passt, waveforms
 
 LAYOUT_FILES = sorted((Path(__file__).parents[1] / "golden" / "layouts").glob("passt_*.json"))
@@ -184,51 +185,33 @@ def test_every_released_layout_fills_the_model(path):
     assert len(renamed) == len(tensors) - 2  # head_dist
 
 
-def official_checkpoint(model: PaSSTForAudioClassification) -> dict[str, torch.Tensor]:
-    ours = model.state_dict()
-    checkpoint = {"head_dist.weight": torch.zeros(5, 32), "head_dist.bias": torch.zeros(5)}
-    for official, name in PASST.items():
-        for layer in range(model.config.num_hidden_layers) if isinstance(name, str) else ():
-            tensor = ours[name.format(layer)]
-            is_table = official in ("freq_new_pos_embed", "time_new_pos_embed")
-            checkpoint[official.format(layer)] = tensor.permute(0, 3, 1, 2) if is_table else tensor
-    return checkpoint
-
-
-def test_conversion_is_exact_and_strict():
-    model = tiny_passt()
-    checkpoint = official_checkpoint(model)
-    converted = convert_checkpoint(checkpoint, model.config)
-    torch.testing.assert_close(converted.state_dict(), model.state_dict(), atol=0, rtol=0)
-    backbone = convert_checkpoint(checkpoint, model.config, model_class=PaSSTModel)
-    torch.testing.assert_close(backbone.state_dict(), model.backbone.state_dict(), atol=0, rtol=0)
-    del checkpoint["time_new_pos_embed"]
+@torch.no_grad()
+def test_conversion_is_right_and_strict():
+    checkpoint, config = micro_passt_content(), PaSSTConfig(**MICRO_PASST, num_labels=20)
+    input_values = spectrograms(1, 400, 128)
+    expected = reference_forward(checkpoint, input_values, num_heads=3, stride=(10, 10))
+    outputs = convert_checkpoint(checkpoint, config)(input_values)
+    torch.testing.assert_close(outputs.logits, expected["logits"], atol=1e-5, rtol=1e-5)
+    backbone = convert_checkpoint(checkpoint, config, model_class=PaSSTModel)
+    tokens = backbone(input_values).last_hidden_state
+    torch.testing.assert_close(tokens, expected["last_hidden_state"], atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"time_table.*\(1, 1, 99, 96\), the config describes \(1, 1, 120, 96\)"):
+        convert_checkpoint(checkpoint, PaSSTConfig(**config.to_dict() | {"max_length": 1200}))
+    without = {name: tensor for name, tensor in checkpoint.items() if name != "time_new_pos_embed"}
     with pytest.raises(ValueError, match="in no layout known for PaSSTConfig"):
-        convert_checkpoint(checkpoint, model.config)
-    checkpoint = official_checkpoint(model)
-    del checkpoint["freq_new_pos_embed"]
+        convert_checkpoint(without, config)
+    without = {name: tensor for name, tensor in checkpoint.items() if name != "freq_new_pos_embed"}
     with pytest.raises(ValueError, match=r"positions\.frequency_table"):
-        convert_checkpoint(checkpoint, model.config)
-    with pytest.raises(ValueError, match=r"time_table.*\(1, 1, 12, 32\), the config describes \(1, 1, 15, 32\)"):
-        convert_checkpoint(official_checkpoint(model), PaSSTConfig(**model.config.to_dict() | {"max_length": 62}))
+        convert_checkpoint(without, config)
 
 
 @torch.no_grad()
 def test_torch_only_ast_file():
-    model = tiny_passt()
-    embeddings = model.backbone.embeddings
-    embeddings.prefix_positions.zero_()
-    ours = model.state_dict()
-    flat = {"frequency_table": (0, 2), "time_table": (0, 1), "cls_token": (0, 1), "distillation_token": (0, 1)}
-    checkpoint = {}
-    for official, name in TORCH_ONLY.items():
-        tensor_name = name.rpartition(".")[2]
-        for layer in range(model.config.num_hidden_layers) if name.format(0) in ours else ():
-            tensor = ours[name.format(layer)]
-            if tensor_name in flat:
-                tensor = tensor.squeeze(flat[tensor_name])
-                tensor = tensor.T if tensor.ndim == 2 else tensor
-            checkpoint[official.format(layer)] = tensor
-    assert checkpoint["embedding.time_embedding"].shape == (32, 12)
-    converted = convert_checkpoint({"model": checkpoint, "resolved_config": {}}, model.config)
-    torch.testing.assert_close(converted.state_dict(), ours, atol=0, rtol=0)
+    config = PaSSTConfig(**MICRO_PASST, num_labels=20)
+    official = micro_passt_content()
+    checkpoint = torch_only(official)
+    assert checkpoint["embedding.time_embedding"].shape == (96, 99)
+    input_values = spectrograms(1, 400, 128)
+    expected = reference_forward(official, input_values, num_heads=3, stride=(10, 10))["logits"]
+    converted = convert_checkpoint({"model": checkpoint, "resolved_config": {}}, config)
+    torch.testing.assert_close(converted(input_values).logits, expected, atol=1e-5, rtol=1e-5)

@@ -1,5 +1,7 @@
 """A saved folder opens in a process that has transformers but not hf_ast."""
 
+import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForAudioClassification
 
-from hf_ast import HfASTFeatureExtractor, HfASTModel, PaSSTFeatureExtractor
+from hf_ast import HfASTFeatureExtractor, HfASTForAudioClassification, HfASTModel, PaSSTFeatureExtractor
 from tests.support.interpreter import PACKAGE, run
 from tests.support.tiny import randomize, spectrograms, tiny_model, tiny_passt
 
@@ -70,3 +72,21 @@ def test_saved_code_is_the_package_code(tmp_path: Path) -> None:
     assert saved
     for path in saved:
         assert path.read_bytes() == (PACKAGE / "models" / path.name).read_bytes()
+
+
+def test_a_class_of_a_notebook_is_saved_without_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its code cannot be saved: the config names none, instead of `__main__`, and transformers says so."""
+    main = sys.modules["__main__"]
+    monkeypatch.setattr(main, "HfASTModel", HfASTModel, raising=False)  # as `from hf_ast import HfASTModel` does
+    notebook_class = type("Probe", (HfASTForAudioClassification,), {"__module__": "__main__"})
+    tiny_model().save_pretrained(tmp_path / "before")
+    model = notebook_class.from_pretrained(tmp_path / "before")
+    model.save_pretrained(tmp_path / "after")
+    saved = json.loads((tmp_path / "after" / "config.json").read_text())
+    assert saved["auto_map"] == {"AutoConfig": "configuration_ast.HfASTConfig"}
+    assert "We can't save the code defining" in caplog.text
+    opened = AutoModelForAudioClassification.from_pretrained(tmp_path / "after")
+    assert type(opened) is HfASTForAudioClassification
+    torch.testing.assert_close(opened.state_dict(), model.state_dict(), atol=0, rtol=0)

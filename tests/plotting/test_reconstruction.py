@@ -35,6 +35,17 @@ def test_the_figure_shows_the_clip_the_mask_and_the_reconstruction() -> None:
     assert f"{output.reconstruction_loss.item():.3f}" in figure.axes[2].get_title(loc="left")
 
 
+def test_a_model_in_training_is_plotted_without_dropout_and_keeps_its_modes() -> None:
+    model = tiny_ssast(hidden_dropout_prob=0.5)
+    clip, masked = spectrograms(1, 50)[0], torch.tensor([3, 31, 0])
+    expected = plot_reconstruction(model, clip, mask_indices=masked).axes[2].get_title(loc="left")
+    model.train()
+    model.backbone.eval()
+    modes = {name: module.training for name, module in model.named_modules()}
+    assert plot_reconstruction(model, clip, mask_indices=masked).axes[2].get_title(loc="left") == expected
+    assert {name: module.training for name, module in model.named_modules()} == modes
+
+
 def test_nothing_to_plot_without_the_objective() -> None:
     with pytest.raises(ValueError, match="no reconstruction objective"):
         plot_reconstruction(tiny_ssast(reconstruction_loss_weight=0), spectrograms(1, 50))

@@ -88,7 +88,7 @@ def test_what_cannot_be_spoken_is_an_error(arguments, message):
 
 def test_a_missing_synthesiser_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    with pytest.raises(ImportError, match=r"espeakng_loader.*hf_ast\[train\]"):
+    with pytest.raises(ImportError, match=r"espeakng_loader.*hf-ast\[recipes\]"):
         speech.synthesize("yes", "en-us")
 
 

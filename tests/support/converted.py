@@ -1,7 +1,6 @@
 """Small converted folders: files of official layouts, through the production converter."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,48 +9,46 @@ import torch
 from conversion.checkpoint import Checkpoint
 from conversion.folders import convert_file, read_provenance, write_provenance
 from conversion.registry import find
-from tests.support.official_files import LAYOUTS, make_state_dict, official_checkpoint, write_official_file
-from tests.support.tiny import GEOMETRY, SIZE, tiny_model
+from conversion.verification import ForwardComparison, TensorComparison, Verification
+from tests.support.official_files import MICRO_PASST, micro_passt_content, tiny_ast_content, write_official_file
+from tests.support.tiny import GEOMETRY, SIZE
 
 SPEECH_COMMANDS = "ast-base-s10-speech-commands-0.9812"
 OPENMIC = "passt-s-s10-openmic-0.85"
 SSAST = "ssast-tiny-patch-400"
 DEIT = "ast-tiny-s10-imagenet-224"
-VERIFICATION = {
-    "passed": True,
-    "problems": [],
-    "tensors": {
-        "kept": 41,
-        "derived": {"v.pos_embed": "split into prefix and patch positions"},
-        "dropped": dict.fromkeys(("v.head.weight", "v.head.bias"), "ImageNet classes, never used"),
-        "new": [],
-    },
-    "forward": {
-        "input": "2 spectrograms of seeded noise",
-        "output": "logits",
-        "shape": [2, 35],
-        "sample": [0.25, -1.5],
-        "reference_difference": 3.8e-06,
-        "native_difference": 0.0012,
-    },
-    "versions": {"torch": "2.13.0", "transformers": "5.23.0", "hf_ast": "0.1.0"},
-}
+VERIFICATION = Verification(
+    problems=(),
+    tensors=TensorComparison(
+        kept=41,
+        derived={"v.pos_embed": "split into prefix and patch positions"},
+        dropped=dict.fromkeys(("v.head.weight", "v.head.bias"), "ImageNet classes, never used"),
+    ),
+    forward=ForwardComparison(
+        input="2 spectrograms of seeded noise",
+        output="logits",
+        shape=(2, 35),
+        sample=(0.25, -1.5),
+        scale=1.5,
+        reference_difference=3.8e-06,
+        native_difference=0.0012,
+    ),
+    versions={"torch": "2.13.0", "transformers": "5.23.0", "hf_ast": "0.1.0"},
+)
 
 
 def tiny_ast() -> tuple[Checkpoint, dict[str, Any]]:
     """The registry's keyword model in a tiny size, and a file for it."""
     checkpoint = find(SPEECH_COMMANDS)
     front_end = {**checkpoint.front_end, "num_mel_bins": 32, "max_length": 50}
-    content = official_checkpoint(tiny_model(num_labels=35))
-    return dataclasses.replace(checkpoint, config=SIZE | GEOMETRY, front_end=front_end), content
+    return dataclasses.replace(checkpoint, config=SIZE | GEOMETRY, front_end=front_end), tiny_ast_content(
+        num_labels=35
+    )
 
 
 def tiny_passt() -> tuple[Checkpoint, dict[str, Any]]:
     """The registry's OpenMIC model in the size of the golden cases' smallest one, and a file for it."""
-    layout = json.loads((LAYOUTS / "passt_micro.json").read_text())
-    content = {name: torch.as_tensor(value) for name, value in make_state_dict(layout["tensors"]).items()}
-    size = {"hidden_size": 96, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 384}
-    return dataclasses.replace(find(OPENMIC), config=size), content
+    return dataclasses.replace(find(OPENMIC), config=MICRO_PASST), micro_passt_content()
 
 
 def converted(name: str, folder: Path) -> Path:
@@ -66,5 +63,6 @@ def converted(name: str, folder: Path) -> Path:
 
 def verified(folder: Path, **changes: Any) -> Path:
     """The folder, with what a verification writes."""
-    write_provenance(folder, read_provenance(folder) | {"verification": VERIFICATION | changes})
+    verification = dataclasses.replace(VERIFICATION, **changes)
+    write_provenance(folder, read_provenance(folder) | {"verification": verification.to_json()})
     return folder

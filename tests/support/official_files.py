@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from conversion.checkpoint import Checkpoint
-from conversion.key_maps import AST, Dropped
-from hf_ast import HfASTForAudioClassification
+from conversion.convert import unwrapped
+from conversion.reference import reference_forward
 from tests.support.golden_common import check
+from tests.support.tiny import GEOMETRY, SIZE
 
 # The generator of the golden cases' weights: names and shapes -> arrays
 make_state_dict = check.W.make_state_dict
@@ -25,6 +26,7 @@ MIRRORED = {
     "multitask-ssast-frame-base-400.pth": "SSAST-Base-Frame-400.pth",
     "passt-base-stride10-struct-ap0.476-swa.pth": "passt-s-f128-p16-s10-ap.476-swa.pt",
 }
+MICRO_PASST = {"hidden_size": 96, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 384}
 # Official names of a layer -> TorchOnlyAST's, which are those of `nn.TransformerEncoderLayer`
 TORCH_ONLY_LAYER = {
     "norm1": "norm1",
@@ -80,10 +82,16 @@ def official_content(checkpoint: Checkpoint) -> dict[str, Any]:
     return {"model": content} if name.startswith("deit") else content
 
 
-def small_content(name: str, *, num_layers: int, sizes: Mapping[int, int] = MappingProxyType({})) -> dict[str, Any]:
-    """What the file of that name would hold with that many layers, and with other sizes of its axes."""
+def small_content(
+    name: str,
+    *,
+    num_layers: int,
+    sizes: Mapping[int, int] = MappingProxyType({}),
+    shapes: Mapping[str, list[int]] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """What the file of that name would hold with that many layers, other sizes of its axes, and other shapes."""
     tensors = [
-        [key, [sizes.get(size, size) for size in shape], dtype]
+        [key, shapes.get(key, [sizes.get(size, size) for size in shape]), dtype]
         for key, shape, dtype in layouts()[MIRRORED.get(name, name)]
         if not (number := re.search(r"(?<=blocks\.)\d+", key)) or int(number[0]) < num_layers
     ]
@@ -91,6 +99,29 @@ def small_content(name: str, *, num_layers: int, sizes: Mapping[int, int] = Mapp
     if name in MIRRORED:
         return {"model": torch_only(content)}
     return {"model": content} if name.startswith("deit") else content
+
+
+def tiny_ast_content(num_labels: int = 5) -> dict[str, Any]:
+    """What the official code would save of an AST in the size and geometry of `tiny`."""
+    return small_content(
+        "speechcommands_10_10_0.9812.pth",
+        num_layers=SIZE["num_hidden_layers"],
+        sizes={768: 32, 2304: 96, 3072: 48, 35: num_labels},
+        shapes={"module.v.patch_embed.proj.weight": [32, 1, 8, 6], "module.v.pos_embed": [1, 2 + 5 * 12, 32]},
+    )
+
+
+def tiny_ast_outputs(input_values: Tensor) -> dict[str, Tensor]:
+    """`last_hidden_state` and `logits` of that AST for spectrograms (B, 50, 32), computed without our models."""
+    stride = (GEOMETRY["frequency_stride"], GEOMETRY["time_stride"])
+    tensors = unwrapped(tiny_ast_content())
+    return reference_forward(tensors, input_values, num_heads=SIZE["num_attention_heads"], stride=stride)
+
+
+def micro_passt_content() -> dict[str, Any]:
+    """What the official code saved of its PaSST in the size `MICRO_PASST`."""
+    layout = json.loads((LAYOUTS / "passt_micro.json").read_text())
+    return {key: torch.as_tensor(value) for key, value in make_state_dict(layout["tensors"]).items()}
 
 
 def layout_key(checkpoint: Checkpoint) -> str:
@@ -136,24 +167,3 @@ def torch_only(official: dict[str, Tensor]) -> dict[str, Tensor]:
     mirrored["embedding.cls_token"] = (tensors["cls_token"] + prefix[:, :1]).flatten()
     mirrored["embedding.dist_token"] = (tensors["dist_token"] + prefix[:, 1:]).flatten()
     return mirrored
-
-
-def official_checkpoint(model: HfASTForAudioClassification) -> dict[str, torch.Tensor]:
-    """The tensors of a tiny model under their official names, with the leftovers of every official file."""
-    ours = model.state_dict()
-    checkpoint = {
-        "v.pos_embed": torch.cat(
-            (
-                ours["backbone.embeddings.prefix_positions"],
-                ours["backbone.embeddings.positions.table"].flatten(1, 2),
-            ),
-            dim=1,
-        )
-    }
-    for official, name in AST.items():
-        for layer in range(model.config.num_hidden_layers) if "{}" in official else [0]:
-            if isinstance(name, Dropped):
-                checkpoint[official] = torch.zeros(1000)
-            elif name.format(layer) in ours:
-                checkpoint[official.format(layer)] = ours[name.format(layer)]
-    return checkpoint

@@ -10,7 +10,6 @@ import torch
 from transformers import TrainingArguments
 
 from hf_ast import HfASTFeatureExtractor, SSASTForAudioClassification, SSASTForPreTraining, audio
-from hf_ast.cli import main
 from hf_ast.training.crops import ClipMasks, Crops, find_recordings
 from hf_ast.training.pretraining import PretrainingTrainer, pretrain, pretraining_config
 from tests.support.tiny import SIZE, spectrograms, tiny_ssast
@@ -235,18 +234,6 @@ def test_read_a_part(folder: Path) -> None:
     assert audio.duration(path) == len(whole) / rate
     with pytest.raises(ValueError, match="no samples"):
         audio.read(path, start_s=10.0)
-
-
-def test_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    assert main(["pretrain", str(tmp_path / "nowhere")]) == 1
-    assert "is no folder" in capsys.readouterr().err
-    (tmp_path / "notes.txt").write_text("no audio")
-    assert main(["pretrain", str(tmp_path)]) == 1
-    assert "holds no recording" in capsys.readouterr().err
-    arguments = ["pretrain", str(folder), "--output", str(tmp_path / "out"), "--duration", "0.32", "--steps", "1"]
-    assert main([*arguments, "--kind", "frame", "--num-workers", "0"]) == 0
-    model = SSASTForPreTraining.from_pretrained(tmp_path / "out")
-    assert (model.config.patch_size, model.config.max_length, model.config.hidden_size) == ([128, 2], 32, 192)
 
 
 @pytest.mark.parametrize(("size", "kind"), [("huge", "patch"), ("tiny", "square")])

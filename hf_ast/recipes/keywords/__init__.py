@@ -1,1 +1,1 @@
-"""The embedded keyword model: synthetic speech, clips, training script."""
+"""The recipe of the embedded keyword model: synthetic speech, clips and training."""

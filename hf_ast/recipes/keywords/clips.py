@@ -1,4 +1,4 @@
-"""Clips for the keyword recogniser: speech in noise, as waveforms for tests and as spectrograms for training."""
+"""Clips for the keyword recogniser: speech in noise, as waveforms for testing and as spectrograms for training."""
 
 from typing import NamedTuple, TypedDict
 
@@ -26,7 +26,7 @@ UNKNOWN, SILENCE = "_unknown_", "_silence_"
 KEYWORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 LABELS = (*KEYWORDS, UNKNOWN, SILENCE)
 
-# Everyday words, and words close to a keyword (but none that sounds the same in any of the accents)
+# Everyday words, and words that sound similar to a keyword, but not the same in any of the accents
 OTHER_WORDS = """
     zero one two three four five six seven eight nine ten eleven twelve twenty hundred thousand million bed bird
     cat dog happy house marvin sheila tree wow backward forward follow learn visual red green blue yellow black
@@ -52,11 +52,11 @@ OTHER_WORDS = """
     gold ghost goose gap got gay guy grow
 """.split()
 
-# Of clips, and of the levels of noise in them
+# Ranges of the duration of clips, and of the signal-to-noise ratio in them
 DURATION_S = (0.5, 1.58)
 SNR_TRAIN_DB = (3.0, 40.0)
 SNR_TEST_DB = (10.0, 30.0)
-# Of the log-mel values of training clips
+# Statistics of the log-mel values in training clips
 MEAN, STD = -10.5, 5.1
 HOP = SAMPLING_RATE_HZ // 100
 
@@ -64,19 +64,19 @@ Pool = dict[str, list[np.ndarray]]
 
 
 def unknown_words(split: str) -> list[str]:
-    """The words of `_unknown_`: of every ten, eight for training, one each that only validation and test hear."""
+    """List the words of `_unknown_` for a split: of every ten, eight are for training, one for each other split."""
     words = sorted(set(OTHER_WORDS))
     remainders = {"train": (0, 1, 2, 3, 4, 5, 6, 8), "validation": (9,), "test": (7,)}[split]
     return [word for index, word in enumerate(words) if index % 10 in remainders]
 
 
 def speak(words: list[str], num_clips: int, split: str, rng: np.random.Generator, progress: tqdm) -> list[np.ndarray]:
-    """Say words in turn, each time with another voice, rate, pitch and intonation.
+    """Synthesise words in turn, each time with another voice, rate, pitch and intonation.
 
     Args:
-        words: What to say.
+        words: Words to speak.
         num_clips: Number of utterances; the words are repeated as often as needed.
-        split: Whose voices.
+        split: Split of the voices.
         rng: Source of randomness.
         progress: Advanced by one per utterance.
 
@@ -93,14 +93,14 @@ def speak(words: list[str], num_clips: int, split: str, rng: np.random.Generator
 
 
 def speech_pool(split: str, num_per_keyword: int, num_unknown: int, seed: int, words: str = "train") -> Pool:
-    """Clean speech by the voices of one split, in memory: label -> waveforms.
+    """Synthesise clean speech with the voices of one split; returns waveforms by label.
 
     Args:
-        split: Whose voices.
+        split: Split of the voices.
         num_per_keyword: Utterances of each keyword.
         num_unknown: Utterances of other words.
-        seed: Of everything random.
-        words: Split of the other words. Those of training by default, so that only the voices are new.
+        seed: Seed of everything random.
+        words: Split of the other words; by default those of training, so that only the voices are new.
     """
     rng = np.random.default_rng([seed, *split.encode()])
     num_clips = num_per_keyword * len(KEYWORDS) + num_unknown
@@ -113,7 +113,7 @@ def speech_pool(split: str, num_per_keyword: int, num_unknown: int, seed: int, w
 
 
 def random_clip(pool: Pool, label: str, snr_db: float | None, rng: np.random.Generator) -> np.ndarray:
-    """A clip of a class: a word anywhere in 0.5 to 1.6 s, or nothing; noise; a random level.
+    """Make a clip of 0.5 to 1.6 s: a word at a random place, or no word, with noise, at a random level.
 
     Args:
         pool: Clean speech by label.
@@ -127,7 +127,7 @@ def random_clip(pool: Pool, label: str, snr_db: float | None, rng: np.random.Gen
     num_samples = int(rng.uniform(*DURATION_S) * SAMPLING_RATE_HZ)
     noise_kind = str(rng.choice(NOISE_KINDS))
     if label == SILENCE:
-        # Without noise, what an idle converter gives: zeros, or a trace of hiss
+        # Silence without noise is what an idle converter gives: zeros, or a trace of hiss
         if snr_db is None:
             return set_peak(make_noise("white", num_samples, rng), rng.uniform(-90, -60)) * (rng.random() < 0.7)
         return set_peak(make_noise(noise_kind, num_samples, rng, pool[UNKNOWN]), rng.uniform(-40, 0))
@@ -148,10 +148,10 @@ class HeldOutClip(NamedTuple):
 
 
 def held_out_clips(num_per_class: int = 200, split: str = "test", seed: int = 0) -> list[HeldOutClip]:
-    """Clips of voices that training never hears.
+    """Make clips of voices that do not occur in training.
 
     Args:
-        num_per_class: Clips of each class without noise, and as many again with noise at 10 to 30 dB.
+        num_per_class: Number of clips of each class without noise, and again with noise at 10 to 30 dB.
         split: "test" or "validation".
         seed: Another seed gives other clips.
 
@@ -182,18 +182,18 @@ class Example(TypedDict):
     labels: int
 
 
-class RandomClips(Dataset):
-    """`num_clips` different random clips: number i depends on the seed and i only, whoever computes it.
+class RandomClips(Dataset[Example]):
+    """`num_clips` different random clips, each of which depends only on the seed and its index.
 
-    Mixed as mel energies instead of waveforms, which is fifty times as fast, so that every clip of a training can be
-    a new one. The energies of sounds that have nothing to do with each other add up.
+    Speech and noise are mixed as mel energies instead of waveforms, which is fifty times as fast, so that every clip
+    of a training can be a new one. This is right because the energies of uncorrelated sounds add up.
 
     Args:
         pool: Clean speech by label; each utterance is varied once in speed, and so in pitch and formants.
-        feature_extractor: Whose features to imitate.
-        num_clips: Length of the dataset.
-        seed: Of everything random.
-        unknown_share: Share of clips with other words, which need more examples than the one keyword of a class.
+        feature_extractor: Front end whose features the clips imitate.
+        num_clips: Number of clips.
+        seed: Seed of everything random.
+        unknown_share: Fraction of clips with other words; many words need more examples than the one of a keyword.
     """
 
     def __init__(
@@ -212,7 +212,9 @@ class RandomClips(Dataset):
         rng = np.random.default_rng([seed, 0])
         self.speech = {label: [self._varied(word, rng) for word in words] for label, words in pool.items()}
         self.noise = [
-            self._mel_energies(make_noise(kind, 2 * SAMPLING_RATE_HZ, rng, pool[UNKNOWN]))[3:-3]  # without the edges
+            self._mel_energies(make_noise(kind, 2 * SAMPLING_RATE_HZ, rng, pool[UNKNOWN]))[
+                3:-3
+            ]  # without the silence at the edges
             for kind in NOISE_KINDS
             for _ in range(40)
         ]
@@ -236,7 +238,7 @@ class RandomClips(Dataset):
         return {"input_values": self._normalized(mel_energies), "labels": label}
 
     def _word(self, label: str, num_frames: int, noise: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A word anywhere in a clip, of random timbre and level, most often in noise: mel energies (T, M)."""
+        """Make the mel energies (T, M) of a word at a random place, of random timbre and level, usually in noise."""
         word, energy = self.speech[label][rng.integers(len(self.speech[label]))]
         num_frames = min(max(num_frames, len(word)), int(DURATION_S[1] * 100))
         start = int(rng.integers(abs(num_frames - len(word)) + 1))
@@ -245,7 +247,7 @@ class RandomClips(Dataset):
             clip[:] = word[start : start + num_frames]
         else:
             clip[start : start + len(word)] = word
-        # Other formants, another microphone
+        # Shift the formants, and imitate another microphone
         shift = int(rng.integers(-4, 5))
         clip = np.pad(clip, ((0, 0), (max(shift, 0), max(-shift, 0))))[:, max(-shift, 0) :][:, : clip.shape[1]]
         knots = np.linspace(0, clip.shape[1] - 1, 6)
@@ -262,13 +264,13 @@ class RandomClips(Dataset):
         return Utterance(self._mel_energies(word), float(np.square(word).sum()))
 
     def _mel_energies(self, waveform: np.ndarray) -> np.ndarray:
-        """Waveform (S,) with silence around it -> mel energies (T, M)."""
+        """Compute the mel energies (T, M) of a waveform (S,) with silence around it."""
         padded = torch.nn.functional.pad(torch.from_numpy(waveform), (2 * HOP, 2 * HOP))[None]
         log_mel = kaldi_fbank(padded, num_mel_bins=self.feature_extractor.num_mel_bins)[0]
         return (log_mel.exp() - LOG_FLOOR).clamp_min(0.0).numpy()
 
     def _normalized(self, mel_energies: np.ndarray) -> Tensor:
-        """Mel energies (T, M) -> what the feature extractor makes of such a clip, padded."""
+        """Normalise and pad mel energies (T, M) as the feature extractor does."""
         extractor = self.feature_extractor
         log_mel = np.log(np.maximum(mel_energies, LOG_FLOOR))
         features = np.full((extractor.max_length, log_mel.shape[1]), extractor.padding_value, np.float32)

@@ -1,8 +1,8 @@
-"""Synthetic English speech from espeak-ng, a split of its voices, and the noises to mix with it.
+"""Synthetic English speech from espeak-ng, a split of its voices, and noises to mix with it.
 
-Labelled speech without any download: hundreds of thousands of different (text, voice, rate, pitch)
-combinations at about 4 ms each. Everything is a plain function, deterministic in its arguments; what is
-random takes a `numpy.random.Generator`. Waveforms are float32, mono, 16 kHz.
+It gives labelled speech without any download: hundreds of thousands of combinations of text, voice, rate and pitch, at
+about 4 ms each. All functions are deterministic; random ones take a `numpy.random.Generator`. Waveforms are float32,
+mono, at 16 kHz.
 
     rng = np.random.default_rng(0)
     voice = random_voice("train", rng)                             # "en-us+f2"
@@ -12,10 +12,11 @@ random takes a `numpy.random.Generator`. Waveforms are float32, mono, 16 kHz.
 """
 
 import ctypes
-import os
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -75,16 +76,15 @@ def voices(split: str) -> list[str]:
 
 
 def random_voice(split: str, rng: np.random.Generator) -> str:
-    """One voice of a split, uniformly."""
+    """Draw a voice of a split, uniformly."""
     return str(rng.choice(voices(split)))
 
 
 def synthesize(text: str, voice: str, rate: int = 175, pitch: int = 50) -> np.ndarray:
-    """Speak a text with espeak-ng, inside this process.
+    """Speak a text with espeak-ng, in this process.
 
-    The same arguments give the same samples, whatever was spoken before: espeak-ng carries the phase of its
-    pitch flutter and its random numbers from one utterance to the next, so each gets a freshly loaded library
-    (which is most of the 4 ms that a word takes).
+    The same arguments always give the same samples. espeak-ng carries the phase of its pitch flutter and its random
+    numbers from one utterance to the next, so each utterance loads the library anew, which takes most of the 4 ms.
 
     Args:
         text: English text, or phonemes as "[[lEft]]".
@@ -104,7 +104,7 @@ def synthesize(text: str, voice: str, rate: int = 175, pitch: int = 50) -> np.nd
         import soxr
     except ImportError as error:
         raise ImportError(
-            f'Speech synthesis needs {error.name}, which is not installed: `pip install "hf_ast[train]"`.'
+            f'Speech synthesis needs {error.name}, which is not installed: `pip install "hf-ast[recipes]"`.'
         ) from error
     if not 80 <= rate <= 450:
         raise ValueError(f"rate={rate} must be 80 to 450 words per minute.")
@@ -112,7 +112,7 @@ def synthesize(text: str, voice: str, rate: int = 175, pitch: int = 50) -> np.nd
         raise ValueError(f"pitch={pitch} must be 0 to 99; 50 is the voice's own pitch.")
     data_path = Path(espeakng_loader.get_data_path())
     variant = voice.partition("+")[2]
-    # espeak-ng itself ignores a variant that it does not know, and speaks with the accent's own voice
+    # espeak-ng ignores an unknown variant, and speaks with the accent's own voice
     if variant and not (data_path / "voices" / "!v" / variant).is_file():
         raise ValueError(f"voice={voice!r} has an unknown variant; `voices('train')` lists valid ones.")
     with _espeak_lock:
@@ -130,24 +130,24 @@ def synthesize(text: str, voice: str, rate: int = 175, pitch: int = 50) -> np.nd
 
 def _speak(library: ctypes.CDLL, data_path: Path, text: str, voice: str, rate: int, pitch: int) -> np.ndarray:
     """Samples of one utterance from a freshly loaded library, int16 at `ESPEAK_RATE_HZ`."""
-    blocks = []
+    blocks: list[bytes] = []
 
-    @_SYNTH_CALLBACK
-    def keep(samples, num_samples, events):
+    def keep(samples: Any, num_samples: int, events: int) -> int:
         if samples and num_samples:
             blocks.append(ctypes.string_at(samples, 2 * num_samples))
         return 0
 
+    callback = _SYNTH_CALLBACK(keep)  # which must exist as long as the library may call it
     rate_hz = library.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, str(data_path).encode(), 0)
     if rate_hz != ESPEAK_RATE_HZ:
         raise RuntimeError(
             f"espeak-ng answered {rate_hz} to initialisation, not {ESPEAK_RATE_HZ} Hz; reinstall espeakng-loader."
         )
-    # Breathy and Klatt voices take their noise from the C library, the rest from espeak-ng itself
-    c_library = ctypes.cdll.msvcrt if os.name == "nt" else ctypes.CDLL(None)
+    # Breathy and Klatt voices take their noise from the C library, all others from espeak-ng itself
+    c_library = ctypes.cdll.msvcrt if sys.platform == "win32" else ctypes.CDLL(None)
     c_library.srand(1)
     library.espeak_ng_SetRandSeed(ctypes.c_long(1))
-    library.espeak_SetSynthCallback(keep)
+    library.espeak_SetSynthCallback(callback)
     if library.espeak_SetVoiceByName(voice.encode()):
         raise ValueError(f"voice={voice!r} is unknown to espeak-ng; `voices('train')` lists valid ones.")
     library.espeak_SetParameter(_PARAMETER_RATE, int(rate), 0)
@@ -161,7 +161,7 @@ def _speak(library: ctypes.CDLL, data_path: Path, text: str, voice: str, rate: i
 def _unload(library: ctypes.CDLL) -> None:
     import _ctypes
 
-    if os.name == "nt":
+    if sys.platform == "win32":
         _ctypes.FreeLibrary(library._handle)
     else:
         _ctypes.dlclose(library._handle)
@@ -170,13 +170,13 @@ def _unload(library: ctypes.CDLL) -> None:
 def make_noise(
     kind: str, num_samples: int, rng: np.random.Generator, talkers: Sequence[np.ndarray] = ()
 ) -> np.ndarray:
-    """One of `NOISE_KINDS`, scaled to a root mean square of 1.
+    """Make noise of one of `NOISE_KINDS`, scaled to a root mean square of 1.
 
     Args:
         kind: "white", "pink", "brown", "hum", "clicks" or "babble".
         num_samples: Length S.
         rng: Source of randomness.
-        talkers: Speech that "babble" is mixed from, each of any shape (S',).
+        talkers: Waveforms of speech from which "babble" is mixed, each of any shape (S',).
 
     Returns:
         Noise, shape (S,), float32.
@@ -203,7 +203,7 @@ def colored_noise(num_samples: int, exponent: float, rng: np.random.Generator) -
     num_generated = 1 << (num_samples - 1).bit_length()
     spectrum = np.fft.rfft(rng.standard_normal(num_generated, dtype=np.float32))
     frequency_hz = np.fft.rfftfreq(num_generated, 1 / SAMPLING_RATE_HZ).astype(np.float32)
-    # Flat below 20 Hz: no offset, and no energy wasted where nothing is heard
+    # Flat below 20 Hz, which avoids an offset and inaudible energy
     return np.fft.irfft(spectrum * np.maximum(frequency_hz, 20.0) ** (-exponent / 2), num_generated)[:num_samples]
 
 
@@ -237,7 +237,7 @@ def babble(
 
     Args:
         num_samples: Length S.
-        talkers: Speech to draw from, each of any shape (S',).
+        talkers: Waveforms of speech to draw from, each of any shape (S',).
         rng: Source of randomness.
         num_talkers: Voices heard at any moment.
 
@@ -245,13 +245,13 @@ def babble(
         Babble, shape (S,).
     """
     if not len(talkers):
-        raise ValueError("talkers is empty; babble is mixed from speech, give it some `synthesize` results.")
+        raise ValueError("talkers is empty; babble is mixed from speech; give some results of `synthesize`.")
     mixture = np.zeros(num_samples)
     for _ in range(num_talkers):
-        # Starts in mid-word, then one word after the other
+        # Start in the middle of a word, then append one word after the other
         position = -int(rng.integers(SAMPLING_RATE_HZ // 2))
         while position < num_samples:
-            word = talkers[rng.integers(len(talkers))]
+            word = talkers[int(rng.integers(len(talkers)))]
             word = word / (np.sqrt(np.mean(np.square(word))) + 1e-6)
             begin, end = max(position, 0), min(position + len(word), num_samples)
             if end > begin:
@@ -281,13 +281,13 @@ def mix_at_snr(waveform: np.ndarray, noise: np.ndarray, snr_db: float) -> np.nda
 
 
 def set_peak(waveform: np.ndarray, peak_db: float) -> np.ndarray:
-    """Scale so that the largest sample is `peak_db` below full scale (0 dB = 1.0); silence stays. Shape (S,)."""
+    """Scale to a peak of `peak_db` relative to full scale (0 dB = 1.0); silence is unchanged. Shape (S,)."""
     peak = np.max(np.abs(waveform))
     return (waveform * (10 ** (peak_db / 20) / peak)).astype(np.float32) if peak > 0 else waveform
 
 
 def change_speed(waveform: np.ndarray, factor: float) -> np.ndarray:
-    """Play faster: duration divided, pitch and formants multiplied by `factor`. (S,) -> (S / factor,), float32."""
+    """Play faster: divide the duration, multiply pitch and formants by `factor`. (S,) -> (S / factor,), float32."""
     import soxr
 
     return soxr.resample(waveform, SAMPLING_RATE_HZ * factor, SAMPLING_RATE_HZ)

@@ -3,8 +3,9 @@
     python -m hf_ast.recipes.keywords train --out DIR [--seed S]
     python -m hf_ast.recipes.keywords evaluate [--model DIR] [--json]
 
-Ten Speech Commands words, any other word ("_unknown_") and no speech ("_silence_"), spoken by espeak-ng in a clip of
-0.5 to 1.6 s, anywhere in it. Training, validation and test use different voices. Everything follows from the seed.
+It tells apart ten words of Speech Commands, any other word ("_unknown_") and no speech ("_silence_"). espeak-ng speaks
+the words, at a random place in clips of 0.5 to 1.6 s. Training, validation and test use different voices. The seed
+determines everything.
 """
 
 import json
@@ -40,15 +41,15 @@ BATCH_SIZE = 64
 
 
 def new_model() -> HfASTForAudioClassification:
-    """An untrained AST of 0.6 million parameters for clips of up to 1.6 s."""
+    """Make an untrained AST of 0.6 million parameters for clips of up to 1.6 s."""
     config = HfASTConfig(
         hidden_size=96,
         num_hidden_layers=5,
         num_attention_heads=4,
         intermediate_size=384,
-        # The default, 0.02, suits wide models; this one would hardly learn within a short training
+        # The default, 0.02, suits wide models; with it, this one would hardly learn in a short training
         initializer_range=0.06,
-        # The whole spectrum of 80 ms per token: learns much faster here than square patches
+        # Tokens of the whole spectrum of 80 ms; the model learns much faster than with square patches
         patch_size=(NUM_MEL_BINS, 8),
         time_stride=4,
         num_mel_bins=NUM_MEL_BINS,
@@ -63,12 +64,12 @@ def new_model() -> HfASTForAudioClassification:
 
 
 def new_feature_extractor() -> HfASTFeatureExtractor:
-    """The front end of `new_model`."""
+    """Make the feature extractor of `new_model`."""
     return HfASTFeatureExtractor(num_mel_bins=NUM_MEL_BINS, max_length=MAX_FRAMES, mean=MEAN, std=STD)
 
 
 def train(out: Path, seed: int = 0, num_clips: int = 300_000) -> None:
-    """Train the model from nothing and save it, with its feature extractor, in `out`."""
+    """Train the model from random weights, and save it with its feature extractor in `out`."""
     set_seed(seed)
     pool = speech_pool("train", num_per_keyword=800, num_unknown=8000, seed=seed)
     model, feature_extractor = new_model(), new_feature_extractor()
@@ -94,16 +95,17 @@ def train(out: Path, seed: int = 0, num_clips: int = 300_000) -> None:
 
 @torch.no_grad()
 def expect_equal_classes(model: HfASTForAudioClassification, shares: np.ndarray) -> None:
-    """Take the shares (C,) of the classes in training out of the logits, by Bayes' rule.
+    """Correct the logits, by Bayes' rule, for the fractions (C,) of the classes in training.
 
-    Training has more clips of other words than of each keyword, and the model expects that in use, too.
+    Training has more clips of other words than of each keyword; without the correction, the model would expect the
+    same in use.
     """
     prior = torch.as_tensor(shares * len(shares), dtype=torch.float32)
     model.classifier.linear.bias -= prior.log().to(model.device)
 
 
 def save_recordings(folder: Path, seed: int = 0) -> None:
-    """Write one held-out recording per class, `<label>.flac`: a word in one second with pink noise at 25 dB."""
+    """Write one recording of held-out voices per class, `<label>.flac`: one second, with pink noise at 25 dB."""
     import soundfile
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -116,7 +118,7 @@ def save_recordings(folder: Path, seed: int = 0) -> None:
 
 
 def embed(folder: Path) -> None:
-    """Copy a trained model and its recordings into the package, without the code that the package has itself."""
+    """Copy a trained model and its recordings into the package, without the model code, which the package has."""
     for name in ("config.json", "preprocessor_config.json"):
         values = json.loads((folder / name).read_text())
         values.pop("auto_map", None)
@@ -129,12 +131,12 @@ def predict(model_path: str | Path, waveforms: list[np.ndarray], batch_size: int
     """Classify 16 kHz waveforms.
 
     Args:
-        model_path: Folder or Hub name of the model, with its feature extractor.
-        waveforms: Each of shape (S,), at most 1.6 s.
-        batch_size: B.
+        model_path: Folder or Hub id of the model and its feature extractor.
+        waveforms: Clips, each of shape (S,), at most 1.6 s long.
+        batch_size: Number of clips per batch.
 
     Returns:
-        Indices into the model's labels, one per waveform.
+        Index of the predicted label for each waveform.
     """
     model = HfASTForAudioClassification.from_pretrained(model_path).eval()
     feature_extractor = HfASTFeatureExtractor.from_pretrained(model_path)
@@ -150,18 +152,18 @@ def predict(model_path: str | Path, waveforms: list[np.ndarray], batch_size: int
 def evaluate(
     model_path: str | Path = EMBEDDED_MODEL, *, split: str = "test", num_per_class: int = 200, seed: int = 0
 ) -> dict[str, Any]:
-    """Accuracy on held-out voices, clean and at 10 to 30 dB, in a form that fits into JSON.
+    """Measure the accuracy on held-out voices, without noise and with noise at 10 to 30 dB.
 
     Args:
-        model_path: Folder or Hub name of the model.
+        model_path: Folder or Hub id of the model.
         split: "test" or "validation".
-        num_per_class: Clips of each class without noise, and as many again with noise.
+        num_per_class: Number of clips of each class without noise, and again with noise.
         seed: Another seed gives other clips.
 
     Returns:
-        `num_clips`; `accuracy` (all classes equally frequent), `accuracy_clean`, `accuracy_noisy`; `per_class`;
-        `unheard_words`, the share of `_unknown_` clips recognised when the words are new as well; and `confusions`,
-        the number of clips for each wrong "truth -> prediction", the most frequent first.
+        A dictionary for JSON: `num_clips`; `accuracy` (all classes are equally frequent), `accuracy_clean`,
+        `accuracy_noisy`; `per_class`; `unheard_words`, the accuracy on `_unknown_` clips whose words are new as well;
+        `confusions`, the number of clips for each wrong "truth -> prediction", the most frequent first.
     """
     clips = held_out_clips(num_per_class, split, seed)
     unheard = unheard_words(num_per_class, split, seed)
@@ -182,14 +184,14 @@ def evaluate(
 
 
 def unheard_words(num_clips: int, split: str, seed: int) -> list[np.ndarray]:
-    """Clean clips of words and voices that training never hears; each of shape (S,)."""
+    """Make clean clips of words and voices that do not occur in training, each of shape (S,)."""
     pool = speech_pool(split, 0, num_clips, seed, words=split)
     rng = np.random.default_rng([seed, 3])
     return [random_clip(pool, UNKNOWN, None, rng) for _ in range(num_clips)]
 
 
 def report(result: dict[str, Any]) -> str:
-    """`evaluate`'s result as text."""
+    """Format the result of `evaluate` as text."""
     lines = [
         f"{result['num_clips']} clips of voices never heard in training",
         f"accuracy  {result['accuracy']:.2%}  (clean {result['accuracy_clean']:.2%}, "

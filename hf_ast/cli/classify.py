@@ -1,0 +1,85 @@
+"""`hf-ast classify`."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .errors import for_each
+from .files import Recordings, expand_arguments
+from .options import DEFAULT_MODEL, Json, Model, quiet_loading
+from .output import results
+
+if TYPE_CHECKING:
+    from hf_ast.inference.tagging import Tag, Tagging
+
+
+def classify(
+    files: Recordings,
+    model: Model = DEFAULT_MODEL,
+    top_k: Annotated[int, typer.Option(min=1, help="Number of labels, the most probable ones.")] = 3,
+    windows: Annotated[bool, typer.Option("--windows", help="Label every window of the model's length.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Label recordings of any length.
+
+    Prints one line per recording, as soon as it is labelled, with its labels and their scores in the whole recording.
+    With `--windows`, there is one line per window of the model's length, with its time.
+
+    With `--json`, the result is an array with one object per recording: `file`, `duration_s`, and `labels`, each with
+    `label` and `score`. With `--windows`, it also has `windows`, each with `start_s`, `end_s` and `labels`. The array
+    is printed element by element, and is valid JSON even if a recording fails or Ctrl-C ends the command.
+    """
+    found, all_found = expand_arguments(files)
+    if not found:
+        raise typer.Exit(1)
+    from hf_ast import tag
+    from hf_ast.inference.loading import load_classifier
+
+    quiet_loading()
+    classifier, feature_extractor = load_classifier(model)
+    width = max(map(len, found))
+    is_regression = classifier.config.problem_type == "regression"
+    with results(as_json) as add:
+
+        def label(file: str) -> None:
+            tagging = tag(classifier, feature_extractor, file, progress=sys.stderr.isatty())
+            lines = (
+                f"{file:<{width}}  {line}"
+                for line in as_lines(tagging, top_k, windows, ".4g" if is_regression else ".1%")
+            )
+            add({"file": file} | as_data(tagging, top_k, windows), lines)
+
+        all_labelled = for_each(found, label)
+    if not (all_found and all_labelled):
+        raise typer.Exit(1)
+
+
+def as_lines(tagging: "Tagging", top_k: int, windows: bool, score_format: str = ".1%") -> Iterator[str]:
+    """Format the labels and scores of the recording, or of each window."""
+    if windows:
+        for (start_s, end_s), tags in zip(tagging.window_times_s.tolist(), tagging.window_top(top_k), strict=True):
+            yield f"{start_s:6.1f} - {end_s:6.1f} s  {_line(tags, score_format)}"
+    else:
+        yield _line(tagging.top(top_k), score_format)
+
+
+def as_data(tagging: "Tagging", top_k: int, windows: bool) -> dict[str, Any]:
+    """Return them as data for JSON."""
+    data: dict[str, Any] = {"duration_s": tagging.duration_s, "labels": _data(tagging.top(top_k))}
+    if windows:
+        times = tagging.window_times_s.tolist()
+        data["windows"] = [
+            {"start_s": start_s, "end_s": end_s, "labels": _data(tags)}
+            for (start_s, end_s), tags in zip(times, tagging.window_top(top_k), strict=True)
+        ]
+    return data
+
+
+def _line(tags: Sequence["Tag"], score_format: str) -> str:
+    return "  ".join(f"{tag.label} {tag.score:{score_format}}" for tag in tags)
+
+
+def _data(tags: Sequence["Tag"]) -> list[dict[str, Any]]:
+    return [{"label": tag.label, "score": tag.score} for tag in tags]

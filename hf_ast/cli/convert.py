@@ -1,0 +1,130 @@
+"""`hf-ast convert`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .checkpoints import Family
+from .errors import for_each, note
+from .options import Cache, Json, quiet_loading
+from .output import results, show_result
+
+
+def convert(
+    what: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME|FILE", help="Checkpoint to download, or its file.", show_default=False),
+    ] = None,
+    all_checkpoints: Annotated[
+        bool, typer.Option("--all", help="Convert and verify every checkpoint, into OUT/NAME.")
+    ] = False,
+    family: Annotated[Family | None, typer.Option(help="With --all: only this family.")] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(
+            "--as", metavar="NAME", help="Checkpoint that FILE is, if it was renamed, or was fine-tuned from."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to make.", show_default="./NAME")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="Field of the config or the feature extractor in which a fine-tuned FILE differs. May be repeated.",
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Labels of a fine-tuned FILE: one per line, or JSON.")
+    ] = None,
+    cache: Cache = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Verify the folder against the file.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Convert an official file, downloaded or local, into a folder for `from_pretrained`.
+
+    The folder holds weights, config, feature extractor, code and model card. If something fails, it is not made.
+    Prints its path; with `--all`, one line per checkpoint: name, number of tensors that are the same as in the file,
+    largest difference to an independent implementation, and result.
+
+    With `--json`, the result is an object with `name`, `folder`, `source`, `url`, and `verification`, which is null
+    without `--verify`. With `--all`, it is an array of such objects; those of failures have only `name` and `error`.
+    """
+    if all_checkpoints == (what is not None):
+        raise typer.BadParameter("Give either a checkpoint or --all.", param_hint="NAME|FILE")
+    if all_checkpoints and (like or settings or labels):
+        raise typer.BadParameter("--as, --set and --labels are for one file, and do not go with --all.")
+    if family is not None and not all_checkpoints:
+        raise typer.BadParameter("--family goes with --all only.")
+    quiet_loading()
+    if what is None:
+        convert_all(family, out or Path(), cache, as_json)
+    else:
+        convert_one(what, like, out, settings or [], labels, cache, verify, as_json)
+
+
+def convert_one(
+    what: str,
+    like: str | None,
+    out: Path | None,
+    settings: list[str],
+    labels: Path | None,
+    cache: Path | None,
+    verify: bool,
+    as_json: bool,
+) -> None:
+    """Convert a file and print its folder."""
+    from hf_ast.checkpoints import converter
+
+    commands, changing = converter("commands"), converter("changes")
+    source = commands.find_source(what, like, cache=cache)
+    changes = changing.parse_settings(settings)
+    if labels is not None:
+        changes["id2label"] = changing.read_labels(labels)
+    folder = out or Path(source.checkpoint.name)
+    verification = commands.convert_source(source, folder, changes=changes, verify=verify)
+    if verification is not None:
+        note(converter("verification").format_verification(verification))
+    show_result(as_json, as_data(source, folder, verification), [str(folder)])
+    if verification is None:
+        note(f"next: hf-ast verify {folder} --source {source.file}")
+    note(f"next: hf-ast publish {folder} --repo ID")
+
+
+def convert_all(family: str | None, out: Path, cache: Path | None, as_json: bool) -> None:
+    """Convert every checkpoint, whatever becomes of the others, and print a line for each."""
+    from hf_ast.checkpoints import converter
+
+    commands = converter("commands")
+    found = commands.list_checkpoints(family=family)
+    width = max(len(checkpoint.name) for checkpoint in found)
+    with results(as_json) as add:
+
+        def convert(checkpoint: Any) -> None:
+            note(f"{checkpoint.name} ...")
+            folder = out / checkpoint.name
+            try:
+                source, verification = commands.convert_released(checkpoint, folder, cache=cache)
+            except (OSError, ValueError) as error:
+                reason = str(error).splitlines()[0]
+                data = {"name": checkpoint.name, "error": str(error)}
+                add(data, [f"{checkpoint.name:<{width}}  {'-':>4}  {'-':>7}  failed: {reason}"])
+                raise
+            kept, difference = verification.tensors.kept, verification.forward.reference_difference
+            line = f"{checkpoint.name:<{width}}  {kept:>4}  {difference:7.1e}  verified"
+            add(as_data(source, folder, verification), [line])
+
+        if not for_each(found, convert, name=lambda checkpoint: checkpoint.name):
+            raise typer.Exit(1)
+
+
+def as_data(source: Any, folder: Path, verification: Any) -> dict[str, Any]:
+    """Return the result of a conversion as data for JSON."""
+    return {
+        "name": source.checkpoint.name,
+        "folder": str(folder),
+        "source": str(source.file),
+        "url": source.url,
+        "verification": None if verification is None else verification.to_json(),
+    }

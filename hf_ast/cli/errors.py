@@ -1,0 +1,129 @@
+"""Errors of commands: those that a user can act on are reported as sentences, all others with a traceback."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+import typer
+from typer.core import TyperGroup
+
+Item = TypeVar("Item")
+
+# Exit status, as a shell reports it for programs that SIGINT and SIGPIPE end
+INTERRUPTED, CLOSED_PIPE = 130, 141
+# Whether all errors are shown with a traceback; the option --traceback sets it
+SHOW_TRACEBACK = ContextVar("SHOW_TRACEBACK", default=False)
+
+
+class Commands(TyperGroup):
+    """A group of commands that reports errors, Ctrl-C and closed pipes, and turns them into an exit status."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that the arguments name."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            below = "\n" if sys.stderr.isatty() else ""  # the echoed ^C, and a progress bar that is still open
+            note(f"{below}interrupted{interrupt}")
+            raise typer.Exit(INTERRUPTED) from interrupt
+        except BrokenPipeError as closed:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or flushing it at exit would fail
+            raise typer.Exit(CLOSED_PIPE) from closed
+        except Exception as error:
+            if not is_for_users(error):
+                raise
+            report(sentence(error))
+            raise typer.Exit(1) from error
+
+
+def for_each(
+    items: Sequence[Item],
+    work: Callable[[Item], None],
+    *,
+    name: Callable[[Item], str] = str,
+    progress: str | None = None,
+) -> bool:
+    """Call a function for each item. An error of one item is reported, and the next one follows.
+
+    Args:
+        items: Arguments of the function.
+        work: The function.
+        name: Gives the name of an item, for error messages.
+        progress: Label of a progress bar; no bar if None, for a function that prints its results.
+
+    Returns:
+        Whether there was no error.
+
+    Raises:
+        KeyboardInterrupt: After Ctrl-C; the message says how many items were finished.
+        Exception: Errors that are no matter of one item: a bug, a missing package, or a closed pipe.
+    """
+    num_failed = 0
+    for number, item in enumerate(items if progress is None else _with_progress_bar(items, progress)):
+        try:
+            work(item)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f" after {number} of {len(items)}") from None
+        except (BrokenPipeError, ImportError):  # every other item would fail as well
+            raise
+        except Exception as error:
+            if not is_for_users(error):
+                raise
+            report(f"{name(item)}: {sentence(error)}")
+            num_failed += 1
+    return num_failed == 0
+
+
+def is_for_users(error: Exception) -> bool:
+    """Tell whether the message of an error is all that a user needs: of wrong values, files, packages and networks."""
+    if SHOW_TRACEBACK.get():
+        return False
+    if unwrapped(error) is not error:
+        return True
+    return isinstance(error, (ValueError, OSError, ImportError, *_network_errors()))
+
+
+def sentence(error: Exception) -> str:
+    """Return the message of an error without the text that wrappers add."""
+    error = unwrapped(error)
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.strerror}: {os.fspath(error.filename)!r}"
+    if isinstance(error, _network_errors()) and not isinstance(error, OSError):
+        return f"The network failed: {error} ({type(error).__name__})."
+    return str(error) or type(error).__name__
+
+
+def unwrapped(error: Exception) -> Exception:
+    """Return the error inside the validation errors of huggingface_hub's dataclasses, or else the error itself."""
+    while type(error).__name__.startswith("StrictDataclass") and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    return error
+
+
+def report(message: str) -> None:
+    """Print an error message to stderr."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+    console.print("error: ", style="bold red", end="")
+    console.print(message)
+
+
+def note(message: str) -> None:
+    """Print a remark to stderr, where it is not mixed with results."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def _with_progress_bar(items: Sequence[Item], what: str) -> Iterator[Item]:
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    yield from track(items, what, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _network_errors() -> tuple[type[Exception], ...]:
+    """Return the base class of httpx2's errors; none if httpx2 is not imported, because then nothing raised one."""
+    return (sys.modules["httpx2"].HTTPError,) if "httpx2" in sys.modules else ()

@@ -1,0 +1,64 @@
+"""The recordings that arguments of commands stand for: files, URLs, folders and patterns."""
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .errors import report
+
+# Of the formats that libsndfile recognises by their content. Files that are given by their name may have any suffix
+SUFFIXES = frozenset(
+    ".aif .aifc .aiff .au .avr .caf .flac .htk .iff .ircam .m1a .mp1 .mp2 .mp3 .mpc .nist .oga .ogg .opus .paf .pvf "
+    ".rf64 .sd2 .sds .sf .snd .sph .svx .voc .w64 .wav .wave .wve .xi".split()
+)
+Recordings = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="FILE|DIR",
+        help="Recordings in any format that libsndfile reads: files, URLs, or patterns such as `'**/*.wav'`. Of a "
+        "folder, all audio files are taken that are not hidden, also those in its subfolders.",
+        show_default=False,
+    ),
+]
+
+
+def expand_arguments(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """List the recordings that arguments stand for, and report arguments that stand for none.
+
+    Returns:
+        Paths and URLs in the order of the arguments, those of a folder or pattern in the order of their names, each of
+        them once; and whether there is at least one for each argument.
+    """
+    files: dict[str, None] = {}
+    all_found = True
+    for argument in arguments:
+        found = list(_recordings(argument))
+        files.update(dict.fromkeys(found))
+        if not found:
+            all_found = False
+            is_folder = os.path.isdir(argument)
+            report(f"{argument}: {'there is no audio file in this folder' if is_folder else 'there is no such file'}.")
+    return list(files), all_found
+
+
+def _recordings(argument: str) -> Iterator[str]:
+    if argument.startswith(("http://", "https://")):
+        yield argument
+    elif os.path.isdir(argument):
+        yield from _in_folder(Path(argument))
+    elif os.path.exists(argument):
+        yield argument
+    else:
+        for path in sorted(glob.glob(argument, recursive=True)):  # empty if it is no pattern
+            yield from _in_folder(Path(path)) if os.path.isdir(path) else [path]
+
+
+def _in_folder(folder: Path) -> Iterator[str]:
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.suffix.lower() in SUFFIXES and not hidden and path.is_file():
+            yield str(path)

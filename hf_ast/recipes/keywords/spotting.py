@@ -1,0 +1,114 @@
+"""Keyword spotting in minutes of sound: how well `hf_ast.tag` finds the words, and when.
+
+    python -m hf_ast.recipes.keywords spot [--model DIR] [--json]
+
+Each recording holds keywords and other words of held-out voices at random times, a second or more apart, in noise.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hf_ast import load_classifier, tag
+from hf_ast.assets import EMBEDDED_MODEL
+from hf_ast.inference.events import Event
+from hf_ast.recipes.keywords.clips import KEYWORDS, UNKNOWN, Pool, speech_pool
+from hf_ast.recipes.keywords.speech import SAMPLING_RATE_HZ, make_noise, mix_at_snr, set_peak
+
+DURATION_S = 60.0
+HOP_S = 0.1
+THRESHOLD = 0.8
+# Pauses between words, in seconds, and the signal-to-noise ratio over the recording, in dB
+PAUSE_S = (1.0, 3.0)
+SNR_DB = (10.0, 30.0)
+SHARE_OF_OTHER_WORDS = 0.3
+
+
+class Word(NamedTuple):
+    """A word in a recording, and when it is spoken, in seconds."""
+
+    label: str
+    start_s: float
+    end_s: float
+
+
+def make_recording(
+    pool: Pool, rng: np.random.Generator, duration_s: float = DURATION_S
+) -> tuple[np.ndarray, list[Word]]:
+    """Make a recording of words with pauses between them, in pink noise.
+
+    Args:
+        pool: Clean speech by label.
+        rng: Source of randomness.
+        duration_s: Length of the recording, in seconds.
+
+    Returns:
+        Waveform in [-1, 1], shape (S,), and its words in their order.
+    """
+    waveform = np.zeros(round(duration_s * SAMPLING_RATE_HZ), dtype=np.float32)
+    words: list[Word] = []
+    position = round(rng.uniform(*PAUSE_S) * SAMPLING_RATE_HZ)
+    while True:
+        label = UNKNOWN if rng.random() < SHARE_OF_OTHER_WORDS else str(rng.choice(KEYWORDS))
+        spoken = pool[label][rng.integers(len(pool[label]))]
+        if position + len(spoken) > len(waveform):
+            break
+        waveform[position : position + len(spoken)] += spoken
+        words.append(Word(label, position / SAMPLING_RATE_HZ, (position + len(spoken)) / SAMPLING_RATE_HZ))
+        position += len(spoken) + round(rng.uniform(*PAUSE_S) * SAMPLING_RATE_HZ)
+    noisy = mix_at_snr(waveform, make_noise("pink", len(waveform), rng), rng.uniform(*SNR_DB))
+    return set_peak(noisy, -3.0), words
+
+
+def match(events: list[Event], words: list[Word]) -> list[tuple[Event, Word]]:
+    """Pair events with the words of the same label that they overlap, each at most once, in the order of time."""
+    pairs = []
+    left = list(words)
+    for event in sorted(events, key=lambda event: event.start_s):
+        for word in left:
+            if word.label == event.label and event.start_s < word.end_s and word.start_s < event.end_s:
+                pairs.append((event, word))
+                left.remove(word)
+                break
+    return pairs
+
+
+def spot(
+    model_path: str | Path = EMBEDDED_MODEL, *, num_recordings: int = 10, seed: int = 0, hop_s: float = HOP_S
+) -> dict[str, Any]:
+    """Measure how well the events of `hf_ast.tag` find the keywords in recordings of a minute.
+
+    Args:
+        model_path: Folder, id on the Hub or name of the model.
+        num_recordings: Recordings of held-out voices.
+        seed: Another seed gives other recordings.
+        hop_s: Time between the windows, in seconds.
+
+    Returns:
+        `num_words`, keywords that are spoken; `num_events`, events of a keyword; `recall`, `precision`; the median and
+        the 95th percentile of the absolute onset error in seconds, `onset_error_s` and `onset_error_95_s`, of the
+        events that are right.
+    """
+    model, feature_extractor = load_classifier(model_path)
+    pool = speech_pool("test", num_per_keyword=20, num_unknown=60, seed=seed)
+    num_words = num_events = 0
+    pairs = []
+    for number in range(num_recordings):
+        waveform, words = make_recording(pool, np.random.default_rng([seed, 4, number]))
+        tagging = tag(model, feature_extractor, waveform, hop_s=hop_s, threshold=THRESHOLD, batch_size=64)
+        words = [word for word in words if word.label in KEYWORDS]
+        events = [event for event in tagging.events if event.label in KEYWORDS]
+        num_words += len(words)
+        num_events += len(events)
+        pairs += match(events, words)
+    errors = [abs(event.start_s - word.start_s) for event, word in pairs]
+    return {
+        "num_recordings": num_recordings,
+        "num_words": num_words,
+        "num_events": num_events,
+        "recall": len(pairs) / max(1, num_words),
+        "precision": len(pairs) / max(1, num_events),
+        "onset_error_s": float(np.median(errors)) if errors else None,
+        "onset_error_95_s": float(np.percentile(errors, 95)) if errors else None,
+    }

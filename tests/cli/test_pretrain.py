@@ -1,0 +1,103 @@
+"""`hf-ast pretrain`."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+from transformers import TrainerCallback
+
+from hf_ast import SSASTForPreTraining
+from hf_ast.cli import main
+from hf_ast.training import pretraining
+from tests.support.recordings import sine
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recordings")
+    for number in range(3):
+        soundfile.write(folder / f"{number}.wav", sine(16000, 0.5, 220.0 * (number + 1)), 16000)
+    return folder
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_stdout_has_the_result_only(
+    as_json: bool, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["pretrain", str(folder), "--out", str(out), "--duration", "0.32", "--steps", "1", "--eval-every", "1"]
+    assert main([*arguments, "--size", "tiny", "--kind", "frame", "--num-workers", "0", *["--json"] * as_json]) == 0
+    output = capsys.readouterr()
+    model = SSASTForPreTraining.from_pretrained(out)
+    assert (model.config.patch_size, model.config.max_length, model.config.hidden_size) == ([128, 2], 32, 192)
+    if as_json:
+        assert json.loads(output.out) == {"folder": str(out), "num_parameters": model.num_parameters()}
+    else:
+        assert output.out == f"{out}\n"
+    assert "loss" in output.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        ("--duration -1", 2, "'--duration': -1.0 is not a positive number"),
+        ("--duration nan", 2, "'--duration': nan is not a positive number"),
+        ("--duration 0.1", 1, "duration_s=0.1 must be at least 0.32 s"),
+        ("--duration 10000000", 1, "max_length=1000000000 frames make"),
+        ("--learning-rate 0", 2, "'--learning-rate': 0.0 is not a positive number"),
+        ("--steps 0", 2, "'--steps': Input should be greater than or equal to 1"),
+        ("--batch-size 0", 2, "'--batch-size': Input should be greater than or equal to 1"),
+        ("--eval-every 0", 2, "'--eval-every': Input should be greater than or equal to 1"),
+        ("--num-workers -1", 2, "'--num-workers': Input should be greater than or equal to 0"),
+        ("--seed -1", 2, "'--seed': Input should be greater than or equal to 0"),
+        ("--size huge", 2, "'huge' is not one of 'tiny', 'small', 'base'"),
+        ("--kind square", 2, "'square' is not one of 'patch', 'frame'"),
+        ("--model ./nothing", 1, "model='./nothing' is neither a folder nor a released checkpoint"),
+        ("--resume --out nowhere", 1, "holds no saved state; start without it"),
+    ],
+)
+def test_a_bad_value_is_one_sentence(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: str,
+    status: int,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["pretrain", str(folder), *arguments.split()]) == status
+    output = capsys.readouterr()
+    assert output.out == ""
+    text = " ".join(output.err.replace("│", "").split())
+    assert message in text
+    assert "validat" not in text.lower()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_without_recordings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pretrain", str(tmp_path / "nowhere")]) == 1
+    assert "is not a folder" in capsys.readouterr().err
+    (tmp_path / "notes.txt").write_text("no audio")
+    assert main(["pretrain", str(tmp_path)]) == 1
+    assert "holds no recording" in capsys.readouterr().err
+
+
+def test_an_interrupted_training_says_how_to_continue(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupt(TrainerCallback):
+        def on_save(self, *args: Any, **kwargs: Any) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(pretraining, "DamagedRecordings", lambda *crops: Interrupt())
+    arguments = ["pretrain", str(folder), "--out", str(tmp_path), "--duration", "0.32", "--steps", "2"]
+    assert main([*arguments, "--kind", "frame", "--eval-every", "1", "--num-workers", "0"]) == 130
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "interrupted; --resume continues from the last saved state\n" in output.err
+    monkeypatch.undo()
+    assert main([*arguments, "--kind", "frame", "--eval-every", "1", "--num-workers", "0", "--resume"]) == 0

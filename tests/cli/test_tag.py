@@ -1,0 +1,134 @@
+"""`hf-ast tag`."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from hf_ast import Event, audio
+from hf_ast.assets import RECORDINGS
+from hf_ast.cli import main
+from hf_ast.cli.event_formats import Format, document, srt_time
+
+NAMES = ("yes", "_silence_", "stop")
+AWKWARD = [
+    Event('Bark, "woof"', 0.0, 1.25, 0.5),
+    Event("Rain\ton\n\nleaves", 59.9996, 3661.5, 0.98765),
+    Event("<i>Wind</i> {\\an8}", 7200.0, 7200.0004, 1.0),
+]
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Three seconds: "yes", silence, "stop"."""
+    clips = [audio.read(RECORDINGS / f"{name}.flac") for name in NAMES]
+    path = tmp_path_factory.mktemp("recording") / "three seconds.wav"
+    soundfile.write(path, np.concatenate([clip for clip, _ in clips]), clips[0][1])
+    return str(path)
+
+
+def test_events_of_a_recording(recording: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tag", recording, "--window", "1", "--json"]) == 0
+    (result,) = json.loads(capsys.readouterr().out)
+    assert (result["file"], result["duration_s"]) == (recording, 3)
+    assert [event["label"] for event in result["events"]] == list(NAMES)
+    assert [(event["start_s"], event["end_s"]) for event in result["events"]] == [(0, 1), (1, 2), (2, 3)]
+    assert main(["tag", recording, "--window", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.removeprefix(recording).split()[:4] for line in lines] == [
+        [f"{second}.00", "-", f"{second + 1}.00", "s"] for second in range(3)
+    ]
+    assert [line.split()[-1] for line in lines] == list(NAMES)
+
+
+def test_settings(recording: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def labels(*arguments: str) -> list[str]:
+        assert main(["tag", recording, "--json", *arguments]) == 0
+        (result,) = json.loads(capsys.readouterr().out)
+        return [event["label"] for event in result["events"]]
+
+    assert len(labels("--hop", "0.25", "--window", "0.5", "--threshold", "0.9")) >= 3
+    assert len(labels("--top-k", "2")) == 2
+    assert labels("--threshold", "1") == []
+    assert main(["tag", recording, "--threshold", "1"]) == 0
+    assert capsys.readouterr().out == f"{recording}  no events\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        ("--hop 2", 1, "hop"),
+        ("--window 20", 1, "window_s=20.0 is longer than what the model hears at once"),
+        ("--window 0", 2, "0.0 is not a positive number"),
+        ("--threshold 2", 2, "'--threshold'"),
+        ("--threshold 0", 1, "threshold=0.0 must be greater than 0"),
+        ("--format midi", 2, "'midi' is not one of"),
+        ("--format srt second.wav", 2, "srt holds the events of one recording"),
+    ],
+)
+def test_wrong_settings(
+    recording: str,
+    arguments: str,
+    status: int,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "second.wav").hardlink_to(recording)
+    assert main(["tag", recording, *arguments.split()]) == status
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert message in output.err
+
+
+def test_one_file_per_recording(recording: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [recording, str(RECORDINGS / "no.flac"), "missing.wav"]
+    arguments = ["tag", *files, "--format", "audacity", "--out", str(tmp_path / "labels")]
+    assert main(arguments) == 1
+    written = [tmp_path / "labels" / "three seconds.txt", tmp_path / "labels" / "no.txt"]
+    assert capsys.readouterr().out.splitlines() == list(map(str, written))
+    assert sorted((tmp_path / "labels").iterdir()) == sorted(written)
+    assert written[1].read_text() == "0.000000\t1.000000\tno\n"
+    assert main(arguments) == 2
+    assert "there is already" in capsys.readouterr().err
+    (tmp_path / "no.wav").hardlink_to(recording)
+    arguments = ["tag", str(RECORDINGS / "no.flac"), str(tmp_path / "no.wav"), "--out", str(tmp_path / "other")]
+    assert main(arguments) == 2
+    assert "several recordings would be written to" in capsys.readouterr().err
+
+
+def written(file_format: Format, capsys: pytest.CaptureFixture[str]) -> str:
+    with document(file_format) as add:
+        add('a "b", c.wav', 7201.0, AWKWARD)
+    return capsys.readouterr().out
+
+
+def test_csv_is_quoted(capsys: pytest.CaptureFixture[str]) -> None:
+    header, *rows = csv.reader(written(Format.CSV, capsys).splitlines(keepends=True))
+    assert header == ["file", "start_s", "end_s", "label", "peak"]
+    assert [row[3] for row in rows] == [event.label for event in AWKWARD]
+    assert rows[1] == ['a "b", c.wav', "60.000", "3661.500", AWKWARD[1].label, "0.9877"]
+
+
+def test_a_label_track_has_one_line_per_event(capsys: pytest.CaptureFixture[str]) -> None:
+    assert written(Format.AUDACITY, capsys).splitlines() == [
+        '0.000000\t1.250000\tBark, "woof"',
+        "59.999600\t3661.500000\tRain on leaves",
+        "7200.000000\t7200.000400\t<i>Wind</i> {\\an8}",
+    ]
+
+
+def test_subtitles_have_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    assert written(Format.SRT, capsys).split("\n\n") == [
+        '1\n00:00:00,000 --> 00:00:01,250\nBark, "woof"',
+        "2\n00:01:00,000 --> 01:01:01,500\nRain on leaves",
+        "3\n02:00:00,000 --> 02:00:00,000\n‹i›Wind‹/i› (\\an8)",
+        "",
+    ]
+    assert srt_time(3599.9996) == "01:00:00,000"
+    assert srt_time(360000) == "100:00:00,000"
