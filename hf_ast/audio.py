@@ -19,6 +19,11 @@ from typing import Any
 
 import numpy as np
 
+# Of the formats that libsndfile recognises by their content. Files that are given by their name may have any suffix
+SUFFIXES = frozenset(
+    ".aif .aifc .aiff .au .avr .caf .flac .htk .iff .ircam .m1a .mp1 .mp2 .mp3 .mpc .nist .oga .ogg .opus .paf .pvf "
+    ".rf64 .sd2 .sds .sf .snd .sph .svx .voc .w64 .wav .wave .wve .xi".split()
+)
 BLOCK_S = 10.0
 # An array of two axes is taken for a recording of several channels if just one axis is no longer than this
 MAX_CHANNELS = 32

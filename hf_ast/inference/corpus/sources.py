@@ -14,9 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-AUDIO_SUFFIXES = frozenset(
-    ".aif .aifc .aiff .au .caf .flac .mp2 .mp3 .nist .oga .ogg .opus .rf64 .snd .sph .voc .w64 .wav .wave".split()
-)
+from hf_ast.audio import SUFFIXES
+
 MANIFEST_SUFFIXES = frozenset((".csv", ".tsv", ".json", ".jsonl", ".parquet"))
 PATH_COLUMNS = ("path", "file", "audio")
 
@@ -75,7 +74,7 @@ class Reader:
         yield
 
 
-def find_source(source: str | os.PathLike, *, subset: str | None = None, split: str | None = None) -> Source:
+def find_source(source: str | os.PathLike[str], *, subset: str | None = None, split: str | None = None) -> Source:
     """What a user means by the source of a corpus.
 
     Args:
@@ -119,7 +118,7 @@ def _is_dataset_folder(folder: Path) -> bool:
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         return True
     suffixes = {path.suffix.lower() for path in folder.rglob("*")}
-    return not suffixes & AUDIO_SUFFIXES and bool(suffixes & {".parquet", ".arrow"})
+    return not suffixes & SUFFIXES and bool(suffixes & {".parquet", ".arrow"})
 
 
 def _files_below(location: str) -> Iterator[str]:
@@ -131,7 +130,7 @@ def _files_below(location: str) -> Iterator[str]:
         # A link that leads nowhere is listed: that it cannot be read then stands in the results
         paths = [path.relative_to(location).as_posix() for path in Path(location).rglob("*") if not path.is_dir()]
     for path in paths:
-        if _suffix(path) in AUDIO_SUFFIXES and not any(part.startswith(".") for part in path.split("/")):
+        if _suffix(path) in SUFFIXES and not any(part.startswith(".") for part in path.split("/")):
             yield path
 
 
@@ -198,10 +197,8 @@ def _holds_recordings(location: str) -> bool:
 
 def _filesystem(location: str) -> tuple[Any, str]:
     """The filesystem of fsspec for a path or URL, and the path in it."""
-    try:
-        import fsspec
-    except ImportError as error:
-        raise ImportError('Reading a corpus needs fsspec: pip install "hf-ast[extract]"') from error
+    import fsspec
+
     try:
         return fsspec.core.url_to_fs(location)
     except (ImportError, ValueError) as error:
@@ -242,7 +239,7 @@ class _Dataset(Reader):
         try:
             import datasets
         except ImportError as error:
-            raise ImportError('Reading a data set needs datasets: pip install "hf-ast[train]"') from error
+            raise ImportError("Reading a data set needs datasets: pip install datasets") from error
 
         source = self.source
         folder = Path(source.location)

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import BatchFeature, FeatureExtractionMixin, PreTrainedModel
 
 from hf_ast.inference.events import find_events
@@ -90,12 +90,14 @@ class ShardWorker:
                     f"model={settings.model!r} has the revision {revision} here, but the extraction began with "
                     f"{settings.revision}."
                 )
-        self.model = model.to(device).eval()
+        self.model = model.eval()
+        nn.Module.to(model, device)
         self.feature_extractor = feature_extractor
         self.batch_size = batch_size
         self.num_workers = num_workers
         windows = WindowScorer(model, feature_extractor, window_s=settings.window_s, hop_s=settings.hop_s)
         self.window, self.hop, self.labels = windows.window, windows.hop, windows.labels
+        self.sampling_rate = windows.sampling_rate
         self.schema = result_schema(
             settings.what,
             settings.rows,
@@ -133,15 +135,14 @@ class ShardWorker:
                 writer.abandon()
 
     def _batches(self, files: Sequence[int]) -> Iterator[WindowBatch]:
-        extractor = self.feature_extractor
         return window_batches(
             self.plan.source,
             self.plan.names,
             files,
-            sampling_rate=extractor.sampling_rate,
+            sampling_rate=self.sampling_rate,
             window=self.window,
             hop=self.hop,
-            min_samples=getattr(extractor, "min_samples", 1),
+            min_samples=getattr(self.feature_extractor, "min_samples", 1),
             batch_size=self.batch_size,
             num_workers=self.num_workers,
         )
@@ -154,7 +155,7 @@ class ShardWorker:
         scores, embeddings = describe(self.model, inputs, self.plan.settings.what)
         for row, file in enumerate(batch.files):
             start_s = batch.starts_s[row]
-            heard[file].times_s.extend((start_s, start_s + batch.lengths[row] / self.feature_extractor.sampling_rate))
+            heard[file].times_s.extend((start_s, start_s + batch.lengths[row] / self.sampling_rate))
             if scores is not None:
                 heard[file].scores.frombytes(scores[row].numpy().tobytes())
             if embeddings is not None:
@@ -164,6 +165,7 @@ class ShardWorker:
         """The rows of a recording."""
         settings = self.plan.settings
         common = {"path": self.plan.names[end.file], "model": settings.model, "revision": settings.revision}
+        rows: list[dict[str, Any]]
         if end.error is not None:
             rows = [{"error": end.error}]
         elif settings.rows == "windows":
@@ -227,7 +229,7 @@ def describe(model: PreTrainedModel, inputs: BatchFeature, what: str) -> tuple[T
     pooled = model.base_model(**inputs).pooler_output
     scores = None
     if what == "both":
-        scores = apply_activation(model.classifier(pooled).float(), model.config.problem_type).cpu()
+        scores = apply_activation(model.get_submodule("classifier")(pooled).float(), model.config.problem_type).cpu()
     return scores, pooled.float().cpu()
 
 
