@@ -33,6 +33,7 @@ _EXPORTS = {
     "Event": "inference.events",
     "StreamTagger": "inference.streaming",
     "Tagging": "inference.tagging",
+    "extract": "inference.corpus",
     "load_classifier": "inference.loading",
     "load_encoder": "inference.loading",
     "scene_embeddings": "inference.embeddings",

@@ -8,13 +8,10 @@ from typing import Annotated
 
 import typer
 
+from hf_ast.audio import SUFFIXES
+
 from .errors import report
 
-# Of the formats that libsndfile recognises by their content. Files that are given by their name may have any suffix
-SUFFIXES = frozenset(
-    ".aif .aifc .aiff .au .avr .caf .flac .htk .iff .ircam .m1a .mp1 .mp2 .mp3 .mpc .nist .oga .ogg .opus .paf .pvf "
-    ".rf64 .sd2 .sds .sf .snd .sph .svx .voc .w64 .wav .wave .wve .xi".split()
-)
 Recordings = Annotated[
     list[str],
     typer.Argument(

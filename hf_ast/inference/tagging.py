@@ -252,7 +252,8 @@ def apply_activation(logits: Tensor, function: str | None) -> Tensor:
 
 def label_names(model: PreTrainedModel) -> list[str]:
     """Names of the classes of a model, in the order of its logits, C."""
-    return [model.config.id2label[index] for index in range(model.config.num_labels)]
+    by_index: dict[int, str] = model.config.id2label
+    return [by_index[index] for index in range(len(by_index))]
 
 
 def top_tags(scores: Tensor, labels: list[str], k: int) -> list[Tag]:

@@ -220,11 +220,12 @@ def test_two_runs_do_not_meet_in_a_folder(corpus: Path, model: Path, tmp_path: P
         ({"hop_s": 1}, "hop"),
         ({"num_actors": 2}, "num_actors=2"),
         ({"split": "train"}, "is no data set"),
+        ({"out": "s3://bucket/results"}, "is a URL"),
     ],
 )
 def test_wrong_arguments(change: dict[str, Any], said: str, corpus: Path, model: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=said):
-        extract(corpus, tmp_path / "out", model=model, **change)
+        extract(**{"source": corpus, "out": tmp_path / "out", "model": model} | change)
     assert not (tmp_path / "out").exists()
 
 

@@ -1,4 +1,9 @@
-"""Whole corpora into Parquet files: resumable, on this machine or on Ray."""
+"""Whole corpora into Parquet files: resumable, on this machine or on Ray. Needs the extra `corpus`; Ray, `ray`."""
+
+try:
+    import pyarrow  # noqa: F401
+except ImportError as error:
+    raise ImportError('Extraction of a corpus needs pyarrow: pip install "hf-ast[corpus]"') from error
 
 from .extraction import Extraction, extract
 

@@ -66,7 +66,7 @@ def run_on_ray(
         _Actor
     )
     settings: dict[str, Any] = {"device": device, "batch_size": batch_size, "num_workers": num_workers}
-    actors = [actor_class.remote(out, **settings) for _ in range(max(1, min(num_actors, len(shards))))]
+    actors: list[Any] = [actor_class.remote(out, **settings) for _ in range(max(1, min(num_actors, len(shards))))]
     try:
         yield from _distribute(ray, actors, shards)
     finally:

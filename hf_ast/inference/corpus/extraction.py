@@ -105,6 +105,8 @@ def extract(
         raise ValueError(f"num_files_per_shard={num_files_per_shard} must be at least 1.")
     if engine != "ray" and (address is not None or num_actors is not None):
         raise ValueError(f'address={address!r} and num_actors={num_actors!r} are for engine="ray".')
+    if "://" in os.fspath(out):
+        raise ValueError(f"out={os.fspath(out)!r} is a URL; give a folder, whose files can be renamed in one step.")
     find_events(torch.zeros(0, 1), torch.zeros(0, 2), [""], threshold=threshold)  # checks it
     corpus = find_source(source, subset=subset, split=split)
     name = os.path.abspath(model) if Path(model).is_dir() else os.fspath(model)

@@ -14,9 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-AUDIO_SUFFIXES = frozenset(
-    ".aif .aifc .aiff .au .caf .flac .mp2 .mp3 .nist .oga .ogg .opus .rf64 .snd .sph .voc .w64 .wav .wave".split()
-)
+from hf_ast.audio import SUFFIXES
+
 MANIFEST_SUFFIXES = frozenset((".csv", ".tsv", ".json", ".jsonl", ".parquet"))
 PATH_COLUMNS = ("path", "file", "audio")
 
@@ -26,7 +25,7 @@ class Source:
     """A place of recordings, small enough to be recorded in a plan and sent to other machines.
 
     Attributes:
-        kind: "files" (a folder or manifest), or "dataset" (of `datasets`).
+        kind: "folder", "manifest", or "dataset" (of `datasets`).
         location: Absolute path, URL or id of a data set.
         subset, split: Which part of a data set; all splits if None.
     """
@@ -47,7 +46,7 @@ class Source:
         """
         if self.kind == "dataset":
             names = _Dataset(self).names()
-        elif _suffix(self.location) in MANIFEST_SUFFIXES:
+        elif self.kind == "manifest":
             names = list(dict.fromkeys(_manifest_paths(self.location)))
         else:
             names = sorted(_files_below(self.location))
@@ -75,7 +74,7 @@ class Reader:
         yield
 
 
-def find_source(source: str | os.PathLike, *, subset: str | None = None, split: str | None = None) -> Source:
+def find_source(source: str | os.PathLike[str], *, subset: str | None = None, split: str | None = None) -> Source:
     """What a user means by the source of a corpus.
 
     Args:
@@ -94,18 +93,19 @@ def find_source(source: str | os.PathLike, *, subset: str | None = None, split: 
         if not is_url and _suffix(text) not in MANIFEST_SUFFIXES:
             known = ", ".join(sorted(MANIFEST_SUFFIXES))
             raise ValueError(f"source={text!r} is a file, but no manifest ({known}); give its folder instead.")
-        kind, location = "files", text.rstrip("/") if is_url else os.path.abspath(text)
-        if _suffix(text) == ".parquet" and _holds_recordings(location):
+        location = text.rstrip("/") if is_url else os.path.abspath(text)
+        kind = "manifest" if _suffix(location) in MANIFEST_SUFFIXES else "folder"
+        if _suffix(location) == ".parquet" and _holds_recordings(location):
             kind = "dataset"
     elif Path(text).is_dir():
-        kind, location = "dataset" if _is_dataset_folder(Path(text)) else "files", os.path.abspath(text)
+        kind, location = "dataset" if _is_dataset_folder(Path(text)) else "folder", os.path.abspath(text)
     elif re.fullmatch(r"[\w.-]+/[\w.-]+", text):
         kind, location = "dataset", text
     else:
         raise ValueError(
             f"source={text!r} is no folder, manifest or URL, nor can it be the id of a data set (owner/name)."
         )
-    if kind == "files" and (subset or split):
+    if kind != "dataset" and (subset or split):
         raise ValueError(f"source={text!r} is no data set, so subset={subset!r} and split={split!r} mean nothing.")
     return Source(kind=kind, location=location, subset=subset, split=split)
 
@@ -119,7 +119,7 @@ def _is_dataset_folder(folder: Path) -> bool:
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         return True
     suffixes = {path.suffix.lower() for path in folder.rglob("*")}
-    return not suffixes & AUDIO_SUFFIXES and bool(suffixes & {".parquet", ".arrow"})
+    return not suffixes & SUFFIXES and bool(suffixes & {".parquet", ".arrow"})
 
 
 def _files_below(location: str) -> Iterator[str]:
@@ -131,7 +131,7 @@ def _files_below(location: str) -> Iterator[str]:
         # A link that leads nowhere is listed: that it cannot be read then stands in the results
         paths = [path.relative_to(location).as_posix() for path in Path(location).rglob("*") if not path.is_dir()]
     for path in paths:
-        if _suffix(path) in AUDIO_SUFFIXES and not any(part.startswith(".") for part in path.split("/")):
+        if _suffix(path) in SUFFIXES and not any(part.startswith(".") for part in path.split("/")):
             yield path
 
 
@@ -198,10 +198,8 @@ def _holds_recordings(location: str) -> bool:
 
 def _filesystem(location: str) -> tuple[Any, str]:
     """The filesystem of fsspec for a path or URL, and the path in it."""
-    try:
-        import fsspec
-    except ImportError as error:
-        raise ImportError('Reading a corpus needs fsspec: pip install "hf-ast[extract]"') from error
+    import fsspec
+
     try:
         return fsspec.core.url_to_fs(location)
     except (ImportError, ValueError) as error:
@@ -212,8 +210,8 @@ class _Files(Reader):
     """Recordings in files, here or elsewhere."""
 
     def __init__(self, source: Source):
-        location = source.location
-        self.folder = posixpath.dirname(location) if _suffix(location) in MANIFEST_SUFFIXES else location
+        is_manifest = source.kind == "manifest"
+        self.folder = posixpath.dirname(source.location) if is_manifest else source.location
 
     @contextmanager
     def open(self, name: str, index: int) -> Iterator[str | bytes]:
@@ -242,13 +240,13 @@ class _Dataset(Reader):
         try:
             import datasets
         except ImportError as error:
-            raise ImportError('Reading a data set needs datasets: pip install "hf-ast[train]"') from error
+            raise ImportError("Reading a data set needs datasets: pip install datasets") from error
 
         source = self.source
         folder = Path(source.location)
         if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
             loaded = datasets.load_from_disk(source.location)
-        elif _suffix(source.location) == ".parquet":
+        elif _suffix(source.location) == ".parquet" and not folder.is_dir():
             loaded = datasets.load_dataset("parquet", data_files=source.location)
         else:
             loaded = datasets.load_dataset(source.location, source.subset)
@@ -285,7 +283,7 @@ class _Dataset(Reader):
                 if audio["bytes"] is not None:
                     yield audio["bytes"]
                 else:
-                    with _Files(Source(kind="files", location=self.source.location)).open(audio["path"], 0) as file:
+                    with _Files(Source(kind="folder", location=self.source.location)).open(audio["path"], 0) as file:
                         yield file
                 return
             row -= len(split)

@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import json
+from array import array
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import BatchFeature, FeatureExtractionMixin, PreTrainedModel
 
 from hf_ast.inference.events import find_events
@@ -54,15 +56,6 @@ def revision_of(model: PreTrainedModel, feature_extractor: FeatureExtractionMixi
     return f"sha256:{digest.hexdigest()}"
 
 
-class _Window(NamedTuple):
-    """What the model says of a stretch of a recording: scores (C,), embedding (D,), or both."""
-
-    start_s: float
-    end_s: float
-    scores: np.ndarray | None
-    embedding: np.ndarray | None
-
-
 class ShardWorker:
     """Turns shards into files, with one model.
 
@@ -97,12 +90,14 @@ class ShardWorker:
                     f"model={settings.model!r} has the revision {revision} here, but the extraction began with "
                     f"{settings.revision}."
                 )
-        self.model = model.to(device).eval()
+        self.model = model.eval()
+        nn.Module.to(model, device)
         self.feature_extractor = feature_extractor
         self.batch_size = batch_size
         self.num_workers = num_workers
         windows = WindowScorer(model, feature_extractor, window_s=settings.window_s, hop_s=settings.hop_s)
         self.window, self.hop, self.labels = windows.window, windows.hop, windows.labels
+        self.sampling_rate = windows.sampling_rate
         self.schema = result_schema(
             settings.what,
             settings.rows,
@@ -119,101 +114,111 @@ class ShardWorker:
         if not shards:
             return
         shard_of = {file: shard for shard in shards for file in range(shard.first, shard.last)}
-        windows: dict[int, list[_Window]] = {}
+        heard: defaultdict[int, _Heard] = defaultdict(_Heard)
         writers: dict[Shard, _ShardWriter] = {}
         try:
             for batch in self._batches(list(shard_of)):
-                for file, window in zip(batch.files, self._describe(batch), strict=True):
-                    windows.setdefault(file, []).append(window)
+                self._run_model(batch, heard)
                 for end in batch.ends:
                     shard = shard_of[end.file]
                     if shard not in writers:
                         writers[shard] = _ShardWriter(self.plan.file(self.out, shard), self.out, shard, self.schema)
                     writer = writers[shard]
-                    heard = windows.pop(end.file, [])
-                    writer.add(end.file, self._rows(end, heard))
+                    windows = heard.pop(end.file, _Heard())
+                    writer.add(end.file, self._rows(end, windows))
                     if writer.is_complete:
                         writer.close()
                         del writers[shard]
-                    yield Report(1, int(end.error is not None), heard[-1].end_s if end.error is None else 0.0)
+                    yield Report(1, int(end.error is not None), windows.duration_s if end.error is None else 0.0)
         finally:
             for writer in writers.values():
                 writer.abandon()
 
     def _batches(self, files: Sequence[int]) -> Iterator[WindowBatch]:
-        extractor = self.feature_extractor
         return window_batches(
             self.plan.source,
             self.plan.names,
             files,
-            sampling_rate=extractor.sampling_rate,
+            sampling_rate=self.sampling_rate,
             window=self.window,
             hop=self.hop,
-            min_samples=getattr(extractor, "min_samples", 1),
+            min_samples=getattr(self.feature_extractor, "min_samples", 1),
             batch_size=self.batch_size,
             num_workers=self.num_workers,
         )
 
-    def _describe(self, batch: WindowBatch) -> list[_Window]:
-        """Run the model on windows."""
+    def _run_model(self, batch: WindowBatch, heard: defaultdict[int, "_Heard"]) -> None:
+        """Add what the model says of windows to what it said of their recordings."""
         if not batch.files:
-            return []
+            return
         inputs = clip_features(self.feature_extractor, batch.clips(), device=self.model.device).to(self.model.dtype)
         scores, embeddings = describe(self.model, inputs, self.plan.settings.what)
-        rate = self.feature_extractor.sampling_rate
-        return [
-            _Window(
-                start_s,
-                start_s + length / rate,
-                # Copies, as parts would keep the whole output of the model in memory
-                None if scores is None else scores[row].numpy().copy(),
-                None if embeddings is None else embeddings[row].numpy().copy(),
-            )
-            for row, (start_s, length) in enumerate(zip(batch.starts_s, batch.lengths, strict=True))
-        ]
+        for row, file in enumerate(batch.files):
+            start_s = batch.starts_s[row]
+            heard[file].times_s.extend((start_s, start_s + batch.lengths[row] / self.sampling_rate))
+            if scores is not None:
+                heard[file].scores.frombytes(scores[row].numpy().tobytes())
+            if embeddings is not None:
+                heard[file].embeddings.frombytes(embeddings[row].numpy().tobytes())
 
-    def _rows(self, end: End, windows: list[_Window]) -> pa.Table:
+    def _rows(self, end: End, heard: "_Heard") -> pa.Table:
         """The rows of a recording."""
         settings = self.plan.settings
         common = {"path": self.plan.names[end.file], "model": settings.model, "revision": settings.revision}
+        rows: list[dict[str, Any]]
         if end.error is not None:
             rows = [{"error": end.error}]
         elif settings.rows == "windows":
-            rows = [self._row(window) for window in windows]
+            rows = list(self._describe(*heard.arrays()))
         else:
-            rows = [self._row(_whole(windows)) | self._events(windows)]
+            times_s, scores, embeddings = heard.arrays()
+            whole = (values.mean(axis=0, keepdims=True) if values.size else values for values in (scores, embeddings))
+            rows = list(self._describe(np.array([[0.0, heard.duration_s]]), *whole))
+            if scores.size:
+                rows[0]["events"] = self._events(times_s, scores)
         return pa.Table.from_pylist([common | row for row in rows], self.schema)
 
-    def _row(self, window: _Window) -> dict[str, Any]:
-        row: dict[str, Any] = {"start_s": window.start_s, "end_s": window.end_s}
-        if window.scores is not None:
-            order = np.argsort(-window.scores, kind="stable")
-            heard = [self.labels[index] for index in order if window.scores[index] >= self.plan.settings.threshold]
-            row |= {"labels": heard, "scores": window.scores}
-        if window.embedding is not None:
-            row["embedding"] = window.embedding
-        return row
+    def _describe(self, times_s: np.ndarray, scores: np.ndarray, embeddings: np.ndarray) -> Iterator[dict[str, Any]]:
+        """A row for each stretch of a recording; arrays are those of `_Heard`."""
+        for number, (start_s, end_s) in enumerate(times_s.tolist()):
+            row: dict[str, Any] = {"start_s": start_s, "end_s": end_s}
+            if scores.size:
+                order = np.argsort(-scores[number], kind="stable")
+                is_heard = scores[number] >= self.plan.settings.threshold
+                row |= {"labels": [self.labels[i] for i in order if is_heard[i]], "scores": scores[number]}
+            if embeddings.size:
+                row["embedding"] = embeddings[number]
+            yield row
 
-    def _events(self, windows: list[_Window]) -> dict[str, Any]:
-        scores = [window.scores for window in windows if window.scores is not None]
-        if not scores:
-            return {}
-        times_s = torch.tensor([(window.start_s, window.end_s) for window in windows], dtype=torch.float64)
-        settings = self.plan.settings
-        events = find_events(torch.from_numpy(np.stack(scores)), times_s, self.labels, threshold=settings.threshold)
-        return {"events": [event._asdict() for event in events]}
+    def _events(self, times_s: np.ndarray, scores: np.ndarray) -> list[dict[str, Any]]:
+        threshold = self.plan.settings.threshold
+        events = find_events(torch.from_numpy(scores), torch.from_numpy(times_s), self.labels, threshold=threshold)
+        return [event._asdict() for event in events]
 
 
-def _whole(windows: list[_Window]) -> _Window:
-    """The recording as one window: the mean of its windows."""
-    scores = [window.scores for window in windows if window.scores is not None]
-    embeddings = [window.embedding for window in windows if window.embedding is not None]
-    return _Window(
-        0.0,
-        windows[-1].end_s,
-        np.mean(scores, axis=0) if scores else None,
-        np.mean(embeddings, axis=0) if embeddings else None,
-    )
+class _Heard:
+    """What the model says of the windows of a recording.
+
+    It grows in a few large pieces of memory: small ones between the large arrays that come and go with every batch
+    would keep the memory of those from being used again.
+    """
+
+    def __init__(self) -> None:
+        self.times_s = array("d")
+        self.scores = array("f")
+        self.embeddings = array("f")
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the recording, which is where its last window ends."""
+        return self.times_s[-1]
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Times (K, 2), scores (K, C) and embeddings (K, D); what was not asked for is empty."""
+        num_windows = len(self.times_s) // 2
+        parts = (self.times_s, self.scores, self.embeddings)
+        times_s, scores, embeddings = (np.array(part, dtype=part.typecode).reshape(num_windows, -1) for part in parts)
+        return times_s, scores, embeddings
 
 
 @torch.inference_mode()
@@ -224,7 +229,7 @@ def describe(model: PreTrainedModel, inputs: BatchFeature, what: str) -> tuple[T
     pooled = model.base_model(**inputs).pooler_output
     scores = None
     if what == "both":
-        scores = apply_activation(model.classifier(pooled).float(), model.config.problem_type).cpu()
+        scores = apply_activation(model.get_submodule("classifier")(pooled).float(), model.config.problem_type).cpu()
     return scores, pooled.float().cpu()
 
 

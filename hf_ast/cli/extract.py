@@ -1,0 +1,139 @@
+"""`hf-ast extract`."""
+
+import dataclasses
+import sys
+from contextlib import redirect_stdout
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import DEFAULT_MODEL, Hop, Json, Model, Window, quiet_loading
+from .output import show_result
+
+
+class What(StrEnum):
+    """What is extracted."""
+
+    TAGS = "tags"
+    EMBEDDINGS = "embeddings"
+    BOTH = "both"
+
+
+class Rows(StrEnum):
+    """What a row of the results describes."""
+
+    FILES = "files"
+    WINDOWS = "windows"
+
+
+class Engine(StrEnum):
+    """What runs the extraction."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+def extract(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SRC",
+            help="Folder; manifest (.csv, .tsv, .json, .jsonl, .parquet) with a column `path`, `file` or `audio`; "
+            "data set of `datasets`, as a folder or its id on the Hub; or URL of a folder or manifest, such as "
+            "`s3://...`.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the results.", show_default=False)],
+    model: Model = DEFAULT_MODEL,
+    what: Annotated[What, typer.Option(help="What to extract.")] = What.TAGS,
+    rows: Annotated[Rows, typer.Option(help="One row per recording, or one per window.")] = Rows.FILES,
+    window: Window = None,
+    hop: Hop = None,
+    threshold: Annotated[
+        float, typer.Option(metavar="SCORE", min=0, max=1, help="Score from which a label counts as heard.")
+    ] = 0.5,
+    subset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Subset of a data set.", show_default="the default one")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Split of a data set.", show_default="all splits")
+    ] = None,
+    files_per_shard: Annotated[
+        int, typer.Option(min=1, help="Recordings per file of results; a kill costs those in work.")
+    ] = 64,
+    retry_errors: Annotated[
+        bool, typer.Option("--retry-errors", help="Do files of results again that have recordings with errors.")
+    ] = False,
+    engine: Annotated[Engine, typer.Option(help="This machine, or a Ray cluster.")] = Engine.LOCAL,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Address of the Ray cluster.", show_default="the one that RAY_ADDRESS names, or a new one"),
+    ] = None,
+    num_actors: Annotated[
+        int | None,
+        typer.Option(min=1, help="Models on the Ray cluster.", show_default="one per GPU, or else per processor"),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Where the models run.", show_default="the first GPU, or else the processor")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Windows per forward pass.")] = 8,
+    num_workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Processes that decode beside each model.",
+            show_default="one per processor, at most four; with Ray none",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Extract tags and embeddings of a corpus into Parquet files.
+
+    DIR/data gets files with the columns `path`, `start_s`, `end_s`, `labels`, `scores`, `events`, `embedding`,
+    `error`, `model` and `revision`, as far as they were asked for. However a run was ended, the same command continues
+    with what is left; other settings need another folder. A recording that cannot be read becomes a row with its
+    `error`, and the exit status is 1.
+
+    Prints a summary; with `--json`, an object of `out`, `num_files`, `num_done_before`, `num_errors`, `audio_s` and
+    `elapsed_s`, where errors, audio and time are those of this run.
+    """
+    import hf_ast
+
+    quiet_loading()
+    try:
+        with redirect_stdout(sys.stderr):  # where Ray prints what becomes of its workers
+            done = hf_ast.extract(
+                source,
+                out,
+                model=model,
+                what=what.value,
+                rows=rows.value,
+                window_s=window,
+                hop_s=hop,
+                threshold=threshold,
+                subset=subset,
+                split=split,
+                num_files_per_shard=files_per_shard,
+                retry_errors=retry_errors,
+                engine=engine.value,
+                address=address,
+                num_actors=num_actors,
+                device=device,
+                batch_size=batch_size,
+                num_workers=num_workers,
+                progress=sys.stderr.isatty(),
+            )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("; the same command continues with what is left") from None
+    data = dataclasses.asdict(done) | {"out": str(done.out)}
+    num_new = done.num_files - done.num_done_before
+    line = (
+        f"{done.out}: {done.num_files} recordings, {num_new} of them in this run "
+        f"({done.audio_s / 3600:.2f} h in {done.elapsed_s:.0f} s, {done.num_errors} could not be read)"
+    )
+    show_result(as_json, data, [line])
+    if done.num_errors:
+        raise typer.Exit(1)
