@@ -65,7 +65,7 @@ def _register_pipelines(pipelines: ModuleType) -> None:
     registry.supported_tasks["audio-classification"]["impl"] = WholeAudioClassificationPipeline
 
 
-class _ClassesByPath(dict):
+class _ClassesByPath(dict[Any, Any]):
     """Registered classes, of which ours are still paths ("file:class") until they are read."""
 
     def __getitem__(self, key: Any) -> Any:

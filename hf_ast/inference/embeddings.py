@@ -167,7 +167,7 @@ def _embedder(model: PreTrainedModel, mode: str) -> Callable[[BatchFeature], Ten
     """A function from model inputs to embeddings (B, D), float32."""
     if mode not in MODES:
         raise ValueError(f"mode={mode!r} is unknown; choose one of {MODES}.")
-    classifier = getattr(model, "classifier", None)
+    classifier: Any = getattr(model, "classifier", None)
     if mode != "features" and classifier is None:
         raise ValueError(f"mode={mode!r} needs logits, which {type(model).__name__} has not; use mode='features'.")
 

@@ -1,6 +1,5 @@
 """Events: when something is heard, from the scores of consecutive windows."""
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ from torch import Tensor
 # Shares of the windows that cover a moment: the least that makes an event, and, of the largest one, the extent
 LEAST_SHARE = 1 / 2
 EXTENT_SHARE = 2 / 3
+NANOSECONDS = 10**9
 
 
 class Event(NamedTuple):
@@ -84,20 +84,21 @@ class _Moments:
     """
 
     def __init__(self, times_s: Tensor):
-        self.num_windows = len(times_s)
-        self.span_s = (times_s[0, 0].item(), times_s[-1, 1].item()) if len(times_s) else (0.0, 0.0)
+        # As whole numbers: the end of a window and the start of the next one must not differ by rounding
+        times = (times_s.double() * NANOSECONDS).round().long()
+        self.num_windows = len(times)
+        self.recording = (int(times[0, 0]), int(times[-1, 1])) if len(times) else (0, 0)
         self.num_added = 0
-        if len(times_s) > 1:
-            hop = times_s[1, 0] - times_s[0, 0]
-            self.num_added = max(0, math.ceil((times_s[0, 1] - times_s[0, 0]) / hop - 1e-6) - 1)
-            beyond = hop * torch.arange(1, self.num_added + 1, dtype=times_s.dtype).unsqueeze(1)
-            times_s = torch.cat((times_s[:1] - beyond.flip(0), times_s, times_s[-1:] + beyond))
-        self.starts, self.ends = times_s.T.contiguous()
-        self.edges = times_s.flatten().unique()
-        middles = (self.edges[1:] + self.edges[:-1]) / 2
+        if len(times) > 2:  # of two windows, the second one ends with the recording, at any distance
+            length, hop = int(times[0, 1] - times[0, 0]), int(times[1, 0] - times[0, 0])
+            self.num_added = -(-length // hop) - 1
+            beyond = hop * torch.arange(1, self.num_added + 1).unsqueeze(1)
+            times = torch.cat((times[:1] - beyond.flip(0), times, times[-1:] + beyond))
+        self.starts, self.ends = times.T.contiguous()
+        self.edges = times.flatten().unique()
         # The windows from `first` to `last` cover a stretch
-        self.first = torch.searchsorted(self.ends, middles, right=True)
-        self.last = torch.searchsorted(self.starts, middles, right=True) - 1
+        self.first = torch.searchsorted(self.ends, self.edges[:-1], right=True)
+        self.last = torch.searchsorted(self.starts, self.edges[:-1], right=True) - 1
 
     def extent(self, first: int, last: int) -> tuple[float, float] | None:
         """Start and end of the event that the windows from `first` to `last` hear, or None; see `find_events`."""
@@ -110,6 +111,6 @@ class _Moments:
         if share.max() < LEAST_SHARE:
             return None
         heard = (share >= EXTENT_SHARE * share.max()).nonzero().flatten().tolist()
-        start_s, end_s = self.edges[low + heard[0]].item(), self.edges[low + heard[-1] + 1].item()
-        start_s, end_s = max(start_s, self.span_s[0]), min(end_s, self.span_s[1])
-        return (start_s, end_s) if start_s < end_s else None
+        start = max(int(self.edges[low + heard[0]]), self.recording[0])
+        end = min(int(self.edges[low + heard[-1] + 1]), self.recording[1])
+        return (start / NANOSECONDS, end / NANOSECONDS) if start < end else None

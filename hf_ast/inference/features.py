@@ -1,11 +1,12 @@
 """Model inputs for the windows of a recording, one by one or from one spectrogram of all of them."""
 
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import BatchFeature, SequenceFeatureExtractor
+from transformers import BatchFeature
 
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 
@@ -14,14 +15,26 @@ from .windows import Span
 DEFAULT_WINDOW_S = 10.0
 
 
-def model_window(feature_extractor: SequenceFeatureExtractor) -> int:
+class FeatureExtractor(Protocol):
+    """A feature extractor for waveforms: one of ours, or any other one of transformers."""
+
+    sampling_rate: int
+
+    def __call__(self, raw_speech: Any, *args: Any, **kwargs: Any) -> BatchFeature:
+        """Waveforms -> model inputs."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its settings."""
+
+
+def model_window(feature_extractor: FeatureExtractor) -> int:
     """Samples that a model hears at once: what fills its extractor's `max_length`; 10 s where that has no length."""
     num_samples = getattr(feature_extractor, "max_samples", None)
     return round(DEFAULT_WINDOW_S * feature_extractor.sampling_rate) if num_samples is None else num_samples
 
 
 def window_features(
-    feature_extractor: SequenceFeatureExtractor,
+    feature_extractor: FeatureExtractor,
     span: Span,
     window: int,
     *,
@@ -55,7 +68,7 @@ def window_features(
 
 
 def clip_features(
-    feature_extractor: SequenceFeatureExtractor,
+    feature_extractor: FeatureExtractor,
     clips: Sequence[np.ndarray],
     *,
     device: torch.device | str | None = None,
@@ -74,7 +87,7 @@ def _sliced_features(
     shift, num_edge = feature_extractor.frame_shift, feature_extractor.num_edge_frames
     num_frames = min(feature_extractor.num_frames(window), feature_extractor.max_length)
 
-    def spectrograms(clips: list) -> Tensor:
+    def spectrograms(clips: list[np.ndarray]) -> Tensor:
         settings = {"padding": False, "truncation": False, "return_attention_mask": False}
         rate = feature_extractor.sampling_rate
         return feature_extractor(clips, rate, return_tensors="pt", device=device, **settings)["input_values"]

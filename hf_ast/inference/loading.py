@@ -9,7 +9,6 @@ from transformers import (
     AutoModel,
     AutoModelForAudioClassification,
     PreTrainedModel,
-    SequenceFeatureExtractor,
 )
 
 from hf_ast.checkpoints import resolve_model
@@ -17,8 +16,10 @@ from hf_ast.models.configuration_ast import NATIVE_MODEL_TYPE
 from hf_ast.models.feature_extraction_ast import HfASTFeatureExtractor
 from hf_ast.models.modeling_ast import HfASTForAudioClassification, HfASTModel
 
+from .features import FeatureExtractor
 
-def load_classifier(model: str | os.PathLike[str]) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
+
+def load_classifier(model: str | os.PathLike[str]) -> tuple[PreTrainedModel, FeatureExtractor]:
     """Load a classification model in eval mode, and its feature extractor.
 
     Checkpoints of transformers' own AST open as ours, which gives the numbers of the official code.
@@ -39,7 +40,7 @@ def load_classifier(model: str | os.PathLike[str]) -> tuple[PreTrainedModel, Seq
     return classifier, feature_extractor
 
 
-def load_encoder(model: str | os.PathLike[str]) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
+def load_encoder(model: str | os.PathLike[str]) -> tuple[PreTrainedModel, FeatureExtractor]:
     """Load a model for embeddings in eval mode, and its feature extractor: with its classifier, if it has one.
 
     Args and errors are those of `load_classifier`, except that no head is needed.
@@ -55,7 +56,7 @@ def load_encoder(model: str | os.PathLike[str]) -> tuple[PreTrainedModel, Sequen
 
 def _load(
     model: str | os.PathLike[str], native_class: Any, auto_class: Any
-) -> tuple[PreTrainedModel, SequenceFeatureExtractor, list[str]]:
+) -> tuple[PreTrainedModel, FeatureExtractor, list[str]]:
     """The model, its feature extractor, and the parameters that its checkpoint does not have."""
     path = resolve_model(model)
     is_native = AutoConfig.from_pretrained(path).model_type == NATIVE_MODEL_TYPE

@@ -27,7 +27,8 @@ class WindowPipeline(ChunkPipeline):
     ) -> Iterator[dict[str, Any]]:
         """Model inputs of each window, with its `times_s` (1, 2), its `energy` (1,) and whether it `is_last`."""
         window_s, hop_s = windows_from_chunks(chunk_length_s, stride_length_s)
-        scorer = WindowScorer(self.model, self.feature_extractor, window_s=window_s, hop_s=hop_s)
+        extractor: Any = self.feature_extractor
+        scorer = WindowScorer(self.model, extractor, window_s=window_s, hop_s=hop_s)
         blocks = audio.stream(inputs, scorer.sampling_rate, block_s=scorer.block_s)
         previous = None
         for span in scorer.spans(blocks):

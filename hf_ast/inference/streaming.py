@@ -4,8 +4,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
-from transformers import PreTrainedModel, SequenceFeatureExtractor
+from transformers import PreTrainedModel
 
+from .features import FeatureExtractor
 from .tagging import Tag, WindowScorer, top_tags
 from .windows import Span, WindowStream
 
@@ -44,7 +45,7 @@ class StreamTagger:
     def __init__(
         self,
         model: PreTrainedModel,
-        feature_extractor: SequenceFeatureExtractor,
+        feature_extractor: FeatureExtractor,
         *,
         window_s: float | None = None,
         hop_s: float | None = None,

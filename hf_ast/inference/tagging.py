@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel, SequenceFeatureExtractor
+from transformers import PreTrainedModel
 
 from hf_ast import audio
 
 from .evaluating import evaluating
 from .events import Event, find_events
-from .features import model_window, window_features
+from .features import FeatureExtractor, model_window, window_features
 from .windows import Span, WindowStream, as_samples, check_windows
 
 POOLINGS = ("mean", "max", "energy")
@@ -82,7 +82,7 @@ class WindowScorer:
     def __init__(
         self,
         model: PreTrainedModel,
-        feature_extractor: SequenceFeatureExtractor,
+        feature_extractor: FeatureExtractor,
         *,
         window_s: float | None = None,
         hop_s: float | None = None,
@@ -148,7 +148,7 @@ class WindowScorer:
 
 def tag(
     model: PreTrainedModel,
-    feature_extractor: SequenceFeatureExtractor,
+    feature_extractor: FeatureExtractor,
     source: Any,
     *,
     sampling_rate: int | None = None,
@@ -252,7 +252,7 @@ def apply_activation(logits: Tensor, function: str | None) -> Tensor:
 
 def label_names(model: PreTrainedModel) -> list[str]:
     """Names of the classes of a model, in the order of its logits, C."""
-    by_index: dict[int, str] = model.config.id2label
+    by_index: Any = model.config.id2label
     return [by_index[index] for index in range(len(by_index))]
 
 

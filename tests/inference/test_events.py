@@ -2,8 +2,11 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hf_ast.inference.events import Event, find_events
+from hf_ast.inference.windows import covering_starts
 
 
 def side_by_side(*scores: float) -> list[tuple[float, float, float]]:
@@ -58,3 +61,26 @@ def test_the_ends_of_the_recording() -> None:
 def test_thresholds_out_of_range(settings: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         find_events(torch.zeros(1, 1), torch.tensor([[0.0, 1.0]]), ["a"], **settings)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.integers(1, 40000),
+    st.integers(1, 9000),
+    st.floats(0.05, 1),
+    st.sampled_from([8000, 11025, 16000, 32000, 44100]),
+    st.integers(0, 9),
+)
+def test_events_of_any_windows_lie_in_the_recording(
+    num_samples: int, window: int, overlap: float, rate: int, seed: int
+) -> None:
+    starts = torch.tensor(covering_starts(num_samples, window, max(1, round(overlap * window))), dtype=torch.float64)
+    times = torch.stack((starts, starts + min(window, num_samples)), dim=1) / rate
+    scores = torch.rand(len(times), 3, generator=torch.Generator().manual_seed(seed))
+    for event in find_events(scores, times, ["a", "b", "c"]):
+        assert 0 <= event.start_s < event.end_s <= num_samples / rate + 1e-9
+        assert 0.5 <= event.peak <= 1
+    # What every window hears lasts as long as the recording
+    assert find_events(torch.ones(len(times), 1), times, ["a"]) == [
+        Event("a", 0.0, pytest.approx(num_samples / rate, abs=1e-9), 1.0)
+    ]
