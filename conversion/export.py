@@ -59,7 +59,7 @@ def export_folder(folder: Path, out: Path, layout: str) -> list[str]:
         layout: "official" (`to_official`), or "native" (`to_native_ast`, with its feature extractor).
 
     Returns:
-        Names of the tensors that are zeros, because the official loader demands them and the model has them not.
+        Names of the tensors that are zeros: the official loader demands them, but the model does not have them.
 
     Raises:
         ValueError: `out` exists, `folder` holds no whole model of ours, or the layout cannot express the model.
@@ -114,8 +114,8 @@ def to_official(model: PreTrainedModel, layout: Layout | None = None) -> tuple[d
             backbone the first.
 
     Returns:
-        The state dict, names and order as in the official files; and the names in it that the official loader demands
-        and the model has not, which are zeros.
+        The state dict, with names and order as in the official files; and the names of its tensors that are zeros,
+        because the official loader demands them, but the model does not have them.
 
     Raises:
         ValueError: The model has a setting that the official code does not know, or tensors that the layout has no

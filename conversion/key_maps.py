@@ -1,7 +1,7 @@
 """Official parameter names -> ours, one table per layout, in the order of the official files.
 
-`{}` stands for a layer number. A tensor that is not kept has, instead of our name, what becomes of it. A name that no
-table knows is an error.
+`{}` stands for a layer number. A tensor that our models do not keep is mapped to `Dropped` or `ConfigField` instead of
+a name. A name that no table lists is an error.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,8 @@ class Dropped:
 
     Args:
         reason: Why.
-        shape: Its sizes, as numbers or fields of the config: the official loader demands a tensor all the same.
+        shape: Its sizes, as numbers or names of config fields. Exports need them, because the official loader demands
+            the tensor.
     """
 
     reason: str
@@ -23,7 +24,7 @@ class Dropped:
 
 @dataclass(frozen=True)
 class ConfigField:
-    """A number that a file holds as a tensor, and we keep in a field of the config."""
+    """A number that the file holds as a tensor, and our model in a field of its config."""
 
     name: str
 
