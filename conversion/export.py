@@ -23,11 +23,12 @@ from transformers import (
 )
 
 import hf_ast
+from hf_ast.models.modeling_ast_native import to_native_name
 
 from .convert import expected_shapes
 from .folders import whole_folder
-from .key_maps import NATIVE_AST, ConfigField, Dropped, KeyMap
-from .layouts import JOINT_TABLE, LAYOUTS, Layout, restore_native
+from .key_maps import ConfigField, Dropped, KeyMap
+from .layouts import EMBEDDINGS, JOINT_TABLE, LAYOUTS, POSITIONS, Layout, restore_native
 
 FORMATS = ("official", "native")
 # What the official code has fixed, by hidden size for the heads: a file cannot say otherwise
@@ -198,18 +199,17 @@ def to_native_ast(model: PreTrainedModel) -> ASTForAudioClassification | ASTMode
             "per patch."
         )
     restore_native(tensors, config)
-    named = {
-        name: tensors.pop(target)
-        for name, target in file_names(NATIVE_AST, config.num_hidden_layers)
-        if target in tensors
-    }
-    if tensors:
-        raise ValueError(f"transformers' own AST has no place for {sorted(tensors)} of {type(model).__name__}.")
+    tensors[f"{EMBEDDINGS}.position_embeddings"] = tensors.pop(POSITIONS)
+    named = {to_native_name(name): tensor for name, tensor in tensors.items()}
     native_class = ASTForAudioClassification
     if hasattr(model, "embeddings"):
         native_class = ASTModel
         named = {name.partition(".")[2]: tensor for name, tensor in named.items()}
     native_config = ASTConfig(patch_size=height, **{name: getattr(config, name) for name in NATIVE_FIELDS})
+    with torch.device("meta"):
+        left_over = named.keys() - native_class(native_config).state_dict().keys()
+    if left_over:
+        raise ValueError(f"transformers' own AST has no place for {sorted(left_over)} of {type(model).__name__}.")
     return native_class.from_pretrained(None, config=native_config, state_dict=named)
 
 

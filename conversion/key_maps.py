@@ -142,31 +142,3 @@ TORCH_ONLY: KeyMap = {
         }
     ),
 }
-
-# transformers' own ASTForAudioClassification, as version 5 names its parameters; three projections are our `qkv`
-NATIVE_AST: KeyMap = {
-    **_with_prefix(
-        {
-            "embeddings.cls_token": "embeddings.cls_token",
-            "embeddings.distillation_token": "embeddings.distillation_token",
-            "embeddings.position_embeddings": "embeddings.positions",
-            **_weight_and_bias(
-                {
-                    "embeddings.patch_embeddings.projection": "embeddings.patch_embedding.projection",
-                    "layers.{}.layernorm_before": "layers.{}.norm1",
-                    "layers.{}.attention.q_proj": "layers.{}.attention.q_proj",
-                    "layers.{}.attention.k_proj": "layers.{}.attention.k_proj",
-                    "layers.{}.attention.v_proj": "layers.{}.attention.v_proj",
-                    "layers.{}.attention.o_proj": "layers.{}.attention.proj",
-                    "layers.{}.layernorm_after": "layers.{}.norm2",
-                    "layers.{}.mlp.fc1": "layers.{}.feed_forward.fc1",
-                    "layers.{}.mlp.fc2": "layers.{}.feed_forward.fc2",
-                    "layernorm": "norm",
-                }
-            ),
-        },
-        "audio_spectrogram_transformer.",
-        "backbone.",
-    ),
-    **_weight_and_bias({"classifier.layernorm": "classifier.norm", "classifier.dense": "classifier.linear"}),
-}
