@@ -23,11 +23,12 @@ from transformers import (
 )
 
 import hf_ast
+from hf_ast.models.modeling_ast_native import to_native_name
 
 from .convert import expected_shapes
 from .folders import whole_folder
-from .key_maps import NATIVE_AST, ConfigField, Dropped, KeyMap
-from .layouts import JOINT_TABLE, LAYOUTS, Layout, restore_native
+from .key_maps import ConfigField, Dropped, KeyMap
+from .layouts import EMBEDDINGS, JOINT_TABLE, LAYOUTS, POSITIONS, Layout, restore_native
 
 FORMATS = ("official", "native")
 # What the official code has fixed, by hidden size for the heads: a file cannot say otherwise
@@ -59,7 +60,7 @@ def export_folder(folder: Path, out: Path, layout: str) -> list[str]:
         layout: "official" (`to_official`), or "native" (`to_native_ast`, with its feature extractor).
 
     Returns:
-        Names of the tensors that are zeros, because the official loader demands them and the model has them not.
+        Names of the tensors that are zeros: the official loader demands them, but the model does not have them.
 
     Raises:
         ValueError: `out` exists, `folder` holds no whole model of ours, or the layout cannot express the model.
@@ -114,8 +115,8 @@ def to_official(model: PreTrainedModel, layout: Layout | None = None) -> tuple[d
             backbone the first.
 
     Returns:
-        The state dict, names and order as in the official files; and the names in it that the official loader demands
-        and the model has not, which are zeros.
+        The state dict, with names and order as in the official files; and the names of its tensors that are zeros,
+        because the official loader demands them, but the model does not have them.
 
     Raises:
         ValueError: The model has a setting that the official code does not know, or tensors that the layout has no
@@ -198,18 +199,17 @@ def to_native_ast(model: PreTrainedModel) -> ASTForAudioClassification | ASTMode
             "per patch."
         )
     restore_native(tensors, config)
-    named = {
-        name: tensors.pop(target)
-        for name, target in file_names(NATIVE_AST, config.num_hidden_layers)
-        if target in tensors
-    }
-    if tensors:
-        raise ValueError(f"transformers' own AST has no place for {sorted(tensors)} of {type(model).__name__}.")
+    tensors[f"{EMBEDDINGS}.position_embeddings"] = tensors.pop(POSITIONS)
+    named = {to_native_name(name): tensor for name, tensor in tensors.items()}
     native_class: type[ASTForAudioClassification] | type[ASTModel] = ASTForAudioClassification
     if hasattr(model, "embeddings"):
         native_class = ASTModel
         named = {name.partition(".")[2]: tensor for name, tensor in named.items()}
     native_config = ASTConfig(patch_size=height, **{name: getattr(config, name) for name in NATIVE_FIELDS})
+    with torch.device("meta"):
+        left_over = named.keys() - native_class(native_config).state_dict().keys()
+    if left_over:
+        raise ValueError(f"transformers' own AST has no place for {sorted(left_over)} of {type(model).__name__}.")
     return native_class.from_pretrained(None, config=native_config, state_dict=named)
 
 

@@ -1,7 +1,7 @@
 """Official parameter names -> ours, one table per layout, in the order of the official files.
 
-`{}` stands for a layer number. A tensor that is not kept has, instead of our name, what becomes of it. A name that no
-table knows is an error.
+`{}` stands for a layer number. A tensor that our models do not keep is mapped to `Dropped` or `ConfigField` instead of
+a name. A name that no table lists is an error.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,8 @@ class Dropped:
 
     Args:
         reason: Why.
-        shape: Its sizes, as numbers or fields of the config: the official loader demands a tensor all the same.
+        shape: Its sizes, as numbers or names of config fields. Exports need them, because the official loader demands
+            the tensor.
     """
 
     reason: str
@@ -23,7 +24,7 @@ class Dropped:
 
 @dataclass(frozen=True)
 class ConfigField:
-    """A number that a file holds as a tensor, and we keep in a field of the config."""
+    """A number that the file holds as a tensor, and our model in a field of its config."""
 
     name: str
 
@@ -140,32 +141,4 @@ TORCH_ONLY: KeyMap = {
             "reconstructor.linear2": "objectives.reconstruction_head.fc2",
         }
     ),
-}
-
-# transformers' own ASTForAudioClassification, as version 5 names its parameters; three projections are our `qkv`
-NATIVE_AST: KeyMap = {
-    **_with_prefix(
-        {
-            "embeddings.cls_token": "embeddings.cls_token",
-            "embeddings.distillation_token": "embeddings.distillation_token",
-            "embeddings.position_embeddings": "embeddings.positions",
-            **_weight_and_bias(
-                {
-                    "embeddings.patch_embeddings.projection": "embeddings.patch_embedding.projection",
-                    "layers.{}.layernorm_before": "layers.{}.norm1",
-                    "layers.{}.attention.q_proj": "layers.{}.attention.q_proj",
-                    "layers.{}.attention.k_proj": "layers.{}.attention.k_proj",
-                    "layers.{}.attention.v_proj": "layers.{}.attention.v_proj",
-                    "layers.{}.attention.o_proj": "layers.{}.attention.proj",
-                    "layers.{}.layernorm_after": "layers.{}.norm2",
-                    "layers.{}.mlp.fc1": "layers.{}.feed_forward.fc1",
-                    "layers.{}.mlp.fc2": "layers.{}.feed_forward.fc2",
-                    "layernorm": "norm",
-                }
-            ),
-        },
-        "audio_spectrogram_transformer.",
-        "backbone.",
-    ),
-    **_weight_and_bias({"classifier.layernorm": "classifier.norm", "classifier.dense": "classifier.linear"}),
 }

@@ -1,4 +1,4 @@
-"""What the configs of all families share."""
+"""The part that the configs of all families share."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the feature extractors accept: waveforms in any form, and settings in their range; else one clear error."""
+"""Checks of the feature extractors' waveforms and settings; each wrong one raises one clear error."""
 
 import math
 from numbers import Real

@@ -1,4 +1,4 @@
-"""What the feature extractors of all families share: cutting, padding, masks, normalisation."""
+"""The part that the feature extractors of all families share: cutting, padding, masks and normalisation."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -35,10 +35,10 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
     """
 
     model_input_names = ["input_values", "attention_mask"]
-    # What the models of the family were made for, and the value of padded frames before the normalisation
+    # The padding that the family's models were trained with, and the value of padded frames before the normalisation
     default_padding: ClassVar[str] = "max_length"
     padding_level: ClassVar[float] = 0.0
-    # The torch-only front end of the family, and the last one that was built, with what it was built for
+    # The torch-only front end of the family; the last instance is kept together with the settings it was built from
     front_end_class: ClassVar[type[nn.Module]]
     _front_end: tuple[dict[str, Any], nn.Module] | None = None
     _padding_value: float | None
@@ -164,10 +164,10 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
                 tensors or lists.
             sampling_rate: Of the waveforms, in Hz; checked against the extractor's.
             return_tensors: "pt" or "np" for one array, None for a list of arrays.
-            padding: "max_length"; "longest" or True for the longest clip of the batch; False for none. By default what
-                the models of the family were made for: "max_length" for AST and SSAST, "longest" for PaSST. But where
-                that comes with a mask and there is no `return_tensors`, no padding by default: `pad` and the data
-                collators pad later and make the mask, which scripts tend to drop on the way.
+            padding: "max_length"; "longest" or True for the longest clip of the batch; False for none. The default is
+                "max_length" for AST and SSAST, and "longest" for PaSST, as their models were trained. Without
+                `return_tensors`, a default that would return a mask becomes False: scripts tend to lose the mask, and
+                `pad` and the data collators make it when they pad later.
             truncation: Whether to cut clips at the end to `max_length` frames (with a warning); an error if False and
                 `padding="max_length"`.
             max_length: Frames; the extractor's own if None.

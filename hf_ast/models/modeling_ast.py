@@ -13,7 +13,7 @@ from .modeling_common import SpectrogramForAudioClassification, SpectrogramModel
 
 
 class HfASTPreTrainedModel(SpectrogramPreTrainedModel):
-    """Names of the family."""
+    """Base class of all AST models: their config class, and the Auto class of each."""
 
     config: HfASTConfig
     config_class = HfASTConfig

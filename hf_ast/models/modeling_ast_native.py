@@ -1,30 +1,45 @@
 """Key map from transformers' own AST checkpoints, in their old (ViT-like) and their v5 layout."""
 
+import re
 from typing import Any
 
 from transformers import Concatenate, WeightConverter
 from transformers.core_model_loading import ConversionOps, WeightRenaming
 
-# Old names first: they become v5 names, which then become ours. No pattern matches a key of ours.
-RENAMINGS = {
-    r"^audio_spectrogram_transformer\.": "backbone.",
+# Names in the old (ViT-like) layout -> names in that of version 5
+OLD_RENAMINGS = {
     r"encoder\.layer\.": "layers.",
     r"attention\.attention\.query": "attention.q_proj",
     r"attention\.attention\.key": "attention.k_proj",
     r"attention\.attention\.value": "attention.v_proj",
-    r"attention\.output\.dense": "attention.proj",
-    r"attention\.o_proj": "attention.proj",
-    r"intermediate\.dense": "feed_forward.fc1",
-    r"(?<!attention\.)output\.dense": "feed_forward.fc2",
-    r"mlp\.fc1": "feed_forward.fc1",
-    r"mlp\.fc2": "feed_forward.fc2",
-    r"layernorm_before": "norm1",
-    r"layernorm_after": "norm2",
-    r"embeddings\.patch_embeddings\.projection": "embeddings.patch_embedding.projection",
-    r"classifier\.layernorm": "classifier.norm",
-    r"classifier\.dense": "classifier.linear",
-    r"(?<!\w)layernorm(?!\w)": "norm",
+    r"attention\.output\.dense": "attention.o_proj",
+    r"intermediate\.dense": "mlp.fc1",
+    r"(?<!attention\.)output\.dense": "mlp.fc2",
 }
+# Parts of names in version 5 -> ours, for both ways: a part is replaced where it stands between dots, the first ones
+# first. No part of one side stands in a name of the other.
+PARTS = {
+    "audio_spectrogram_transformer": "backbone",
+    "embeddings.patch_embeddings": "embeddings.patch_embedding",
+    "attention.o_proj": "attention.proj",
+    "mlp": "feed_forward",
+    "layernorm_before": "norm1",
+    "layernorm_after": "norm2",
+    "layernorm": "norm",
+    "classifier.dense": "classifier.linear",
+}
+
+
+def to_native_name(name: str) -> str:
+    """Our name of a tensor -> its name in version 5 of transformers' own AST, if that has such a tensor."""
+    for native, ours in PARTS.items():
+        name = re.sub(_whole(ours), native, name)
+    return name
+
+
+def _whole(part: str) -> str:
+    """A pattern for a part of a name that stands between dots, or at an end."""
+    return rf"(?<!\w){re.escape(part)}(?!\w)"
 
 
 class SplitPositions(ConversionOps):
@@ -53,7 +68,8 @@ class SplitPositions(ConversionOps):
 def native_ast_mapping() -> list[WeightConverter | WeightRenaming]:
     """The key map, for `register_checkpoint_conversion_mapping`."""
     return [
-        *(WeightRenaming(source, target) for source, target in RENAMINGS.items()),
+        *(WeightRenaming(source, target) for source, target in OLD_RENAMINGS.items()),
+        *(WeightRenaming(_whole(native), ours) for native, ours in PARTS.items()),
         WeightConverter(
             ["attention.q_proj", "attention.k_proj", "attention.v_proj"], "attention.qkv", [Concatenate(dim=0)]
         ),

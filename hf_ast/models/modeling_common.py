@@ -1,4 +1,4 @@
-"""What the transformers models of all families share: loading, saving, and the forward pass.
+"""The part that the transformers models of all families share: loading, saving, and the forward pass.
 
 A family adds its config, its position table and its names (see `modeling_ast.py`).
 """
@@ -33,7 +33,7 @@ class SpectrogramLayer(GradientCheckpointingLayer, EncoderLayer):
 
 
 class SpectrogramPreTrainedModel(PreTrainedModel):
-    """Loading with another input geometry, saving with the code, initialisation."""
+    """Base class of all models: initialisation, loading with another input geometry, and saving with the code."""
 
     config: SpectrogramConfig
     config_class: type[SpectrogramConfig] = SpectrogramConfig
@@ -49,7 +49,7 @@ class SpectrogramPreTrainedModel(PreTrainedModel):
     _can_compile_fullgraph = True
     _can_record_outputs = {"hidden_states": EncoderLayer, "attentions": SelfAttention}
     _input_embed_layer = "patch_embedding"
-    # auto class -> class of the family, for the `auto_map` of saved models
+    # Auto class -> class of the family; written into the `auto_map` of saved models
     _auto_classes: ClassVar[dict[str, str]] = {}
 
     @torch.no_grad()
@@ -81,7 +81,7 @@ class SpectrogramPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def _stored_config(cls, path: str | os.PathLike[str] | None, kwargs: dict[str, Any]) -> SpectrogramConfig | None:
-        """The checkpoint's own config; None for a bare weight file or state dict, which the given config describes."""
+        """Read the checkpoint's own config, or return None for a weight file or a state dict, which has none."""
         if path is None or os.path.isfile(path):
             return None
         if os.path.isdir(path) and not os.path.isfile(os.path.join(path, kwargs.get("subfolder", ""), "config.json")):
@@ -96,9 +96,10 @@ class SpectrogramPreTrainedModel(PreTrainedModel):
         frequency_stride: int | None = None,
         time_stride: int | None = None,
     ) -> None:
-        """Move the model to another input geometry, in place and with its weights; what is None stays.
+        """Change the input geometry in place and keep the weights. Arguments left at None keep their value.
 
-        The position table is cut or interpolated by the rule of its kind (`modules_positions`); everything else stays.
+        The position table is cut or interpolated by the rule of its kind (`modules_positions`); no other weight
+        changes.
         """
         values = (num_mel_bins, max_length, frequency_stride, time_stride)
         geometry = {
@@ -137,7 +138,7 @@ class SpectrogramPreTrainedModel(PreTrainedModel):
 
 
 def _with_geometry(config: SpectrogramConfig, geometry: dict[str, int]) -> SpectrogramConfig:
-    """A validated copy of `config` with other geometry fields."""
+    """Return a validated copy of `config` with the given geometry fields."""
     changed = copy.deepcopy(config)
     for name, value in geometry.items():
         setattr(changed, name, value)

@@ -9,7 +9,7 @@ from .modeling_common import SpectrogramForAudioClassification, SpectrogramModel
 
 
 class PaSSTPreTrainedModel(SpectrogramPreTrainedModel):
-    """Names of the family."""
+    """Base class of all PaSST models: their config class, and the Auto class of each."""
 
     config: PaSSTConfig
     config_class = PaSSTConfig

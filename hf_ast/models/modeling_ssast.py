@@ -38,7 +38,7 @@ class SSASTForPreTrainingOutput(ModelOutput):
 
 
 class SSASTPreTrainedModel(SpectrogramPreTrainedModel):
-    """Names of the family."""
+    """Base class of all SSAST models: their config class, and the Auto class of each."""
 
     config: SSASTConfig
     config_class = SSASTConfig

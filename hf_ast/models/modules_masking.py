@@ -25,8 +25,8 @@ class MaskSampler:
 
     Args:
         num_mask_patches: Patches to mask per clip.
-        mask_ratio: Share of a clip's patches to mask, instead of a number. At least one patch is masked, and at least
-            one stays visible if there are two.
+        mask_ratio: Share of a clip's patches to mask, used instead of `num_mask_patches` if given. At least one patch
+            is masked, and at least one stays visible in clips of two patches or more.
         mask_clusters: Mask groups of patches instead of single ones.
         mask_sampler: One of `MASK_SAMPLERS`.
     """
@@ -105,13 +105,14 @@ def sample_mask(
         num_masks: Patches to mask: one number, or one per clip, shape (B,). A clip with fewer patches is masked whole.
         clusters: Mask square groups of patches, of 3 to 5 a side, instead of single patches.
         sampler: "official" or "uniform".
-        max_masks: An upper bound of the numbers per clip, if they must not decide the shape of the result (in compiled
-            code, and where waiting for the device costs time); their largest one if None.
+        max_masks: Upper bound of the numbers per clip, which then gives the shape of the result. Needed in compiled
+            code, whose shapes cannot depend on values, and saves waiting for the device. By default the largest
+            number per clip gives the shape.
         generator: Source of randomness; the global one if None.
 
     Returns:
-        Patch numbers, shape (B, K), K being the largest `num_masks` or `max_masks`; -1 behind those of a clip in which
-        fewer patches are masked.
+        Patch numbers, shape (B, K); K is the largest of `num_masks`, or `max_masks`. Rows of clips with fewer masked
+        patches are filled up with -1.
     """
     if sampler not in MASK_SAMPLERS:
         raise ValueError(f"sampler={sampler!r} is unknown; choose one of {MASK_SAMPLERS}.")
@@ -155,7 +156,7 @@ def draw_clusters(
     wrap: bool,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Draw square clusters of patches, one after the other, and note for each patch the first one that covers it.
+    """Draw square clusters of patches one after the other, and find the first one that covers each patch.
 
     All clusters of a clip have the same random size.
 
@@ -170,8 +171,8 @@ def draw_clusters(
         generator: Source of randomness.
 
     Returns:
-        Number of the draw, for each patch of the clip's own grid, shape (B, F' * T'); a number that no draw has for
-        patches that were not drawn.
+        For each patch of the clip's own grid, the number of the first draw that covers it, shape (B, F' * T'); the
+        patches that no draw covers have the number of draws, which is larger than that of any draw.
     """
     batch_size, device = width.shape[0], width.device
     num_patches = num_rows * num_columns
@@ -235,7 +236,7 @@ def set_table_size(count: Tensor) -> Tensor:
 
 
 def without_padding(mask_indices: Tensor, column_mask: Tensor, num_rows: int) -> Tensor:
-    """Check given patch numbers (B, K), -1 for none, and set those to -1 whose column (B, T') is padding."""
+    """Check given patch numbers (B, K), -1 for none, and replace those in padded columns (B, T') by -1."""
     batch_size, num_columns = column_mask.shape
     num_patches = num_rows * num_columns
     if mask_indices.ndim != 2 or mask_indices.shape[0] != batch_size or mask_indices.is_floating_point():
@@ -258,14 +259,14 @@ def without_padding(mask_indices: Tensor, column_mask: Tensor, num_rows: int) ->
 def masked_grid(mask_indices: Tensor, num_rows: int, num_columns: int) -> Tensor:
     """Patch numbers (B, K), -1 for none -> True where a patch is masked, shape (B, F', T')."""
     num_patches = num_rows * num_columns
-    # One cell more, for the numbers that name no patch
+    # One more cell takes the entries of -1
     cells = torch.zeros(mask_indices.shape[0], num_patches + 1, dtype=torch.bool, device=mask_indices.device)
     cells = cells.scatter(1, mask_indices.where(mask_indices >= 0, num_patches), True)
     return cells[:, :num_patches].view(-1, num_rows, num_columns)
 
 
 def _uniform(batch_size: int, size: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
-    """Numbers in [0, 1), shape (B, size), on `device` whatever the generator's own."""
+    """Draw numbers in [0, 1), shape (B, size), on the generator's device, and move them to `device`."""
     if generator is None:  # not passed on: torch.compile refuses `generator=None` when the shape changes
         return torch.rand(batch_size, size, device=device)
     return torch.rand(batch_size, size, generator=generator, device=generator.device).to(device)

@@ -1,4 +1,4 @@
-"""Kaldi's mel filters, and what the front ends of all families share: torch only."""
+"""Kaldi's mel filters, and other parts that the front ends of all families share, in torch only."""
 
 import math
 from collections.abc import Callable

@@ -1,8 +1,8 @@
 """Objectives of SSAST (https://arxiv.org/abs/2110.09784): tell the masked patches apart, and reconstruct them.
 
 Both are computed from one forward pass, where the official code makes one for each (`mpc` and `mpg` in
-src/models/ast_models.py), with masks of its own. Different numbers of patches may be masked in the clips of a batch:
-a number of -1 in `mask_indices` counts nowhere.
+src/models/ast_models.py), with masks of its own. The clips of a batch may have different numbers of masked patches:
+entries of -1 in `mask_indices` are left out of all losses and counts.
 """
 
 from typing import NamedTuple

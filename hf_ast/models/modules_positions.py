@@ -25,8 +25,8 @@ def position_grid(
 ) -> tuple[int, int]:
     """Rows and columns of the position table for clips of up to `max_length` frames.
 
-    It is the patch grid. But the time table of PaSST has `max_length // time_stride` columns, as in the official code
-    (models/passt.py:311); with overlapping patches that may be one more than such a clip has.
+    The table has the shape of the patch grid, except that PaSST's time table has `max_length // time_stride` columns,
+    as in the official code (models/passt.py:311). With overlapping patches that may be one more than the clip has.
     """
     if position_table not in POSITION_TABLES:
         raise ValueError(f"position_table={position_table!r} is unknown; choose one of {tuple(POSITION_TABLES)}.")
@@ -103,7 +103,7 @@ def stretch(table: Tensor, rows: int, columns: int) -> Tensor:
 
 
 class PositionTable(nn.Module):
-    """What the embeddings need of a position table.
+    """Base class of the position tables that the embeddings use.
 
     Args:
         hidden_size: D.

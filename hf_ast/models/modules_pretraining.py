@@ -57,7 +57,7 @@ class MaskedPatchPretraining(nn.Module):
 
 
 class Backbone(Protocol):
-    """What `pretraining_step` needs of a backbone: `SpectrogramTransformer`, or a transformers model like it."""
+    """The backbone that `pretraining_step` takes: `SpectrogramTransformer`, or a transformers model like it."""
 
     embeddings: SpectrogramEmbeddings
 
@@ -83,8 +83,8 @@ def pretraining_step(
         attention_mask: 1 for real frames, 0 for padding, shape (B, T). Padding is never masked.
         mask_indices: Numbers of the patches to mask, row by row over the patch grid, shape (B, K), -1 for none;
             padding among them is not masked. Drawn if None.
-        generator: Source of randomness of the draw; the global one if None.
-        kwargs: For the backbone.
+        generator: Source of the random draw; the global one if None.
+        kwargs: Further arguments of the backbone.
 
     Returns:
         Outputs of the backbone and of the objectives.

@@ -175,12 +175,12 @@ class SpectrogramTransformer(nn.Module):
         return encode(self, tokens, token_mask, key_mask, pooling=self.pooling, **kwargs)
 
 
-# What a config says of the architecture
+# Arguments for which a config has a field of the same name
 ARGUMENTS = tuple(name for name in inspect.signature(SpectrogramTransformer).parameters if name != "layer_class")
 
 
 class Encoder(Protocol):
-    """What `encode` needs: `SpectrogramTransformer`, or a transformers model with its parts."""
+    """The parts that `encode` uses, of `SpectrogramTransformer` or of a transformers model."""
 
     embeddings: SpectrogramEmbeddings
     layers: nn.ModuleList
