@@ -203,13 +203,15 @@ def _is_file(source: Any) -> bool:
 def _open(file: str | os.PathLike[str] | bytes) -> Iterator[Any]:
     """The recording as a `soundfile.SoundFile`; errors of libsndfile become errors that name the file."""
     soundfile = _import("soundfile")
-    is_bytes = isinstance(file, bytes | bytearray)
-    if not is_bytes and os.path.isdir(file):
-        raise IsADirectoryError(f"{_name(file)} is a folder, but must be an audio file.")
-    if not is_bytes and not os.path.isfile(file):
-        raise FileNotFoundError(f"{_name(file)} does not exist.")
+    if not isinstance(file, bytes | bytearray):
+        if os.path.isdir(file):
+            raise IsADirectoryError(f"{_name(file)} is a folder, but must be an audio file.")
+        if not os.path.isfile(file):
+            raise FileNotFoundError(f"{_name(file)} does not exist.")
     try:
-        with soundfile.SoundFile(io.BytesIO(file) if is_bytes else os.fspath(file)) as recording:
+        with soundfile.SoundFile(
+            io.BytesIO(file) if isinstance(file, bytes | bytearray) else os.fspath(file)
+        ) as recording:
             yield recording
     except soundfile.LibsndfileError as error:
         known = ", ".join(sorted(soundfile.available_formats()))

@@ -17,6 +17,7 @@ from .embed import embed
 from .errors import SHOW_TRACEBACK, Commands
 from .export_official import export_official
 from .extract import extract
+from .listen import listen
 from .pretrain import pretrain
 from .publish import publish
 from .tag import tag
@@ -24,7 +25,7 @@ from .verify import verify
 
 # Headings of the help, each with its commands
 Groups = dict[str, tuple[Callable[..., None], ...]]
-RECORDINGS: Groups = {"Recordings": (classify, tag, embed, extract)}
+RECORDINGS: Groups = {"Recordings": (classify, tag, listen, embed, extract)}
 TRAINING: Groups = {"Training": (pretrain,)}
 CHECKPOINTS: Groups = {"Checkpoints": (checkpoints, convert, verify, card, export_official, publish)}
 EXIT_STATUS = """\

@@ -12,7 +12,7 @@ from hf_ast import audio
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 
 from .evaluating import evaluating
-from .tagging import probabilities
+from .tagging import label_names, probabilities
 
 
 def length_batches(lengths: Sequence[int], *, batch_size: int, max_padding: float = 0.1) -> list[list[int]]:
@@ -83,7 +83,7 @@ def score_clips(
                 f"({feature_extractor.max_samples / rate:.5g} s); `hf_ast.tag` cuts recordings into windows."
             )
     num_frames = [feature_extractor.num_frames(len(waveform)) for waveform in waveforms]
-    scores = torch.empty(len(waveforms), model.config.num_labels)
+    scores = torch.empty(len(waveforms), len(label_names(model)))
     with evaluating(model), tqdm(total=len(waveforms), disable=not progress, unit="clip", leave=False) as bar:
         for batch in length_batches(num_frames, batch_size=batch_size, max_padding=max_padding):
             inputs = feature_extractor(

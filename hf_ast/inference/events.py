@@ -7,6 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+# Shares of the windows that cover a moment: the least that makes an event, and, of the largest one, the extent
+LEAST_SHARE = 1 / 2
+EXTENT_SHARE = 2 / 3
+
 
 class Event(NamedTuple):
     """A label, when it is heard in seconds, and the largest score of the windows that hear it."""
@@ -28,9 +32,12 @@ def find_events(
     """Join consecutive windows that hear a label into events, with hysteresis.
 
     A run of windows hears a label if its scores are all at least `release`, and one of them is at least `threshold`: a
-    short dip does not end an event. The event consists of the moments for which at least half of the windows that
-    cover them belong to the run. Without overlap, those are the windows of the run. With overlap, it locates sounds
-    that are shorter than a window, and drops what only a few windows hear that cut a sound in two.
+    short dip does not end an event. Without overlap, the event lasts as long as the windows of the run.
+
+    Where windows overlap, each moment is covered by several, and the share of them that belong to the run tells how
+    likely the sound is there. The event consists of the moments with at least two thirds of the largest share, which
+    locates a short sound to a third of a window and a long one to a sixth. If that is less than half of the windows,
+    there is no event: so many do not hear it, and the others probably cut another sound in two.
 
     Args:
         scores: Shape (K, C).
@@ -56,7 +63,7 @@ def find_events(
         column = scores[:, index]
         for first, last in _runs(column >= release):
             peak = column[first : last + 1].max().item()
-            if peak >= threshold and (extent := moments.heard_by_half(first, last)) is not None:
+            if peak >= threshold and (extent := moments.extent(first, last)) is not None:
                 events.append(Event(labels[index], *extent, peak))
     return sorted(events, key=lambda event: (event.start_s, -event.peak))
 
@@ -92,16 +99,17 @@ class _Moments:
         self.first = torch.searchsorted(self.ends, middles, right=True)
         self.last = torch.searchsorted(self.starts, middles, right=True) - 1
 
-    def heard_by_half(self, first: int, last: int) -> tuple[float, float] | None:
-        """Start and end of the time of which at least half of the covering windows are among `first` to `last`."""
+    def extent(self, first: int, last: int) -> tuple[float, float] | None:
+        """Start and end of the event that the windows from `first` to `last` hear, or None; see `find_events`."""
         first = 0 if first == 0 else first + self.num_added
         last = last + self.num_added * (2 if last == self.num_windows - 1 else 1)
         low, high = torch.searchsorted(self.edges, torch.stack((self.starts[first], self.ends[last]))).tolist()
         covering_first, covering_last = self.first[low:high], self.last[low:high]
         num_hearing = covering_last.clamp(max=last) - covering_first.clamp(min=first) + 1
-        heard = (2 * num_hearing >= covering_last - covering_first + 1).nonzero().flatten().tolist()
-        if not heard:
+        share = num_hearing / (covering_last - covering_first + 1)
+        if share.max() < LEAST_SHARE:
             return None
+        heard = (share >= EXTENT_SHARE * share.max()).nonzero().flatten().tolist()
         start_s, end_s = self.edges[low + heard[0]].item(), self.edges[low + heard[-1] + 1].item()
         start_s, end_s = max(start_s, self.span_s[0]), min(end_s, self.span_s[1])
         return (start_s, end_s) if start_s < end_s else None

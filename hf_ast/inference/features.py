@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import BatchFeature, FeatureExtractionMixin
+from transformers import BatchFeature, SequenceFeatureExtractor
 
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 
@@ -14,14 +14,14 @@ from .windows import Span
 DEFAULT_WINDOW_S = 10.0
 
 
-def model_window(feature_extractor: FeatureExtractionMixin) -> int:
+def model_window(feature_extractor: SequenceFeatureExtractor) -> int:
     """Samples that a model hears at once: what fills its extractor's `max_length`; 10 s where that has no length."""
     num_samples = getattr(feature_extractor, "max_samples", None)
     return round(DEFAULT_WINDOW_S * feature_extractor.sampling_rate) if num_samples is None else num_samples
 
 
 def window_features(
-    feature_extractor: FeatureExtractionMixin,
+    feature_extractor: SequenceFeatureExtractor,
     span: Span,
     window: int,
     *,
@@ -55,7 +55,7 @@ def window_features(
 
 
 def clip_features(
-    feature_extractor: FeatureExtractionMixin,
+    feature_extractor: SequenceFeatureExtractor,
     clips: Sequence[np.ndarray],
     *,
     device: torch.device | str | None = None,

@@ -8,8 +8,8 @@ from transformers import (
     AutoFeatureExtractor,
     AutoModel,
     AutoModelForAudioClassification,
-    FeatureExtractionMixin,
     PreTrainedModel,
+    SequenceFeatureExtractor,
 )
 
 from hf_ast.checkpoints import resolve_model
@@ -18,7 +18,7 @@ from hf_ast.models.feature_extraction_ast import HfASTFeatureExtractor
 from hf_ast.models.modeling_ast import HfASTForAudioClassification, HfASTModel
 
 
-def load_classifier(model: str | os.PathLike[str]) -> tuple[PreTrainedModel, FeatureExtractionMixin]:
+def load_classifier(model: str | os.PathLike[str]) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
     """Load a classification model in eval mode, and its feature extractor.
 
     Checkpoints of transformers' own AST open as ours, which gives the numbers of the official code.
@@ -39,7 +39,7 @@ def load_classifier(model: str | os.PathLike[str]) -> tuple[PreTrainedModel, Fea
     return classifier, feature_extractor
 
 
-def load_encoder(model: str | os.PathLike[str]) -> tuple[PreTrainedModel, FeatureExtractionMixin]:
+def load_encoder(model: str | os.PathLike[str]) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
     """Load a model for embeddings in eval mode, and its feature extractor: with its classifier, if it has one.
 
     Args and errors are those of `load_classifier`, except that no head is needed.
@@ -55,7 +55,7 @@ def load_encoder(model: str | os.PathLike[str]) -> tuple[PreTrainedModel, Featur
 
 def _load(
     model: str | os.PathLike[str], native_class: Any, auto_class: Any
-) -> tuple[PreTrainedModel, FeatureExtractionMixin, list[str]]:
+) -> tuple[PreTrainedModel, SequenceFeatureExtractor, list[str]]:
     """The model, its feature extractor, and the parameters that its checkpoint does not have."""
     path = resolve_model(model)
     is_native = AutoConfig.from_pretrained(path).model_type == NATIVE_MODEL_TYPE

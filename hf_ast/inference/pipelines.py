@@ -26,13 +26,12 @@ class WindowPipeline(ChunkPipeline):
         stride_length_s: float | Sequence[float] | None = None,
     ) -> Iterator[dict[str, Any]]:
         """Model inputs of each window, with its `times_s` (1, 2), its `energy` (1,) and whether it `is_last`."""
-        scorer = WindowScorer(
-            self.model, self.feature_extractor, **windows_from_chunks(chunk_length_s, stride_length_s)
-        )
+        window_s, hop_s = windows_from_chunks(chunk_length_s, stride_length_s)
+        scorer = WindowScorer(self.model, self.feature_extractor, window_s=window_s, hop_s=hop_s)
         blocks = audio.stream(inputs, scorer.sampling_rate, block_s=scorer.block_s)
         previous = None
         for span in scorer.spans(blocks):
-            features = window_features(self.feature_extractor, span, scorer.window)
+            features = window_features(scorer.feature_extractor, span, scorer.window)
             if self.dtype is not None:
                 features = features.to(dtype=self.dtype)
             times_s, energy = scorer.describe(span)
@@ -46,8 +45,9 @@ class WindowPipeline(ChunkPipeline):
             yield {"is_last": True, **previous}
 
     def _forward(self, model_inputs: dict[str, Any]) -> dict[str, Any]:
-        kept = {name: model_inputs.pop(name) for name in ("is_last", "times_s", "energy") if name in model_inputs}
-        return {**kept, "logits": self.model(**model_inputs).logits}
+        names = ("is_last", "times_s", "energy")
+        outputs: dict[str, Any] = {name: model_inputs.pop(name) for name in names if name in model_inputs}
+        return outputs | {"logits": self.model(**model_inputs).logits}
 
 
 class WholeAudioClassificationPipeline(WindowPipeline, AudioClassificationPipeline):
@@ -148,12 +148,12 @@ class AudioTaggingPipeline(WindowPipeline):
 
 def windows_from_chunks(
     chunk_length_s: float | None, stride_length_s: float | Sequence[float] | None
-) -> dict[str, float | None]:
-    """Length and distance of windows from the arguments of transformers' speech-recognition pipeline."""
+) -> tuple[float | None, float | None]:
+    """Length and hop of windows, in seconds, from the arguments of transformers' speech-recognition pipeline."""
     if not chunk_length_s:
         if stride_length_s is not None:
             raise ValueError(f"stride_length_s={stride_length_s} needs chunk_length_s, of which it is a part.")
-        return {"window_s": None, "hop_s": None}
+        return None, None
     overlap = chunk_length_s / 6 if stride_length_s is None else stride_length_s
     left, right = (overlap, overlap) if isinstance(overlap, int | float) else overlap
     if min(left, right) < 0 or left + right >= chunk_length_s:
@@ -161,7 +161,7 @@ def windows_from_chunks(
             f"stride_length_s={stride_length_s} must not be negative, and on both sides together it must be shorter "
             f"than chunk_length_s={chunk_length_s}."
         )
-    return {"window_s": chunk_length_s, "hop_s": chunk_length_s - left - right}
+    return chunk_length_s, chunk_length_s - left - right
 
 
 def _given(chunk_length_s: float | None, stride_length_s: float | Sequence[float] | None) -> dict[str, Any]:

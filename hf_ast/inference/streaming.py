@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
-from transformers import FeatureExtractionMixin, PreTrainedModel
+from transformers import PreTrainedModel, SequenceFeatureExtractor
 
 from .tagging import Tag, WindowScorer, top_tags
 from .windows import Span, WindowStream
@@ -44,11 +44,11 @@ class StreamTagger:
     def __init__(
         self,
         model: PreTrainedModel,
-        feature_extractor: FeatureExtractionMixin,
+        feature_extractor: SequenceFeatureExtractor,
         *,
         window_s: float | None = None,
         hop_s: float | None = None,
-        batch_size: int = 8,
+        batch_size: int = 4,
     ):
         # Separate features: a window's scores must not depend on which others the same call completes
         self._scorer = WindowScorer(

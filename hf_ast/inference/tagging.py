@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
-from transformers import FeatureExtractionMixin, PreTrainedModel
+from transformers import PreTrainedModel, SequenceFeatureExtractor
 
 from hf_ast import audio
 
@@ -82,11 +82,11 @@ class WindowScorer:
     def __init__(
         self,
         model: PreTrainedModel,
-        feature_extractor: FeatureExtractionMixin,
+        feature_extractor: SequenceFeatureExtractor,
         *,
         window_s: float | None = None,
         hop_s: float | None = None,
-        batch_size: int = 8,
+        batch_size: int = 4,
         shared_features: bool = True,
     ):
         if batch_size < 1:
@@ -148,7 +148,7 @@ class WindowScorer:
 
 def tag(
     model: PreTrainedModel,
-    feature_extractor: FeatureExtractionMixin,
+    feature_extractor: SequenceFeatureExtractor,
     source: Any,
     *,
     sampling_rate: int | None = None,
@@ -157,7 +157,7 @@ def tag(
     pooling: str = "mean",
     threshold: float = 0.5,
     release: float | None = None,
-    batch_size: int = 8,
+    batch_size: int = 4,
     shared_features: bool = True,
     progress: bool = False,
 ) -> Tagging:
@@ -252,7 +252,8 @@ def apply_activation(logits: Tensor, function: str | None) -> Tensor:
 
 def label_names(model: PreTrainedModel) -> list[str]:
     """Names of the classes of a model, in the order of its logits, C."""
-    return [model.config.id2label[index] for index in range(model.config.num_labels)]
+    by_index: dict[int, str] = model.config.id2label
+    return [by_index[index] for index in range(len(by_index))]
 
 
 def top_tags(scores: Tensor, labels: list[str], k: int) -> list[Tag]:

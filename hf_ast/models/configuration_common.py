@@ -93,18 +93,29 @@ class SpectrogramConfig(PreTrainedConfig):
         return {name: getattr(self, name) for name in ARGUMENTS}
 
     @property
+    def patch_sides(self) -> tuple[int, int]:
+        """Height and width of a patch (mel bins, frames)."""
+        sides = self.patch_size
+        if isinstance(sides, int):
+            return sides, sides
+        if len(sides) != 2:
+            raise ValueError(f"patch_size={self.patch_size} must be one number or the pair (mel bins, frames).")
+        return sides[0], sides[1]
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        """Distance between patches (mel bins, frames)."""
+        return self.frequency_stride, self.time_stride
+
+    @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of the patch grid of a clip of `max_length` frames."""
-        height, width = self.patch_size
-        stride = (self.frequency_stride, self.time_stride)
-        return grid_shape(self.num_mel_bins, self.max_length, (height, width), stride)
+        return grid_shape(self.num_mel_bins, self.max_length, self.patch_sides, self.strides)
 
     @property
     def position_grid(self) -> tuple[int, int]:
         """Rows and columns of the position table."""
-        height, width = self.patch_size
-        stride = (self.frequency_stride, self.time_stride)
-        return position_grid(self.position_table, self.num_mel_bins, self.max_length, (height, width), stride)
+        return position_grid(self.position_table, self.num_mel_bins, self.max_length, self.patch_sides, self.strides)
 
     def validate_choices(self) -> None:
         """Fields with a fixed set of values hold one of them."""
@@ -138,11 +149,8 @@ class SpectrogramConfig(PreTrainedConfig):
 
     def validate_geometry(self) -> None:
         """At least one patch fits into the spectrogram, no absurd number of them, and the heads divide the width."""
-        if len(self.patch_size) != 2:
-            raise ValueError(f"patch_size={self.patch_size} must be one number or the pair (mel bins, frames).")
-        for name, size, patch in zip(
-            ("num_mel_bins", "max_length"), (self.num_mel_bins, self.max_length), self.patch_size, strict=True
-        ):
+        sizes = {"num_mel_bins": self.num_mel_bins, "max_length": self.max_length}
+        for (name, size), patch in zip(sizes.items(), self.patch_sides, strict=True):
             if not 1 <= patch <= size:
                 raise ValueError(f"{name}={size} holds no patch of patch_size={self.patch_size} (mel bins, frames).")
         rows, columns = self.grid

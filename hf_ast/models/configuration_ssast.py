@@ -31,8 +31,8 @@ class SSASTConfig(SpectrogramConfig):
     # 0-dim, so that Trainer cannot gather them as predictions
     keys_to_ignore_at_inference = ["classification_loss", "reconstruction_loss", "accuracy"]
 
-    frequency_stride: int | None = None
-    time_stride: int | None = None
+    frequency_stride: int | None = None  # type: ignore[assignment]  # a number after `__post_init__`
+    time_stride: int | None = None  # type: ignore[assignment]
     pooling: str = "mean"
     position_table: str = "ssast"
     num_mask_patches: int = 400

@@ -50,7 +50,7 @@ def as_count(name: str, value: Any, minimum: int = 1) -> int:
     """Return a whole number of at least `minimum` as an int, or raise a ValueError that names it."""
     if isinstance(value, bool) or not isinstance(value, Real) or not float(value).is_integer() or value < minimum:
         raise ValueError(f"{name}={value!r} must be a whole number of at least {minimum}.")
-    return int(value)
+    return int(float(value))
 
 
 def as_finite(name: str, value: Any) -> float:
@@ -63,7 +63,7 @@ def as_finite(name: str, value: Any) -> float:
 def check_sampling_rate(sampling_rate: Any, expected: int) -> None:
     """Raise a ValueError if waveforms of that rate, in Hz, do not suit an extractor that works at the expected one."""
     rate = sampling_rate.item() if isinstance(sampling_rate, np.ndarray | Tensor) else sampling_rate
-    if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 < rate < math.inf:
+    if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 < float(rate) < math.inf:
         raise ValueError(f"sampling_rate={sampling_rate!r} must be a number in Hz, here {expected}.")
     if rate != expected:
         raise ValueError(

@@ -1,6 +1,7 @@
 """What the feature extractors of all families share: cutting, padding, masks, normalisation."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
@@ -40,6 +41,7 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
     # The torch-only front end of the family, and the last one that was built, with what it was built for
     front_end_class: ClassVar[type[nn.Module]]
     _front_end: tuple[dict[str, Any], nn.Module] | None = None
+    _padding_value: float | None
 
     def __init__(
         self,
@@ -56,10 +58,11 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         kwargs["feature_size"] = num_mel_bins  # `pad` and the data collators need the width of one frame
         super().__init__(
             sampling_rate=sampling_rate,
-            padding_value=padding_value,
+            padding_value=0.0,
             return_attention_mask=return_attention_mask,
             **kwargs,
         )
+        self.padding_value = padding_value
         self.num_mel_bins = num_mel_bins
         self.max_length = max_length
         self.mean = mean
@@ -197,9 +200,9 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         lengths = self._cut([self.num_frames(len(clip)) for clip in clips], max_length, padding, truncation)
         shape = (len(clips), max(lengths) if longest else max_length)
         features = self._features(clips, lengths)
+        data: dict[str, Any] = {"input_values": features}
         if padded:
-            features = _padded(features, (*shape, self.num_mel_bins), self.padding_value)
-        data = {"input_values": features}
+            data["input_values"] = _padded(features, (*shape, self.num_mel_bins), self.padding_value)
         if wants_mask or (longest and return_attention_mask is None):
             masks = [torch.ones(length, dtype=torch.long, device=clips[0].device) for length in lengths]
             data["attention_mask"] = _padded(masks, shape, 0) if padded else masks
@@ -239,8 +242,9 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
             )
         if return_attention_mask is False:
             items = [{key: value for key, value in item.items() if key != "attention_mask"} for item in items]
+        features: Any = dict(items[0]) if isinstance(processed_features, Mapping) else items
         batch = super().pad(
-            dict(items[0]) if isinstance(processed_features, Mapping) else items,
+            features,
             padding=padding,
             max_length=max_length,
             truncation=truncation,
@@ -280,9 +284,9 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
             for clip, length in zip(whole, lengths, strict=True)
         )
         if clips[0].device.type == "cpu" or len({len(clip) for clip in clips}) > 1:
-            features = (log_mel(clip[None])[0] for clip in prepared)
+            features: Iterable[Tensor] = (log_mel(clip[None])[0] for clip in prepared)
         else:
-            features = iter(log_mel(torch.stack(list(prepared))))
+            features = log_mel(torch.stack(list(prepared)))
         for feature in features:
             yield (feature - self.mean) / (self.std * 2) if self.do_normalize else feature
 
@@ -298,10 +302,10 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
 
 def _padded(items: Iterable[Tensor], shape: tuple[int, ...], value: float) -> Tensor:
     """Fill a tensor (B, T, ...) with items of different lengths, and with `value` behind the shorter ones."""
-    batch: Tensor | None = None
-    for index, item in enumerate(items):
-        if batch is None:
-            batch = item.new_full(shape, value)
+    items = iter(items)
+    first = next(items)
+    batch = first.new_full(shape, value)
+    for index, item in enumerate(chain((first,), items)):
         batch[index, : len(item)] = item
     return batch
 

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from torch import Tensor
 from transformers import Concatenate, WeightConverter
-from transformers.core_model_loading import ConversionOps, WeightRenaming, WeightTransform
+from transformers.core_model_loading import ConversionOps, WeightRenaming
 
 # Old names first: they become v5 names, which then become ours. No pattern matches a key of ours.
 RENAMINGS = {
@@ -36,12 +35,10 @@ class SplitPositions(ConversionOps):
         input_dict: dict[str, Any],
         source_patterns: list[str],
         target_patterns: list[str],
-        *,
-        full_layer_name: str,
-        model: Any,
         **kwargs: Any,
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Any]:
         """See the class; `target_patterns` are the names of the two results."""
+        full_layer_name, model = kwargs["full_layer_name"], kwargs["model"]
         (tensors,) = input_dict.values()
         table = tensors[0] if isinstance(tensors, list) else tensors
         prefix, patches = target_patterns
@@ -53,7 +50,7 @@ class SplitPositions(ConversionOps):
         return {prefix: table[:, :2].contiguous(), patches: table[:, 2:].reshape(shape)}
 
 
-def native_ast_mapping() -> list[WeightTransform]:
+def native_ast_mapping() -> list[WeightConverter | WeightRenaming]:
     """The key map, for `register_checkpoint_conversion_mapping`."""
     return [
         *(WeightRenaming(source, target) for source, target in RENAMINGS.items()),

@@ -6,7 +6,7 @@ A family adds its config, its position table and its names (see `modeling_ast.py
 import copy
 import os
 import sys
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,7 @@ from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs
-from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.generic import TransformersKwargs, can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_common import GEOMETRY_FIELDS, SpectrogramConfig
@@ -38,9 +36,10 @@ class SpectrogramPreTrainedModel(PreTrainedModel):
     """Loading with another input geometry, saving with the code, initialisation."""
 
     config: SpectrogramConfig
+    config_class: type[SpectrogramConfig] = SpectrogramConfig
     base_model_prefix = "backbone"
     main_input_name = "input_values"
-    input_modalities = ("audio",)
+    input_modalities = ("audio",)  # type: ignore[assignment]  # as transformers' own audio models
     supports_gradient_checkpointing = True
     _no_split_modules = ["SpectrogramEmbeddings", "SpectrogramLayer"]
     _supports_sdpa = True
@@ -66,13 +65,13 @@ class SpectrogramPreTrainedModel(PreTrainedModel):
         `max_length`, `num_mel_bins`, `frequency_stride` and `time_stride`, given as keywords or in `config`, may
         differ from the checkpoint's: the position table is then resized by the official rule of the family.
         """
-        config = kwargs.get("config")
+        config: Any = kwargs.get("config")
         if config is None:
             geometry = {name: kwargs.pop(name) for name in GEOMETRY_FIELDS if name in kwargs}
         else:
             if not isinstance(config, PreTrainedConfig):
-                config, _ = cls.config_class.get_config_dict(config)
-                config = cls.config_class.from_dict(config)
+                values, _ = cls.config_class.get_config_dict(config)
+                config = cls.config_class.from_dict(values)
             stored = cls._stored_config(pretrained_model_name_or_path, kwargs) or config
             geometry = {name: getattr(config, name) for name in GEOMETRY_FIELDS}
             kwargs["config"] = _with_geometry(config, {name: getattr(stored, name) for name in GEOMETRY_FIELDS})
@@ -110,7 +109,7 @@ class SpectrogramPreTrainedModel(PreTrainedModel):
         if not geometry:
             return
         moved = _with_geometry(self.config, geometry)
-        self.base_model.embeddings.resize(
+        cast("SpectrogramModel", self.base_model).embeddings.resize(
             num_mel_bins=moved.num_mel_bins,
             stride=(moved.frequency_stride, moved.time_stride),
             grid=moved.position_grid,
@@ -118,7 +117,7 @@ class SpectrogramPreTrainedModel(PreTrainedModel):
         for name, value in geometry.items():
             setattr(self.config, name, value)
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
         """Save weights, config and the code that opens them (`trust_remote_code=True` works without `hf_ast`).
 
         The code of a subclass that a script or a notebook defines cannot be saved: transformers warns, and the config
@@ -134,7 +133,7 @@ class SpectrogramPreTrainedModel(PreTrainedModel):
         self.config.auto_map = auto_map
         # Our own layout, also for a model that was loaded from another one
         kwargs.setdefault("save_original_format", False)
-        super().save_pretrained(save_directory, **kwargs)
+        super().save_pretrained(save_directory, *args, **kwargs)
 
 
 def _with_geometry(config: SpectrogramConfig, geometry: dict[str, int]) -> SpectrogramConfig:
@@ -156,7 +155,8 @@ class SpectrogramModel(SpectrogramPreTrainedModel):
         self.embeddings, self.layers, self.norm = backbone.embeddings, backbone.layers, backbone.norm
         for module in self.modules():
             if isinstance(module, SelfAttention):
-                module.config = config  # transformers' flash attention reads it from there
+                # transformers' flash attention reads it from there; plain torch declares no such attribute
+                module.config = config  # type: ignore[assignment]
         self.post_init()
 
     @merge_with_config_defaults
@@ -190,10 +190,16 @@ class SpectrogramModel(SpectrogramPreTrainedModel):
             input_values, attention_mask, masked_patches, mask_embedding, generator=generator
         )
         encoder_mask = create_bidirectional_mask(self.config, tokens, token_mask)
-        kwargs["attention_function"] = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention
+        attention = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
+        encoded = encode(
+            self,
+            tokens,
+            token_mask,
+            encoder_mask,
+            pooling=self.config.pooling,
+            attention_function=attention,
+            **kwargs,
         )
-        encoded = encode(self, tokens, token_mask, encoder_mask, pooling=self.config.pooling, **kwargs)
         return BaseModelOutputWithPooling(last_hidden_state=encoded.last_hidden_state, pooler_output=encoded.pooled)
 
 
@@ -207,7 +213,7 @@ class SpectrogramForAudioClassification(SpectrogramPreTrainedModel):
         self.num_labels = config.num_labels
         self.backbone = self.backbone_class(config)
         self.classifier = ClassificationHead(
-            config.hidden_size, config.num_labels, layer_norm_eps=config.head_layer_norm_eps
+            config.hidden_size, cast("int", config.num_labels), layer_norm_eps=config.head_layer_norm_eps
         )
         self.loss_function = audio_classification_loss
         self.post_init()
@@ -251,7 +257,7 @@ def audio_classification_loss(
     **kwargs: Any,
 ) -> Tensor:
     """`classification_loss` in the signature of transformers' loss functions."""
-    problem_type = config.problem_type or infer_problem_type(labels, config.num_labels)
+    problem_type = config.problem_type or infer_problem_type(labels, logits.shape[1])
     loss = classification_loss(logits, labels, problem_type, num_items_in_batch)
     if config.problem_type is None:  # stored only now: labels that were refused must not decide
         config.problem_type = problem_type

@@ -5,13 +5,11 @@ strides, lengths and mel bins than in pretraining.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
-from transformers.processing_utils import Unpack
-from transformers.utils import ModelOutput, TransformersKwargs
-from transformers.utils.generic import can_return_tuple
+from transformers.utils.generic import ModelOutput, TransformersKwargs, can_return_tuple
 
 from .configuration_ssast import SSASTConfig
 from .modeling_common import SpectrogramForAudioClassification, SpectrogramModel, SpectrogramPreTrainedModel
@@ -73,8 +71,9 @@ class SSASTForPreTraining(SSASTPreTrainedModel):
                 "masked patch is predicted, so none can be left out."
             )
         self.backbone = self.backbone_class(config)
-        height, width = config.patch_size
-        self.objectives = MaskedPatchObjectives(config.hidden_size, (height, width), **config.objectives_arguments())
+        self.objectives = MaskedPatchObjectives(
+            config.hidden_size, config.patch_sides, **config.objectives_arguments()
+        )
         self.post_init()
 
     @can_return_tuple

@@ -1,9 +1,12 @@
 """Classification head and its losses."""
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor, nn
 
-PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+PROBLEM_TYPES = get_args(ProblemType)
 
 
 class ClassificationHead(nn.Module):
@@ -19,7 +22,7 @@ class ClassificationHead(nn.Module):
         return self.linear(self.norm(pooled))
 
 
-def infer_problem_type(labels: Tensor, num_labels: int) -> str:
+def infer_problem_type(labels: Tensor, num_labels: int) -> ProblemType:
     """Regression for one output, single label for integer labels, multi-label for float ones (as transformers)."""
     if num_labels == 1:
         return "regression"
@@ -85,7 +88,7 @@ def check_labels(labels: Tensor, batch_size: int, num_labels: int, problem_type:
         fits = per_class or (per_clip and num_labels == 1)
     else:
         fits = per_class if is_soft else per_clip
-    if not fits or len(labels) != batch_size:
+    if not fits or labels.shape[0] != batch_size:
         raise ValueError(_wrong_shape(labels, batch_size, num_labels, problem_type))
 
     if is_soft:
@@ -96,7 +99,7 @@ def check_labels(labels: Tensor, batch_size: int, num_labels: int, problem_type:
         are_valid = (labels >= 0) & (labels < num_labels) | (labels == IGNORED_LABEL)
     all_valid = are_valid.all()
     if torch.compiler.is_compiling():  # a compiled graph can stop, but not with a message about values
-        assert all_valid, "labels has a value that is out of range, NaN or infinite."
+        torch._assert_async(all_valid, "labels has a value that is out of range, NaN or infinite.")
     elif not all_valid:
         wanted = {
             "multi_label_classification": "numbers between 0 and 1; scale it, and leave out clips whose label is NaN",

@@ -45,7 +45,7 @@ def real_column_mask(
     """
     num_columns = (frame_mask.shape[1] - patch_frames) // time_stride + 1
     columns = torch.arange(num_columns, device=frame_mask.device)[:max_columns]
-    # Differences of running counts: windows by `unfold` or pooling are compiled anew for some lengths, and not exported
+    # Differences of running counts: `unfold` or pooling would be compiled anew for some lengths, and not exported
     num_padded = nn.functional.pad((~frame_mask.bool()).cumsum(dim=1), (1, 0))
     starts = columns * time_stride
     is_real = num_padded.index_select(1, starts + patch_frames) == num_padded.index_select(1, starts)

@@ -75,7 +75,8 @@ class MaskSampler:
         if self.num_mask_patches < largest:
             enough = (num_patches > self.num_mask_patches).all()
             if torch.compiler.is_compiling():
-                assert enough, "num_mask_patches masks every patch of a clip; lower it, or set mask_ratio."
+                message = "num_mask_patches masks every patch of a clip; lower it, or set mask_ratio."
+                torch._assert_async(enough, message)
                 return
             if enough:
                 return
@@ -172,7 +173,7 @@ def draw_clusters(
         Number of the draw, for each patch of the clip's own grid, shape (B, F' * T'); a number that no draw has for
         patches that were not drawn.
     """
-    batch_size, device = len(width), width.device
+    batch_size, device = width.shape[0], width.device
     num_patches = num_rows * num_columns
     # Three times what the smallest clusters need on average; `sample_mask` fills up what is left of nearly full masks.
     # A logarithm to the base of 2, because torch.compile follows only that one through changing lengths
@@ -237,14 +238,14 @@ def without_padding(mask_indices: Tensor, column_mask: Tensor, num_rows: int) ->
     """Check given patch numbers (B, K), -1 for none, and set those to -1 whose column (B, T') is padding."""
     batch_size, num_columns = column_mask.shape
     num_patches = num_rows * num_columns
-    if mask_indices.ndim != 2 or len(mask_indices) != batch_size or mask_indices.is_floating_point():
+    if mask_indices.ndim != 2 or mask_indices.shape[0] != batch_size or mask_indices.is_floating_point():
         raise ValueError(
             f"mask_indices must be integers of shape ({batch_size}, patches to mask), got {mask_indices.dtype} of "
             f"shape {tuple(mask_indices.shape)}."
         )
     are_patches = ((mask_indices >= -1) & (mask_indices < num_patches)).all()
     if torch.compiler.is_compiling():  # a compiled graph can stop, but not with a message about values
-        assert are_patches, "mask_indices must be numbers of patches of the grid, or -1 for none."
+        torch._assert_async(are_patches, "mask_indices must be numbers of patches of the grid, or -1 for none.")
     elif not are_patches:
         raise ValueError(
             f"mask_indices has values from {mask_indices.min()} to {mask_indices.max()}, but must be patches of the "
@@ -258,7 +259,7 @@ def masked_grid(mask_indices: Tensor, num_rows: int, num_columns: int) -> Tensor
     """Patch numbers (B, K), -1 for none -> True where a patch is masked, shape (B, F', T')."""
     num_patches = num_rows * num_columns
     # One cell more, for the numbers that name no patch
-    cells = torch.zeros(len(mask_indices), num_patches + 1, dtype=torch.bool, device=mask_indices.device)
+    cells = torch.zeros(mask_indices.shape[0], num_patches + 1, dtype=torch.bool, device=mask_indices.device)
     cells = cells.scatter(1, mask_indices.where(mask_indices >= 0, num_patches), True)
     return cells[:, :num_patches].view(-1, num_rows, num_columns)
 

@@ -180,5 +180,5 @@ def patch_values(input_values: Tensor, patch_indices: Tensor, num_patches: int, 
     height, width = patch_size
     patches = input_values.transpose(1, 2).unfold(1, height, height).unfold(2, width, width)
     num_columns = num_patches // patches.shape[1]
-    clip = torch.arange(len(input_values), device=input_values.device).unsqueeze(1)
+    clip = torch.arange(input_values.shape[0], device=input_values.device).unsqueeze(1)
     return patches[clip, patch_indices // num_columns, patch_indices % num_columns].flatten(2)

@@ -88,7 +88,7 @@ def keep_one_real(indices: Tensor, patch_mask: Tensor, generator: torch.Generato
     Returns:
         Patches that stay, shape (B, K).
     """
-    indices = indices.expand(len(patch_mask), -1)
+    indices = indices.expand(patch_mask.shape[0], -1)
     none_real = ~patch_mask.gather(1, indices).any(dim=1, keepdim=True)
     if generator is None:  # not passed on: torch.compile refuses `generator=None` when the shape changes
         lottery = torch.rand(patch_mask.shape, device=patch_mask.device)

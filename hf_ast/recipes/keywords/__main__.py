@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from hf_ast.assets import EMBEDDED_MODEL
+from hf_ast.recipes.keywords.spotting import spot
 from hf_ast.recipes.keywords.training import embed, evaluate, report, save_recordings, train
 
 
@@ -21,12 +22,17 @@ def main() -> None:
     command.add_argument("--model", default=EMBEDDED_MODEL, help="folder or Hub id (default: the embedded model)")
     command.add_argument("--seed", type=int, default=0, help="another seed gives other clips")
     command.add_argument("--json", action="store_true", help="print JSON")
+    command = commands.add_parser("spot", help="measure how well words are found in recordings of a minute")
+    command.add_argument("--model", default=EMBEDDED_MODEL, help="folder, Hub id or name; default: the embedded model")
+    command.add_argument("--seed", type=int, default=0, help="another seed gives other recordings")
     arguments = parser.parse_args()
     if arguments.command == "train":
         train(arguments.out, arguments.seed)
         save_recordings(arguments.out / "recordings")
     elif arguments.command == "embed":
         embed(arguments.folder)
+    elif arguments.command == "spot":
+        print(json.dumps(spot(arguments.model, seed=arguments.seed), indent=2))
     else:
         result = evaluate(arguments.model, seed=arguments.seed)
         print(json.dumps(result, indent=2) if arguments.json else report(result))

@@ -1,0 +1,101 @@
+"""`hf-ast listen`."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .errors import note
+from .options import DEFAULT_MODEL, Json, Model, Window, positive, quiet_loading
+from .output import results
+
+if TYPE_CHECKING:
+    import numpy as np
+    from rich.table import Table
+
+    from hf_ast import StreamTagger
+    from hf_ast.inference.streaming import StreamWindow
+
+BAR_WIDTH = 40
+
+
+def listen(
+    model: Model = DEFAULT_MODEL,
+    window: Window = None,
+    hop: Annotated[
+        float, typer.Option("--hop", metavar="SECONDS", callback=positive, help="Time between two results.")
+    ] = 0.5,
+    top_k: Annotated[int, typer.Option(min=1, help="Number of labels, the most probable ones.")] = 5,
+    duration: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", callback=positive, help="How long to listen.", show_default="until Ctrl-C"),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Number or part of the name of a microphone.", show_default="the default of the system"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Label what the microphone hears, live, until Ctrl-C.
+
+    In a terminal, a bar per label shows its score in the last window. Elsewhere, there is one line per window.
+
+    With `--json`, the result is an array with one object per window: `start_s`, `end_s`, and `labels`, each with
+    `label` and `score`. Needs the extra `live`: `pip install "hf-ast[live]"`.
+    """
+    import hf_ast
+    from hf_ast.inference.microphone import microphone
+
+    quiet_loading()
+    classifier, feature_extractor = hf_ast.load_classifier(model)
+    tagger = hf_ast.StreamTagger(classifier, feature_extractor, window_s=window, hop_s=hop)
+    number = int(device) if device is not None and device.isdecimal() else device
+    note(f"listening: a result every {hop:g} s, Ctrl-C ends")
+    with ExitStack() as stack:
+        if not as_json and sys.stdout.isatty():
+            from rich.live import Live
+
+            live = stack.enter_context(Live(refresh_per_second=10))
+            for found in heard(tagger, microphone(tagger.sampling_rate, device=number, duration_s=duration)):
+                live.update(bars(found, top_k))
+        else:
+            add = stack.enter_context(results(as_json))
+            for found in heard(tagger, microphone(tagger.sampling_rate, device=number, duration_s=duration)):
+                add(as_data(found, top_k), [as_line(found, top_k)])
+
+
+def heard(tagger: "StreamTagger", pieces: "Iterable[np.ndarray]") -> "Iterator[StreamWindow]":
+    """The windows of a stream as they are complete; Ctrl-C ends the stream, and its last window follows."""
+    try:
+        for samples in pieces:
+            yield from tagger.push(samples)
+    except KeyboardInterrupt:
+        note("stopped")
+    yield from tagger.flush()
+
+
+def bars(window: "StreamWindow", top_k: int) -> "Table":
+    """Draw the scores of a window."""
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 1))
+    table.title = f"{window.start_s:.1f} - {window.end_s:.1f} s"
+    for label, score in window.top(top_k):
+        table.add_row(Text(label), ProgressBar(total=1.0, completed=score, width=BAR_WIDTH), f"{score:.1%}")
+    return table
+
+
+def as_line(window: "StreamWindow", top_k: int) -> str:
+    """Format the times and labels of a window."""
+    tags = "  ".join(f"{label} {score:.1%}" for label, score in window.top(top_k))
+    return f"{window.start_s:6.1f} - {window.end_s:6.1f} s  {tags}"
+
+
+def as_data(window: "StreamWindow", top_k: int) -> dict[str, Any]:
+    """Return them as data for JSON."""
+    labels = [{"label": label, "score": score} for label, score in window.top(top_k)]
+    return {"start_s": window.start_s, "end_s": window.end_s, "labels": labels}
