@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
-from transformers import BatchFeature, FeatureExtractionMixin, PreTrainedModel
+from transformers import BatchFeature, PreTrainedModel, SequenceFeatureExtractor
 
 from hf_ast.inference.events import find_events
 from hf_ast.inference.features import clip_features
@@ -36,12 +36,12 @@ class Report(NamedTuple):
     audio_s: float = 0.0
 
 
-def load_model(name: str, what: str) -> tuple[PreTrainedModel, FeatureExtractionMixin]:
+def load_model(name: str, what: str) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
     """The model of an extraction: a classifier if there shall be tags."""
     return load_encoder(name) if what == "embeddings" else load_classifier(name)
 
 
-def revision_of(model: PreTrainedModel, feature_extractor: FeatureExtractionMixin) -> str:
+def revision_of(model: PreTrainedModel, feature_extractor: SequenceFeatureExtractor) -> str:
     """The commit of a model from the Hub; of any other one, a digest of its weights, config and front end."""
     commit = getattr(model.config, "_commit_hash", None)
     if commit is not None:
@@ -74,7 +74,7 @@ class ShardWorker:
         self,
         out: Path,
         model: PreTrainedModel | None = None,
-        feature_extractor: FeatureExtractionMixin | None = None,
+        feature_extractor: SequenceFeatureExtractor | None = None,
         *,
         device: str,
         batch_size: int,
