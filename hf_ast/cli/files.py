@@ -8,8 +8,6 @@ from typing import Annotated
 
 import typer
 
-from hf_ast.audio import SUFFIXES
-
 from .errors import report
 
 Recordings = Annotated[
@@ -55,6 +53,8 @@ def _recordings(argument: str) -> Iterator[str]:
 
 
 def _in_folder(folder: Path) -> Iterator[str]:
+    from hf_ast.audio import SUFFIXES
+
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if path.suffix.lower() in SUFFIXES and not hidden and path.is_file():
