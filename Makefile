@@ -4,7 +4,7 @@ BIN = .venv/bin
 # Two processes with one thread each: faster for many small tests than one with two
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
-.PHONY: demo test lint types unit test-common bench zoo retrain evaluate clean
+.PHONY: demo test lint types unit slow test-common bench bench-long spot corpus-faults zoo retrain evaluate clean
 
 demo: .venv/installed  ## Label the recordings that come with the package
 	$(BIN)/hf-ast classify hf_ast/assets/ast-keywords/recordings/*.flac
@@ -22,11 +22,23 @@ types: .venv/installed
 unit: .venv/installed
 	$(PYTEST) tests
 
+slow: .venv/installed  ## Tests that take minutes or several processes, such as sharded training
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests
+
 test-common: .venv/installed  ## transformers' own common tests on our classes
 	PYTHON=$(abspath $(BIN)/python) tests/transformers_common/run.sh tests/transformers_common/adapters/hf_ast.py
 
 bench: .venv/installed  ## Our speed against transformers' own AST, both in one run
 	$(BIN)/python -m tests.benchmarks.bench_ast
+
+bench-long: .venv/installed  ## Long recordings, overlapping windows, clips of mixed lengths
+	$(BIN)/python -m tests.benchmarks.long_recordings
+
+spot: .venv/installed  ## Keywords in recordings of a minute
+	$(BIN)/python -m hf_ast.recipes.keywords spot
+
+corpus-faults: .venv/installed  ## Extraction that is killed again and again
+	$(BIN)/python -m tests.benchmarks.corpus_faults
 
 zoo: .venv/installed  ## Every released checkpoint: convert, verify, card, open; 10 GB of temporary files
 	$(BIN)/python -m tests.benchmarks.zoo
