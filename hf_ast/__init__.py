@@ -5,40 +5,79 @@ used, and the torch-only modules (`hf_ast.models.modules_*`) work with transform
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .auto import register
+
+if TYPE_CHECKING:  # what `_EXPORTS` names, for type checkers and editors
+    from . import assets as assets, audio as audio
+    from .checkpoints import get_checkpoint as get_checkpoint
+    from .inference.clips import score_clips as score_clips
+    from .inference.corpus import extract as extract
+    from .inference.embeddings import (
+        scene_embeddings as scene_embeddings,
+        timestamp_embeddings as timestamp_embeddings,
+    )
+    from .inference.events import Event as Event
+    from .inference.loading import load_classifier as load_classifier, load_encoder as load_encoder
+    from .inference.streaming import StreamTagger as StreamTagger
+    from .inference.tagging import Tagging as Tagging, tag as tag
+    from .models.configuration_ast import HfASTConfig as HfASTConfig
+    from .models.configuration_passt import PaSSTConfig as PaSSTConfig
+    from .models.configuration_ssast import SSASTConfig as SSASTConfig
+    from .models.feature_extraction_ast import HfASTFeatureExtractor as HfASTFeatureExtractor
+    from .models.feature_extraction_passt import PaSSTFeatureExtractor as PaSSTFeatureExtractor
+    from .models.modeling_ast import (
+        HfASTForAudioClassification as HfASTForAudioClassification,
+        HfASTModel as HfASTModel,
+    )
+    from .models.modeling_passt import (
+        PaSSTForAudioClassification as PaSSTForAudioClassification,
+        PaSSTModel as PaSSTModel,
+    )
+    from .models.modeling_ssast import (
+        SSASTForAudioClassification as SSASTForAudioClassification,
+        SSASTForPreTraining as SSASTForPreTraining,
+        SSASTModel as SSASTModel,
+    )
+    from .models.modules_fbank import KaldiFbank as KaldiFbank
+    from .models.modules_passt_mel import PaSSTMel as PaSSTMel
+    from .models.modules_pretraining import MaskedPatchPretraining as MaskedPatchPretraining
+    from .models.modules_transformer import (
+        SpectrogramClassifier as SpectrogramClassifier,
+        SpectrogramTransformer as SpectrogramTransformer,
+    )
 
 __version__ = "0.1.0"
 
 _EXPORTS = {
+    "Event": "inference.events",
+    "extract": "inference.corpus",
+    "get_checkpoint": "checkpoints",
     "HfASTConfig": "models.configuration_ast",
     "HfASTFeatureExtractor": "models.feature_extraction_ast",
     "HfASTForAudioClassification": "models.modeling_ast",
     "HfASTModel": "models.modeling_ast",
     "KaldiFbank": "models.modules_fbank",
+    "load_classifier": "inference.loading",
+    "load_encoder": "inference.loading",
+    "MaskedPatchPretraining": "models.modules_pretraining",
     "PaSSTConfig": "models.configuration_passt",
     "PaSSTFeatureExtractor": "models.feature_extraction_passt",
     "PaSSTForAudioClassification": "models.modeling_passt",
     "PaSSTMel": "models.modules_passt_mel",
     "PaSSTModel": "models.modeling_passt",
-    "MaskedPatchPretraining": "models.modules_pretraining",
+    "scene_embeddings": "inference.embeddings",
+    "score_clips": "inference.clips",
+    "SpectrogramClassifier": "models.modules_transformer",
+    "SpectrogramTransformer": "models.modules_transformer",
     "SSASTConfig": "models.configuration_ssast",
     "SSASTForAudioClassification": "models.modeling_ssast",
     "SSASTForPreTraining": "models.modeling_ssast",
     "SSASTModel": "models.modeling_ssast",
-    "SpectrogramClassifier": "models.modules_transformer",
-    "SpectrogramTransformer": "models.modules_transformer",
-    "get_checkpoint": "checkpoints",
-    "Event": "inference.events",
     "StreamTagger": "inference.streaming",
-    "Tagging": "inference.tagging",
-    "extract": "inference.corpus",
-    "load_classifier": "inference.loading",
-    "load_encoder": "inference.loading",
-    "scene_embeddings": "inference.embeddings",
-    "score_clips": "inference.clips",
     "tag": "inference.tagging",
+    "Tagging": "inference.tagging",
     "timestamp_embeddings": "inference.embeddings",
 }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import hf_ast
 from tests.support.interpreter import PACKAGE, ROOT, run
 
 TORCH_ONLY = sorted(path.stem for path in (PACKAGE / "models").glob("modules_*.py"))
@@ -158,3 +159,14 @@ def test_only_checkpoints_and_commands_load_the_converter() -> None:
             assert "converter" not in names, path
             texts = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
             assert not any(re.match(r"(hf_ast\.)?conversion(\.\w+)?$", text) for text in texts), path
+
+
+def test_type_checkers_see_what_is_exported() -> None:
+    """The imports for type checkers name the same things, from the same files, as the lazy ones."""
+    seen = {
+        alias.name: node.module
+        for node in ast.walk(ast.parse((PACKAGE / "__init__.py").read_text()))
+        if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module not in (None, "auto")
+        for alias in node.names
+    }
+    assert seen == hf_ast._EXPORTS

@@ -7,9 +7,7 @@ import pytest
 import soundfile
 
 from hf_ast.assets import RECORDINGS
-from hf_ast.recipes.keywords import clips as keyword_clips
-from hf_ast.recipes.keywords import speech
-from hf_ast.recipes.keywords import training as keywords
+from hf_ast.recipes.keywords import clips as keyword_clips, speech, training as keywords
 
 
 @pytest.fixture(scope="module")
