@@ -4,13 +4,16 @@ A family adds its config, its position table and its names (see `modeling_ast.py
 """
 
 import copy
+import importlib
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Unpack, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
@@ -110,11 +113,9 @@ class SpectrogramPreTrainedModel(PreTrainedModel):
         if not geometry:
             return
         moved = _with_geometry(self.config, geometry)
-        cast("SpectrogramModel", self.base_model).embeddings.resize(
-            num_mel_bins=moved.num_mel_bins,
-            stride=(moved.frequency_stride, moved.time_stride),
-            grid=moved.position_grid,
-        )
+        embeddings = cast("SpectrogramModel", self.base_model).embeddings
+        with _gathered(embeddings.positions):
+            embeddings.resize(num_mel_bins=moved.num_mel_bins, stride=moved.strides, grid=moved.position_grid)
         for name, value in geometry.items():
             setattr(self.config, name, value)
 
@@ -135,6 +136,16 @@ class SpectrogramPreTrainedModel(PreTrainedModel):
         # Our own layout, also for a model that was loaded from another one
         kwargs.setdefault("save_original_format", False)
         super().save_pretrained(save_directory, *args, **kwargs)
+
+
+def _gathered(module: nn.Module) -> AbstractContextManager[None]:
+    """A context in which parameters that DeepSpeed ZeRO-3 splits over the processes are whole."""
+    if not is_deepspeed_zero3_enabled():
+        return nullcontext()
+    # Not an import statement: transformers would demand DeepSpeed wherever it loads this file as remote code
+    deepspeed = importlib.import_module("deepspeed")
+    context: AbstractContextManager[None] = deepspeed.zero.GatheredParameters(list(module.parameters()))
+    return context
 
 
 def _with_geometry(config: SpectrogramConfig, geometry: dict[str, int]) -> SpectrogramConfig:

@@ -133,7 +133,8 @@ class PositionTable(nn.Module):
     def resize(self, grid: tuple[int, int]) -> None:
         """Change the table to another grid (rows, columns), by the official rule of its kind."""
         for name, parameter in list(self.named_parameters(recurse=False)):
-            resized = self._resized(name, parameter, grid).contiguous()
+            # A copy, because the old parameter may lose its memory (DeepSpeed ZeRO-3)
+            resized = self._resized(name, parameter, grid).clone(memory_format=torch.contiguous_format)
             setattr(self, name, nn.Parameter(resized, requires_grad=parameter.requires_grad))
         self.grid = grid
 

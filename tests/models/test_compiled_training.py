@@ -53,8 +53,11 @@ def train(model: torch.nn.Module, masked: bool, **inputs: Callable[[int], torch.
 
 @pytest.mark.parametrize("per_clip", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
-def test_patchout(per_clip: bool, masked: bool) -> None:
-    config = HfASTConfig(**TINY | {"num_hidden_layers": 1}, **PATCHOUT, patchout_per_clip=per_clip, num_labels=3)
+def test_patchout_and_random_crop(per_clip: bool, masked: bool) -> None:
+    config = HfASTConfig(
+        **TINY | {"num_hidden_layers": 1},
+        **PATCHOUT | {"patchout_per_clip": per_clip, "position_crop": "random", "num_labels": 3},
+    )
     model = HfASTForAudioClassification(config)
     num_graphs, outputs = train(model, masked, labels=lambda size: torch.arange(size) % 3)
     assert num_graphs <= MAX_GRAPHS
