@@ -25,9 +25,13 @@ def covering_starts(num_samples: int, window: int, hop: int) -> list[int]:
         raise ValueError(f"num_samples={num_samples} must be at least 1.")
     if num_samples <= window:
         return [0]
-    last = num_samples - window
-    starts = list(range(0, last + 1, hop))
+    starts, last = list(whole_windows(num_samples, window, hop)), num_samples - window
     return starts if starts[-1] == last else [*starts, last]
+
+
+def whole_windows(num_samples: int, window: int, hop: int, first: int = 0) -> range:
+    """First samples of the windows that lie in the first `num_samples` samples, from the window at `first` on."""
+    return range(first, num_samples - window + 1, hop)
 
 
 def num_centred_windows(num_samples: int, hop: int) -> int:
@@ -92,7 +96,7 @@ class WindowStream:
         """Take the next samples (S,) of the recording, and return the windows that they complete, if any."""
         self.num_samples += len(samples)
         self._kept = np.concatenate((self._kept, samples))
-        starts = list(range(self._next_start, self.num_samples - self.window + 1, self.hop))
+        starts = list(whole_windows(self.num_samples, self.window, self.hop, self._next_start))
         span = None
         if starts:
             span = self._span(starts)

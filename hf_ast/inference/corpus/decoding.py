@@ -122,9 +122,7 @@ class _Recordings(IterableDataset[WindowBatch]):
                             pieces, ends = [], []
             except ImportError:  # a decoder is missing, for all recordings
                 raise
-            except (
-                Exception
-            ) as problem:  # whatever a decoder or a filesystem raises stands in the row of the recording
+            except Exception as problem:  # of a decoder or a file system: it stands in the recording's row
                 error = f"{type(problem).__name__}: {problem}"
                 pieces = [piece for piece in pieces if piece[0] != file]
             ends.append(End(file, error))
