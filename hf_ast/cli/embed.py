@@ -127,7 +127,7 @@ def writer(out: Path) -> Callable[[dict[str, "np.ndarray"]], None]:
     if out.suffix not in writers:
         raise typer.BadParameter(f"{out} must end in {' or '.join(writers)}.", param_hint="--out")
     if out.suffix == ".parquet" and find_spec("pyarrow") is None:
-        raise ImportError('Writing Parquet needs pyarrow: pip install "hf-ast[corpus]"; or give a name that ends in .npz.')
+        raise ImportError('Parquet needs pyarrow: pip install "hf-ast[corpus]"; or give a name that ends in .npz.')
     out.parent.mkdir(parents=True, exist_ok=True)
 
     def write(columns: dict[str, "np.ndarray"]) -> None:
