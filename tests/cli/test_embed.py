@@ -107,5 +107,5 @@ def test_where_it_cannot_write(
         "hf_ast.cli.embed.find_spec", lambda name: None if name == "pyarrow" else importlib.util.find_spec(name)
     )
     assert main(["embed", *files, "--out", str(tmp_path / "x.parquet")]) == 1
-    assert capsys.readouterr().err.startswith("error: Writing Parquet needs pyarrow: pip install")
+    assert capsys.readouterr().err.startswith("error: Parquet needs pyarrow: pip install")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.wav", "1.wav", "2.wav", "taken.npz"]
