@@ -12,7 +12,6 @@ from hf_ast import audio
 from hf_ast.families import MODEL_TYPES
 
 from .events import find_events
-from .features import window_features
 from .tagging import ScoredWindows, WindowScorer, apply_activation, label_names, pool_scores, top_tags
 
 
@@ -32,16 +31,14 @@ class WindowPipeline(ChunkPipeline):
         blocks = audio.stream(inputs, scorer.sampling_rate, block_s=scorer.block_s)
         previous = None
         for span in scorer.spans(blocks):
-            features = window_features(scorer.feature_extractor, span, scorer.window)
-            if self.dtype is not None:
-                features = features.to(dtype=self.dtype)
-            times_s, energy = scorer.describe(span)
-            for index in range(len(span.starts)):
-                if previous is not None:
-                    yield {"is_last": False, **previous}
-                row = slice(index, index + 1)
-                previous = {"times_s": times_s[row], "energy": energy[row]}
-                previous |= {name: values[row] for name, values in features.items()}
+            for batch in scorer.batches(span, device="cpu"):
+                inputs = batch.inputs if self.dtype is None else batch.inputs.to(dtype=self.dtype)
+                for index in range(len(batch.times_s)):
+                    if previous is not None:
+                        yield {"is_last": False, **previous}
+                    row = slice(index, index + 1)
+                    previous = {"times_s": batch.times_s[row], "energy": batch.energy[row]}
+                    previous |= {name: values[row] for name, values in inputs.items()}
         if previous is not None:  # the stream of an empty recording raises an error
             yield {"is_last": True, **previous}
 

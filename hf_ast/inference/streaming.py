@@ -6,6 +6,7 @@ import numpy as np
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from .evaluating import evaluating
 from .features import FeatureExtractor
 from .tagging import Tag, WindowScorer, top_tags
 from .windows import Span, WindowStream
@@ -97,8 +98,10 @@ class StreamTagger:
     def _scored(self, span: Span | None) -> list[StreamWindow]:
         if span is None:
             return []
-        scored = self._scorer(span)
+        with evaluating(self._scorer.model):
+            scored = [self._scorer.score(batch) for batch in self._scorer.batches(span)]
         return [
             StreamWindow(start_s, end_s, scores, self.labels)
-            for (start_s, end_s), scores in zip(scored.times_s.tolist(), scored.scores, strict=True)
+            for part in scored
+            for (start_s, end_s), scores in zip(part.times_s.tolist(), part.scores, strict=True)
         ]

@@ -1,19 +1,21 @@
 """What is heard in a recording of any length: scores per window and of the whole, and events with their times."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel
+from transformers import BatchFeature, PreTrainedModel
 
 from hf_ast import audio
 
 from .evaluating import evaluating
 from .events import Event, find_events
 from .features import FeatureExtractor, model_window, window_features
+from .prefetch import prefetched
 from .windows import Span, WindowStream, as_samples, check_windows
 
 POOLINGS = ("mean", "max", "energy")
@@ -55,8 +57,16 @@ class Tagging:
         return [top_tags(scores, self.labels, k) for scores in self.window_scores]
 
 
+class WindowBatch(NamedTuple):
+    """Model inputs of consecutive windows, their times in seconds (n, 2), and the mean power of each, shape (n,)."""
+
+    inputs: BatchFeature
+    times_s: Tensor
+    energy: Tensor
+
+
 class ScoredWindows(NamedTuple):
-    """Scores of consecutive windows (n, C), their times in seconds (n, 2), and the energy of each, shape (n,)."""
+    """Scores of consecutive windows (n, C), their times in seconds (n, 2), and the mean power of each, shape (n,)."""
 
     scores: Tensor
     times_s: Tensor
@@ -121,29 +131,27 @@ class WindowScorer:
         if (span := stream.flush()) is not None:
             yield span
 
-    @torch.inference_mode()
-    def __call__(self, span: Span) -> ScoredWindows:
-        """Score the windows of a span."""
-        parts = []
-        with evaluating(self.model):
-            for first in range(0, len(span.starts), self.batch_size):
-                part = span._replace(starts=span.starts[first : first + self.batch_size])
-                inputs = window_features(
-                    self.feature_extractor,
-                    part,
-                    self.window,
-                    shared=self.shared_features,
-                    device=self.model.device,
-                )
-                parts.append(probabilities(self.model, inputs.to(self.model.dtype)).cpu())
-        return ScoredWindows(torch.cat(parts), *self.describe(span))
+    def batches(self, span: Span, device: torch.device | str | None = None) -> Iterator[WindowBatch]:
+        """Make the model inputs of the windows of a span, batch by batch, on a device; on the model's if None."""
+        for first in range(0, len(span.starts), self.batch_size):
+            part = span._replace(starts=span.starts[first : first + self.batch_size])
+            inputs = window_features(
+                self.feature_extractor,
+                part,
+                self.window,
+                shared=self.shared_features,
+                device=self.model.device if device is None else device,
+            )
+            clips = part.windows(self.window)
+            starts_s = torch.tensor(part.starts, dtype=torch.float64) / self.sampling_rate
+            times_s = torch.stack((starts_s, starts_s + len(clips[0]) / self.sampling_rate), dim=1)
+            yield WindowBatch(inputs, times_s, torch.tensor([float((clip * clip).mean()) for clip in clips]))
 
-    def describe(self, span: Span) -> tuple[Tensor, Tensor]:
-        """Start and end of the windows of a span in seconds (n, 2), and the mean power of each (n,)."""
-        clips = span.windows(self.window)
-        starts = torch.tensor(span.starts, dtype=torch.float64) / self.sampling_rate
-        times = torch.stack((starts, starts + len(clips[0]) / self.sampling_rate), dim=1)
-        return times, torch.tensor([float((clip * clip).mean()) for clip in clips])
+    @torch.inference_mode()
+    def score(self, batch: WindowBatch) -> ScoredWindows:
+        """Run the model, which must be in eval mode (`evaluating`)."""
+        scores = probabilities(self.model, batch.inputs.to(self.model.dtype)).cpu()
+        return ScoredWindows(scores, batch.times_s, batch.energy)
 
 
 def tag(
@@ -202,14 +210,17 @@ def tag(
     )
     find_events(torch.zeros(0, 1), torch.zeros(0, 2), [""], threshold=threshold, release=release)  # checks both
     source = audio.unwrap(source)
-    blocks = audio.stream(source, scorer.sampling_rate, source_rate=sampling_rate, block_s=scorer.block_s)
+    rate = scorer.sampling_rate
+    blocks = audio.stream(source, rate, source_rate=sampling_rate, block_s=scorer.block_s)
+    # Reading and the front end work ahead, beside the model
+    batches = prefetched(batch for span in scorer.spans(blocks) for batch in scorer.batches(span))
     results = []
-    with _progress_bar(source, sampling_rate or scorer.sampling_rate, progress) as bar:
-        for span in scorer.spans(blocks):
-            results.append(scorer(span))
-            bar.update(round(results[-1].times_s[-1, 1].item() - bar.n, 1))
+    with evaluating(model), closing(batches), _progress_bar(source, sampling_rate or rate, progress) as bar:
+        for batch in batches:
+            results.append(scorer.score(batch))
+            bar.update(round(batch.times_s[-1, 1].item() - bar.n, 1))
     if not results:
-        raise ValueError(f"source has less than one sample at {scorer.sampling_rate} Hz.")
+        raise ValueError(f"source has less than one sample at {rate} Hz.")
     windows = ScoredWindows(*map(torch.cat, zip(*results, strict=True)))
     return Tagging(
         labels=scorer.labels,

@@ -31,7 +31,7 @@ class Recording(NamedTuple):
 def find_recordings(folder: Path) -> list[Recording]:
     """List all recordings with a readable header in a folder and its subfolders, sorted by path."""
     if not folder.is_dir():
-        raise ValueError(f"folder={str(folder)!r} is no folder; give one that holds audio files.")
+        raise ValueError(f"folder={str(folder)!r} is not a folder; give one that holds audio files.")
     recordings, unreadable = [], []
     for path in tqdm(sorted(p for p in folder.rglob("*") if p.is_file()), desc="Reading headers", unit="file"):
         try:

@@ -103,7 +103,7 @@ def find_source(source: str | os.PathLike[str], *, subset: str | None = None, sp
         kind, location = "dataset", text
     else:
         raise ValueError(
-            f"source={text!r} is no folder, manifest or URL, nor can it be the id of a data set (owner/name)."
+            f"source={text!r} is not a folder, a manifest or a URL, and cannot be the id of a data set (owner/name)."
         )
     if kind != "dataset" and (subset or split):
         raise ValueError(f"source={text!r} is no data set, so subset={subset!r} and split={split!r} mean nothing.")
