@@ -1,7 +1,6 @@
 """What is heard in a recording of any length: scores per window and of the whole, and events with their times."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,7 +14,6 @@ from hf_ast import audio
 from .evaluating import evaluating
 from .events import Event, find_events
 from .features import FeatureExtractor, model_window, window_features
-from .prefetch import prefetched
 from .windows import Span, WindowStream, as_samples, check_windows
 
 POOLINGS = ("mean", "max", "energy")
@@ -212,13 +210,11 @@ def tag(
     source = audio.unwrap(source)
     rate = scorer.sampling_rate
     blocks = audio.stream(source, rate, source_rate=sampling_rate, block_s=scorer.block_s)
-    # Reading and the front end work ahead, beside the model
-    batches = prefetched(batch for span in scorer.spans(blocks) for batch in scorer.batches(span))
     results = []
-    with evaluating(model), closing(batches), _progress_bar(source, sampling_rate or rate, progress) as bar:
-        for batch in batches:
-            results.append(scorer.score(batch))
-            bar.update(round(batch.times_s[-1, 1].item() - bar.n, 1))
+    with evaluating(model), _progress_bar(source, sampling_rate or rate, progress) as bar:
+        for span in scorer.spans(blocks):
+            results += [scorer.score(batch) for batch in scorer.batches(span)]
+            bar.update(round(results[-1].times_s[-1, 1].item() - bar.n, 1))
     if not results:
         raise ValueError(f"source has less than one sample at {rate} Hz.")
     windows = ScoredWindows(*map(torch.cat, zip(*results, strict=True)))
