@@ -85,7 +85,7 @@ class DistillationTrainer(Trainer):
     ):
         if not 0 <= distillation_weight <= 1:
             raise ValueError(f"distillation_weight={distillation_weight} must be in [0, 1].")
-        super().__init__(*args, **kwargs, compute_loss_func=self._combined_loss)
+        super().__init__(*args, **kwargs, compute_loss_func=self._combined_loss)  # type: ignore[misc]
         student_config: Any = self.accelerator.unwrap_model(self.model).config
         if teacher.config.num_labels != student_config.num_labels:
             raise ValueError(
