@@ -52,7 +52,7 @@ def average_checkpoints(folders: Sequence[str | Path]) -> dict[str, Tensor]:
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:
-    files = sorted(folder.glob("model*.safetensors"))
+    files = sorted(folder.glob("model.safetensors")) or sorted(folder.glob("model-*-of-*.safetensors"))
     if not files:
         raise ValueError(f"folder {str(folder)!r} holds no model.safetensors; give what save_pretrained wrote.")
     return {name: tensor for file in files for name, tensor in _read(file)[0].items()}

@@ -1,3 +1,5 @@
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +165,7 @@ def trained(folder: Path, rows: TrainingRows, *, passt: bool = False, **settings
         num_train_epochs=2,
         learning_rate=1e-3,
         remove_unused_columns=False,
-        save_steps=4,
+        save_steps=1,
         logging_steps=1,
         report_to="none",
         disable_tqdm=True,
@@ -183,8 +185,8 @@ def trained(folder: Path, rows: TrainingRows, *, passt: bool = False, **settings
     return dict(model.state_dict()) | {"losses": torch.tensor(losses)}
 
 
-def balanced_rows() -> TrainingRows:
-    rows = clips(6)
+def balanced_rows(num_clips: int = 6) -> TrainingRows:
+    rows = clips(num_clips)
     weights = class_balanced_weights([row["labels"] for row in rows], 5)
     return TrainingRows(rows, weights=weights)
 
@@ -199,6 +201,28 @@ def test_a_resumed_training_draws_the_same_also_in_worker_processes(tmp_path: Pa
         torch.testing.assert_close(other["losses"], whole["losses"], atol=0, rtol=0)
     for name in whole:
         torch.testing.assert_close(resumed[name], whole[name], atol=0, rtol=0, msg=name)
+
+
+def train_in_process(rank: int, port: int, folder: Path, name: str, resume: str | None) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    result = trained(folder, balanced_rows(8), resume=resume)
+    if rank == 0:
+        torch.save(result, folder / name)
+
+
+@pytest.mark.slow
+def test_two_processes_draw_the_same_after_an_interruption(tmp_path: Path) -> None:
+    results = []
+    # Step 3 of 4 is in the middle of the second epoch
+    for name, resume in (("whole", None), ("resumed", str(tmp_path / "checkpoint-3"))):
+        with socket.socket() as server:
+            server.bind(("127.0.0.1", 0))
+            port = server.getsockname()[1]
+        torch.multiprocessing.spawn(train_in_process, (port, tmp_path, name, resume), nprocs=2)
+        results.append(torch.load(tmp_path / name))
+    assert len(results[0]["losses"]) == 4
+    torch.testing.assert_close(results[1], results[0], atol=0, rtol=0)
 
 
 def test_gradient_checkpointing_and_bf16_work_with_the_parts(tmp_path: Path) -> None:
