@@ -195,6 +195,24 @@ def test_mixed_batches_have_the_labels_of_what_is_heard() -> None:
     assert seen.sum().item() / 120 == pytest.approx(0.7 * 2 / 3, abs=0.23)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_mixed_spectrograms_are_those_of_passt_and_keep_their_padding(masked: bool) -> None:
+    clips, labels = spectrograms(3, 20, 6), torch.eye(3)
+    mixed, soft = Augmentation(spectrogram_mixup_alpha=0.3).mixed_features(
+        clips, labels, frame_mask() if masked else None, seeded()
+    )
+    generator = seeded()
+    weights = mixup_weights(3, 0.3, favors_own=True, generator=generator).tolist()
+    partners = torch.randperm(3, generator=generator).tolist()
+    assert partners != [0, 1, 2]
+    for number, (first, end) in enumerate(RUNS if masked else [(0, 20)] * 3):
+        weight, partner = weights[number], partners[number]
+        expected = clips[number].clone()
+        expected[first:end] = weight * clips[number, first:end] + (1 - weight) * clips[partner, first:end]
+        torch.testing.assert_close(mixed[number], expected, **CLOSE)
+        torch.testing.assert_close(soft[number], weight * labels[number] + (1 - weight) * labels[partner])
+
+
 def test_a_seed_gives_the_same_draws_on_batches_of_any_precision() -> None:
     augmentation = Augmentation(max_mel_mask=6, max_time_mask=8, max_noise=0.1, max_roll=10)
     single = augmentation.features(spectrograms(2, 20), None, seeded(5))

@@ -18,6 +18,7 @@ from tests.support.tiny import passt_extractor, tiny_model, tiny_passt, waveform
 
 EVERYTHING = Augmentation(
     mixup_probability=0.8,
+    spectrogram_mixup_alpha=0.3,
     label_smoothing=0.1,
     max_gain_db=7,
     max_shift=50,
@@ -82,7 +83,8 @@ def test_augmentation_is_applied_in_the_official_order_with_one_generator() -> N
     mixed, labels = augmentation.waveforms([torch.from_numpy(row["waveform"]) for row in rows], one_hot, generator)
     features = extractor(mixed, sampling_rate=16000, return_tensors="pt")["input_values"]
     # Of AST, 0 before the normalisation is both what it masks and what it pads with
-    expected = augmentation.features(features, None, generator, mask_value=extractor.padding_value)
+    features = augmentation.features(features, None, generator, mask_value=extractor.padding_value)
+    expected, labels = augmentation.mixed_features(features, labels, None, generator)
     torch.testing.assert_close(batch["input_values"], expected, atol=0, rtol=0)
     torch.testing.assert_close(batch["labels"], 0.9 * labels + 0.1 / 5, atol=1e-6, rtol=0)
     assert (batch["labels"] - one_hot).abs().max() > 0.2
@@ -227,9 +229,11 @@ def test_two_processes_draw_the_same_after_an_interruption(tmp_path: Path) -> No
 
 def test_gradient_checkpointing_and_bf16_work_with_the_parts(tmp_path: Path) -> None:
     for passt in (False, True):
-        plain = trained(tmp_path, balanced_rows(), passt=passt)
-        checkpointed = trained(tmp_path, balanced_rows(), passt=passt, activation_checkpointing=True)
-        half = trained(tmp_path, balanced_rows(), passt=passt, bf16=True)
+        plain = trained(tmp_path, balanced_rows(), passt=passt, save_strategy="no")
+        checkpointed = trained(
+            tmp_path, balanced_rows(), passt=passt, activation_checkpointing=True, save_strategy="no"
+        )
+        half = trained(tmp_path, balanced_rows(), passt=passt, bf16=True, save_strategy="no")
         torch.testing.assert_close(checkpointed["losses"], plain["losses"], atol=1e-4, rtol=1e-4)
         # bf16 has 8 bits of mantissa; errors add up over the layers and six steps
         torch.testing.assert_close(half["losses"], plain["losses"], atol=0.1, rtol=0.1)
