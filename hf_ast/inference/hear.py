@@ -13,7 +13,6 @@ which with a PaSST equal `hear21passt`'s.
 from torch import Tensor, nn
 
 from hf_ast.assets import EMBEDDED_MODEL
-from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 
 from .embeddings import scene_embeddings, timestamp_embeddings
 from .loading import load_encoder
@@ -28,10 +27,7 @@ class HearModel(nn.Module):
 
     def __init__(self, model_file_path: str = ""):
         super().__init__()
-        self.encoder, extractor = load_encoder(model_file_path or EMBEDDED_MODEL)
-        if not isinstance(extractor, SpectrogramFeatureExtractor):
-            raise ValueError(f"model_file_path={model_file_path!r} is no AST, SSAST or PaSST.")
-        self.feature_extractor = extractor
+        self.encoder, self.feature_extractor = load_encoder(model_file_path or EMBEDDED_MODEL)
         self.sample_rate: int = self.feature_extractor.sampling_rate
         self.scene_embedding_size: int = self.encoder.config.hidden_size
         self.timestamp_embedding_size: int = self.encoder.config.hidden_size

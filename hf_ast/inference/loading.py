@@ -14,6 +14,7 @@ from transformers import (
 from hf_ast.checkpoints import resolve_model
 from hf_ast.models.configuration_ast import NATIVE_MODEL_TYPE
 from hf_ast.models.feature_extraction_ast import HfASTFeatureExtractor
+from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 from hf_ast.models.modeling_ast import HfASTForAudioClassification, HfASTModel
 
 from .features import FeatureExtractor
@@ -40,17 +41,25 @@ def load_classifier(model: str | os.PathLike[str]) -> tuple[PreTrainedModel, Fea
     return classifier, feature_extractor
 
 
-def load_encoder(model: str | os.PathLike[str]) -> tuple[PreTrainedModel, FeatureExtractor]:
+def load_encoder(model: str | os.PathLike[str]) -> tuple[PreTrainedModel, SpectrogramFeatureExtractor]:
     """Load a model for embeddings in eval mode, and its feature extractor: with its classifier, if it has one.
 
-    Args and errors are those of `load_classifier`, except that no head is needed.
+    Args:
+        model: As in `load_classifier`; an AST, SSAST or PaSST.
+
+    Raises:
+        ValueError: The name is unknown, the model is of another family, or weights are missing in its checkpoint.
+        OSError: The checkpoint cannot be downloaded or read.
     """
-    classifier, feature_extractor, missing = _load(model, HfASTForAudioClassification, AutoModelForAudioClassification)
-    if not missing:
-        return classifier, feature_extractor
-    encoder, feature_extractor, missing = _load(model, HfASTModel, AutoModel)
+    encoder, feature_extractor, missing = _load(model, HfASTForAudioClassification, AutoModelForAudioClassification)
+    if missing:
+        encoder, feature_extractor, missing = _load(model, HfASTModel, AutoModel)
     if missing:
         raise ValueError(f"model={os.fspath(model)!r} is incomplete: the checkpoint has no {', '.join(missing)}.")
+    if not isinstance(feature_extractor, SpectrogramFeatureExtractor):
+        raise ValueError(
+            f"model={os.fspath(model)!r} is a {type(encoder).__name__}, but embeddings are those of AST, SSAST and PaSST."
+        )
     return encoder, feature_extractor
 
 

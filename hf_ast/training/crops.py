@@ -60,7 +60,7 @@ class ClipMasks:
 
     def columns(self, frame_mask: Tensor) -> Tensor:
         """Return which columns of the patch grid are real (B, T') for a frame mask (B, T)."""
-        columns = real_column_mask(frame_mask, self.config.patch_size[1], self.config.time_stride)
+        columns = real_column_mask(frame_mask, self.config.patch_sides[1], self.config.strides[1])
         return columns[:, : self.config.grid[1]] if self.config.position_overflow == "crop" else columns
 
     def __call__(self, frame_mask: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -101,7 +101,7 @@ def expect_equal_classes(model: HfASTForAudioClassification, shares: np.ndarray)
     same in use.
     """
     prior = torch.as_tensor(shares * len(shares), dtype=torch.float32)
-    model.classifier.linear.bias -= prior.log().to(model.device)
+    model.classifier.linear.bias.sub_(prior.log().to(model.device))
 
 
 def save_recordings(folder: Path, seed: int = 0) -> None:
