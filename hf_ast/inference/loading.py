@@ -58,7 +58,7 @@ def load_encoder(model: str | os.PathLike[str]) -> tuple[PreTrainedModel, Spectr
         raise ValueError(f"model={os.fspath(model)!r} is incomplete: the checkpoint has no {', '.join(missing)}.")
     if not isinstance(feature_extractor, SpectrogramFeatureExtractor):
         raise ValueError(
-            f"model={os.fspath(model)!r} is a {type(encoder).__name__}, but embeddings are those of AST, SSAST and PaSST."
+            f"model={os.fspath(model)!r} is a {type(encoder).__name__}; embeddings need an AST, SSAST or PaSST."
         )
     return encoder, feature_extractor
 
