@@ -99,9 +99,8 @@ class StreamTagger:
         if span is None:
             return []
         with evaluating(self._scorer.model):
-            scored = [self._scorer.score(batch) for batch in self._scorer.batches(span)]
-        return [
-            StreamWindow(start_s, end_s, scores, self.labels)
-            for part in scored
-            for (start_s, end_s), scores in zip(part.times_s.tolist(), part.scores, strict=True)
-        ]
+            return [
+                StreamWindow(start_s, end_s, scores, self.labels)
+                for batch in self._scorer.batches(span)
+                for (start_s, end_s), scores in zip(batch.times_s.tolist(), self._scorer.score(batch), strict=True)
+            ]

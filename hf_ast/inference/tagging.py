@@ -14,6 +14,7 @@ from hf_ast import audio
 from .evaluating import evaluating
 from .events import Event, find_events
 from .features import FeatureExtractor, model_window, window_features
+from .rows import Rows
 from .windows import Span, WindowStream, as_samples, check_windows
 
 POOLINGS = ("mean", "max", "energy")
@@ -146,10 +147,9 @@ class WindowScorer:
             yield WindowBatch(inputs, times_s, torch.tensor([float((clip * clip).mean()) for clip in clips]))
 
     @torch.inference_mode()
-    def score(self, batch: WindowBatch) -> ScoredWindows:
-        """Run the model, which must be in eval mode (`evaluating`)."""
-        scores = probabilities(self.model, batch.inputs.to(self.model.dtype)).cpu()
-        return ScoredWindows(scores, batch.times_s, batch.energy)
+    def score(self, batch: WindowBatch) -> Tensor:
+        """Run the model, which must be in eval mode (`evaluating`): scores (n, C), float32 on the CPU."""
+        return probabilities(self.model, batch.inputs.to(self.model.dtype)).cpu()
 
 
 def tag(
@@ -210,14 +210,17 @@ def tag(
     source = audio.unwrap(source)
     rate = scorer.sampling_rate
     blocks = audio.stream(source, rate, source_rate=sampling_rate, block_s=scorer.block_s)
-    results = []
+    scores, times_s, energy = Rows("f"), Rows("d"), Rows("f")
     with evaluating(model), _progress_bar(source, sampling_rate or rate, progress) as bar:
         for span in scorer.spans(blocks):
-            results += [scorer.score(batch) for batch in scorer.batches(span)]
-            bar.update(round(results[-1].times_s[-1, 1].item() - bar.n, 1))
-    if not results:
+            for batch in scorer.batches(span):
+                scores.append(scorer.score(batch))
+                times_s.append(batch.times_s)
+                energy.append(batch.energy)
+                bar.update(round(batch.times_s[-1, 1].item() - bar.n, 1))
+    if not len(scores):
         raise ValueError(f"source has less than one sample at {rate} Hz.")
-    windows = ScoredWindows(*map(torch.cat, zip(*results, strict=True)))
+    windows = ScoredWindows(scores.tensor(), times_s.tensor(), energy.tensor().flatten())
     return Tagging(
         labels=scorer.labels,
         window_scores=windows.scores,

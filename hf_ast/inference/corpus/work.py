@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from transformers import BatchFeature, PreTrainedModel
 from hf_ast.inference.events import find_events
 from hf_ast.inference.features import FeatureExtractor, clip_features
 from hf_ast.inference.loading import load_classifier, load_encoder
+from hf_ast.inference.rows import Rows
 from hf_ast.inference.tagging import WindowScorer, apply_activation, probabilities
 
 from .decoding import End, WindowBatch, window_batches
@@ -129,7 +129,7 @@ class ShardWorker:
                     if writer.is_complete:
                         writer.close()
                         del writers[shard]
-                    yield Report(1, int(end.error is not None), windows.duration_s if end.error is None else 0.0)
+                    yield Report(1, int(end.error is not None), windows.end_s if end.error is None else 0.0)
         finally:
             for writer in writers.values():
                 writer.abandon()
@@ -155,11 +155,13 @@ class ShardWorker:
         scores, embeddings = describe(self.model, inputs, self.plan.settings.what)
         for row, file in enumerate(batch.files):
             start_s = batch.starts_s[row]
-            heard[file].times_s.extend((start_s, start_s + batch.lengths[row] / self.sampling_rate))
+            end_s = start_s + batch.lengths[row] / self.sampling_rate
+            heard[file].times_s.append(torch.tensor([[start_s, end_s]], dtype=torch.float64))
+            heard[file].end_s = end_s
             if scores is not None:
-                heard[file].scores.frombytes(scores[row].numpy().tobytes())
+                heard[file].scores.append(scores[row : row + 1])
             if embeddings is not None:
-                heard[file].embeddings.frombytes(embeddings[row].numpy().tobytes())
+                heard[file].embeddings.append(embeddings[row : row + 1])
 
     def _rows(self, end: End, heard: "_Heard") -> pa.Table:
         """The rows of a recording."""
@@ -173,7 +175,7 @@ class ShardWorker:
         else:
             times_s, scores, embeddings = heard.arrays()
             whole = (values.mean(axis=0, keepdims=True) if values.size else values for values in (scores, embeddings))
-            rows = list(self._describe(np.array([[0.0, heard.duration_s]]), *whole))
+            rows = list(self._describe(np.array([[0.0, heard.end_s]]), *whole))
             if scores.size:
                 rows[0]["events"] = self._events(times_s, scores)
         return pa.Table.from_pylist([common | row for row in rows], self.schema)
@@ -197,28 +199,17 @@ class ShardWorker:
 
 
 class _Heard:
-    """What the model says of the windows of a recording.
-
-    It grows in a few large pieces of memory: small ones between the large arrays that come and go with every batch
-    would keep the memory of those from being used again.
-    """
+    """What the model says of the windows of a recording, and where the last of them ends, which is its length."""
 
     def __init__(self) -> None:
-        self.times_s = array("d")
-        self.scores = array("f")
-        self.embeddings = array("f")
-
-    @property
-    def duration_s(self) -> float:
-        """Length of the recording, which is where its last window ends."""
-        return self.times_s[-1]
+        self.times_s = Rows("d")
+        self.scores = Rows("f")
+        self.embeddings = Rows("f")
+        self.end_s = 0.0
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Times (K, 2), scores (K, C) and embeddings (K, D); what was not asked for is empty."""
-        num_windows = len(self.times_s) // 2
-        parts = (self.times_s, self.scores, self.embeddings)
-        times_s, scores, embeddings = (np.array(part, dtype=part.typecode).reshape(num_windows, -1) for part in parts)
-        return times_s, scores, embeddings
+        return self.times_s.array(), self.scores.array(), self.embeddings.array()
 
 
 @torch.inference_mode()
