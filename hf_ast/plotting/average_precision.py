@@ -17,8 +17,8 @@ def plot_average_precision(
 ) -> "Figure":
     """Plot the average precision of each class as a bar, the best class on top, with a line at their mean.
 
-    Beside each name stands the number of its recordings. Of more than 60 classes, the 30 best and the 30 worst ones are
-    shown, and the figure says so. Classes without a recording have no average precision; the figure says how many.
+    Beside each name stands the number of its recordings. Of more than 60 classes, the 30 best and the 30 worst ones
+    are shown, and the figure says so. Classes without a recording have no average precision; the figure says how many.
 
     Args:
         average_precision: Of each class, in [0, 1] or NaN, shape (C,).

@@ -102,7 +102,9 @@ def evaluate(
     data = data.with_labels(label_names(model))
     clips = data.of(split)
     if not clips:
-        raise ValueError(f"split={split!r} holds no recording; there are {sorted({clip.split for clip in data.clips})}.")
+        raise ValueError(
+            f"split={split!r} holds no recording; there are {sorted({clip.split for clip in data.clips})}."
+        )
     scores = score_recordings(model, feature_extractor, data, clips, batch_size=batch_size, progress=progress)
     targets = data.targets(clips)
     return Evaluation(

@@ -29,8 +29,8 @@ def classification_metrics(targets: np.ndarray, scores: np.ndarray, *, multi_lab
     """Compute all metrics.
 
     `mAP` and `AUC` are means over classes. A class of which no clip is positive has no average precision: it is left
-    out of `mAP`, and likewise one without a positive or a negative out of `AUC`. (scikit-learn's own mean counts such a
-    class as an average precision of 0, and the official code never meets one.) `d_prime` is that of the mean AUC,
+    out of `mAP`, and likewise one without a positive or a negative out of `AUC`. (scikit-learn's own mean counts such
+    a class as an average precision of 0, and the official code never meets one.) `d_prime` is that of the mean AUC,
     sqrt(2) times the quantile of the normal distribution, as in the official code; it is infinite for an AUC of 1.
 
     Args:
@@ -68,7 +68,7 @@ def classification_metrics(targets: np.ndarray, scores: np.ndarray, *, multi_lab
 
 
 def d_prime(auc: float) -> float:
-    """Return the distance between the scores of positives and negatives that an area under the ROC curve stands for."""
+    """Return how far the scores of positives lie from those of negatives, given the area under the ROC curve."""
     if not 0 < auc < 1:
         return math.nan if math.isnan(auc) else math.copysign(math.inf, auc - 0.5)
     return math.sqrt(2) * NormalDist().inv_cdf(auc)

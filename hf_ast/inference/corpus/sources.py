@@ -344,6 +344,8 @@ def _with_class_names(entry: dict[str, Any], features: Mapping[str, Any]) -> dic
         inner = feature.feature if isinstance(feature, List) else feature
         if isinstance(inner, ClassLabel) and value is not None:
             # -1 stands for an unknown class
-            value = [inner.int2str(number) for number in (value if isinstance(value, list) else [value]) if number >= 0]
+            value = [
+                inner.int2str(number) for number in (value if isinstance(value, list) else [value]) if number >= 0
+            ]
         named[name] = value
     return named
