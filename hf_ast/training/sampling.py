@@ -1,0 +1,170 @@
+"""Which rows an epoch of training has: class-balanced as in the official code, with draws that can be repeated.
+
+`Trainer` needs no sampler of its own for it: `TrainingRows` is a dataset in which the rows of an epoch are drawn
+already, and which `Trainer` shuffles as any other.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+# Labels of one clip: a class, several classes, or a number for each class
+Labels = int | Sequence[int] | np.ndarray | Tensor
+# What `TrainingRows` adds to a row, and `TrainingCollator` seeds the augmentation with
+DRAW = "draw"
+
+
+class Rows(Protocol):
+    """A dataset of dictionaries."""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """One row."""
+
+
+def multi_hot(labels: Labels, num_labels: int) -> Tensor:
+    """Labels of one clip as one number per class, float32, shape (C,).
+
+    Args:
+        labels: A class; a list or tuple of whole numbers, which are the classes of the clip; or a number for each
+            class: an array or a tensor of shape (C,), or a list of C floats.
+        num_labels: C.
+
+    Raises:
+        ValueError: A class is out of range, or the shape is another one.
+    """
+    if isinstance(labels, list | tuple) and not any(isinstance(label, float) for label in labels):
+        classes = [int(label) for label in labels]
+    elif np.ndim(labels) == 0:
+        classes = [int(labels)]  # type: ignore[arg-type]
+    else:
+        values = torch.as_tensor(labels, dtype=torch.float32)
+        if values.shape != (num_labels,):
+            raise ValueError(
+                f"labels has shape {tuple(values.shape)}, but must hold one number for each of {num_labels} classes; "
+                "give the classes of a clip as a list of whole numbers."
+            )
+        return values
+    wrong = [label for label in classes if not 0 <= label < num_labels]
+    if wrong:
+        raise ValueError(f"labels holds {wrong[0]}, but classes are numbered from 0 to {num_labels - 1}.")
+    result = torch.zeros(num_labels)
+    result[classes] = 1.0
+    return result
+
+
+def class_balanced_weights(labels: Sequence[Labels], num_labels: int, *, offset: float = 0.01) -> Tensor:
+    """Weights of clips for class-balanced sampling (egs/audioset/gen_weight_file.py of AST).
+
+    The weight of a class is 1000 / (number of its clips + offset), and that of a clip the sum over its classes.
+
+    Args:
+        labels: For each clip, what `multi_hot` takes.
+        num_labels: C.
+        offset: 0.01 in AST and SSAST; 100 in PaSST, which draws very rare classes less often.
+
+    Returns:
+        Shape (number of clips,), float64.
+
+    Raises:
+        ValueError: There are no clips, a label is out of range, or a clip has no label and would never be drawn.
+    """
+    if len(labels) == 0:
+        raise ValueError("labels is empty; give the labels of at least one clip.")
+    # One clip at a time: for two million clips of AudioSet, a table of all classes would take 8 GB
+    present = [multi_hot(value, num_labels).nonzero().flatten() for value in labels]
+    without = [index for index, classes in enumerate(present) if not len(classes)]
+    if without:
+        raise ValueError(
+            f"labels of {len(without)} clips, such as number {without[0]}, are empty, so that they would never be "
+            "drawn; leave them out, or give them a class of their own."
+        )
+    counts = torch.bincount(torch.cat(present), minlength=num_labels)
+    class_weights = 1000.0 / (counts.double() + offset)
+    return torch.stack([class_weights[classes].sum() for classes in present])
+
+
+class TrainingRows(Dataset[dict[str, Any]], TrainerCallback):
+    """The rows of a training set, with what augmentation needs to draw the same again, and balanced if asked for.
+
+    Pass it to `Trainer` twice, as dataset and as callback, which tells it the epoch:
+
+        rows = TrainingRows(dataset)
+        Trainer(..., train_dataset=rows, callbacks=[rows], data_collator=TrainingCollator(...))
+
+    Every row is the dataset's, with the epoch and the number of the row as `"draw"`. `TrainingCollator` augments rows
+    that have it, and seeds the augmentation with it, so that nothing depends on worker processes, or on whether a
+    training was interrupted. Evaluation sets are passed as they are, and never augmented.
+
+    Args:
+        dataset: Rows of the training set.
+        weights: Weights of the rows, such as `class_balanced_weights`, shape (number of rows,): each epoch draws anew,
+            with replacement. None takes every row once.
+        num_rows: Rows of an epoch; as many as the dataset has if None. Only with weights.
+        seed: Seed of the choice of rows.
+
+    Raises:
+        ValueError: Weights of another number, negative or not finite; or `num_rows` without weights.
+    """
+
+    def __init__(self, dataset: Rows, *, weights: Tensor | None = None, num_rows: int | None = None, seed: int = 0):
+        if weights is None:
+            if num_rows is not None:
+                raise ValueError(f"num_rows={num_rows} needs weights; without them, every row is used once.")
+        elif weights.shape != (len(dataset),):
+            raise ValueError(f"weights has shape {tuple(weights.shape)}, but the dataset has {len(dataset)} rows.")
+        elif not ((weights >= 0) & weights.isfinite()).all() or not weights.any():
+            raise ValueError("weights must be finite and not negative, and one of them positive.")
+        self.dataset = dataset
+        self.weights = weights
+        self.num_rows = len(dataset) if num_rows is None else num_rows
+        self.seed = seed
+        # In shared memory, so that worker processes that live longer than an epoch learn the next one
+        self._epoch = torch.tensor(-1).share_memory_()
+        self._drawn: tuple[int, Tensor] | None = None
+
+    def __len__(self) -> int:
+        return self.num_rows
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        epoch = int(self._epoch)
+        if epoch < 0:
+            raise ValueError(
+                "TrainingRows does not know the epoch: pass it to Trainer as callback too, `callbacks=[rows]`, or, "
+                "outside of Trainer, call `rows.set_epoch(0)` before the first epoch."
+            )
+        return self.dataset[self._row(index, epoch)] | {DRAW: (epoch, index)}
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin an epoch, counted from 0."""
+        self._epoch.fill_(epoch)
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Begin the epoch of `Trainer`."""
+        # Accelerate calls `set_epoch` as well, but neither in distributed nor in resumed training
+        self.set_epoch(math.floor((state.epoch or 0.0) + 1e-6))
+
+    def _row(self, index: int, epoch: int) -> int:
+        """Row of the dataset that is in this place of the epoch."""
+        if self.weights is None:
+            return index
+        if self._drawn is None or self._drawn[0] != epoch:
+            generator = seeded_generator(self.seed, epoch)
+            drawn = torch.multinomial(self.weights, self.num_rows, replacement=True, generator=generator)
+            self._drawn = (epoch, drawn)
+        return int(self._drawn[1][index])
+
+
+def seeded_generator(*numbers: int) -> torch.Generator:
+    """Make a generator on the CPU from several whole numbers, none of them negative."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1))
