@@ -260,6 +260,6 @@ def _duration_s(recording: Any, decode: bool) -> float:
 def _nothing_left(source: Source, skipped: Mapping[str, str]) -> str:
     reasons = ", ".join(f"{name!r}: {reason}" for name, reason in list(skipped.items())[:3])
     return (
-        f"source={source.location!r} holds no labelled recording that can be read ({len(skipped)} skipped, "
-        f"{reasons}). Give a folder with one subfolder per class, a manifest with columns `path` and `label`, or a data set."
+        f"source={source.location!r} holds no labelled recording that can be read ({len(skipped)} skipped, {reasons}"
+        "). Give a folder with one subfolder per class, a manifest with columns `path` and `label`, or a data set."
     )

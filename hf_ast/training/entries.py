@@ -103,7 +103,7 @@ def _by_folders(source: Source, names: Sequence[str]) -> list[Entry]:
 
 def _split_lists(folder: str) -> dict[str, str]:
     """Name of each recording in the lists of Speech Commands -> its split."""
-    found = {}
+    found: dict[str, str] = {}
     for name, split in SPLIT_LISTS.items():
         path = Path(folder) / name
         if path.is_file():

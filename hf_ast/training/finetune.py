@@ -76,13 +76,15 @@ class RecipeTrainer(Trainer):
         self.main_metric = main_metric
         super().__init__(*args, **kwargs)
 
-    def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
         """Evaluate as `Trainer` does, and rate the checkpoint.
 
         The rating is the main metric; of checkpoints for which it is the same, as is common with few recordings, the
         one with the lowest loss has the best rating.
         """
-        metrics: dict[str, float] = super().evaluate(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        metrics: dict[str, float] = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         loss = metrics[f"{metric_key_prefix}_loss"]
         metrics[f"{metric_key_prefix}_rating"] = metrics[f"{metric_key_prefix}_{self.main_metric}"] - 1e-6 * loss / (
             1 + loss
@@ -92,14 +94,15 @@ class RecipeTrainer(Trainer):
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """Make the optimiser, with the learning rates of layers and head."""
         if self.optimizer is None:
+            network: Any = self.model if model is None else model
             groups = parameter_groups(
-                self.model if model is None else model,
+                network,
                 self.args.learning_rate,
                 layer_decay=self.preset.layer_decay,
                 head_multiplier=self.preset.head_multiplier,
                 weight_decay=self.preset.weight_decay,
             )
-            optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, network)
             self.optimizer = optimizer_class(groups, **settings)
         return self.optimizer
 
@@ -169,7 +172,7 @@ def finetune(
             state or other recordings.
     """
     settings = find_preset(preset) if isinstance(preset, str) else preset
-    changes = {"learning_rate": learning_rate, "num_epochs": num_epochs, "batch_size": batch_size}
+    changes: dict[str, Any] = {"learning_rate": learning_rate, "num_epochs": num_epochs, "batch_size": batch_size}
     settings = replace(settings, **{name: value for name, value in changes.items() if value is not None})
     _check_arguments(settings, data, stats)
     output = Path(output)

@@ -80,8 +80,8 @@ def with_statistics(
     They are taken from a thousand of them at most, which are drawn from the seed.
     """
     mean, std = data_statistics(feature_extractor, data, data.of(TRAIN), seed=seed, progress=progress)
-    values = feature_extractor.to_dict() | {"mean": mean, "std": std}
-    return type(feature_extractor).from_dict(values)
+    normalizing: Any = type(feature_extractor).from_dict(feature_extractor.to_dict() | {"mean": mean, "std": std})
+    return normalizing
 
 
 def data_statistics(
