@@ -76,9 +76,10 @@ def _by_groups(items: Sequence[Item], strata: Sequence[int], fraction: float, se
             f"All recordings are in the group {groups[0]!r}, so that none can be held out for validation; name the "
             "splits in a column, or another column of groups."
         )
-    # Of classes with few recordings, scikit-learn would warn for each that not every part can have one
-    common = Counter(strata)
-    classes = [stratum if common[stratum] >= num_parts else -1 for stratum in strata]
+    # Of a class with few recordings, not every part can have one, and scikit-learn would warn of it
+    sizes = Counter(strata)
+    (largest, _), *_ = sizes.most_common(1)
+    classes = [stratum if sizes[stratum] >= num_parts else largest for stratum in strata]
     parts = StratifiedGroupKFold(num_parts, shuffle=True, random_state=seed).split(items, classes, groups)
     candidates = [set(part.tolist()) for _, part in parts]
 
