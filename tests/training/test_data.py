@@ -117,7 +117,8 @@ def test_several_labels_in_a_text_in_a_list_and_in_several_rows(files: Path, tmp
     (tmp_path / "rows.csv").write_text("path,label\na.wav,x\na.wav,y\nb.wav,y\nc.wav,\n")
     # As the official code of AST writes them
     (tmp_path / "official.json").write_text(
-        '{"data": [{"wav": "a.wav", "labels": "x,y"}, {"wav": "b.wav", "labels": "y"}, {"wav": "c.wav", "labels": ""}]}'
+        '{"data": [{"wav": "a.wav", "labels": "x,y"}, {"wav": "b.wav", "labels": "y"}, '
+        '{"wav": "c.wav", "labels": ""}]}'
     )
     for name in ("text.csv", "list.jsonl", "rows.csv", "official.json"):
         separator = "," if name == "official.json" else ";"

@@ -286,12 +286,14 @@ class _Dataset(Reader):
         """The same with only the column of audio, which stays encoded."""
         import datasets
 
-        return {
-            name: split.select_columns([column := self._audio_column(split)])
-            .rename_column(column, "audio")
-            .cast_column("audio", datasets.Audio(decode=False))
-            for name, split in self.loaded.items()
-        }
+        audio = {}
+        for name, split in self.loaded.items():
+            column = self._audio_column(split)
+            only = split.select_columns([column])
+            if column != "audio":
+                only = only.rename_column(column, "audio")
+            audio[name] = only.cast_column("audio", datasets.Audio(decode=False))
+        return audio
 
     def _audio_column(self, split: Any) -> str:
         import datasets
