@@ -37,7 +37,7 @@ def spec_augment(
     device = input_values.device
     if draws is None:
         draws = torch.rand(batch_size, 4, generator=generator, device=generator.device if generator else device)
-    mel_width, mel_start, frame_width, frame_start = draws.to(device).split(1, dim=1)
+    mel_width, mel_start, frame_width, frame_start = draws.to(device).unsqueeze(2).unbind(1)
     mel_bins = torch.arange(num_mel_bins, device=device)
     frames = torch.arange(num_frames, device=device)
     mel_band = _band(mel_bins, num_mel_bins, mel_width * max_mel_bins, mel_start)[:, None, :]

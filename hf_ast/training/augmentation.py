@@ -16,6 +16,7 @@ from hf_ast.models.modules_spec_augment import spec_augment
 __all__ = [
     "Augmentation",
     "gain",
+    "mixup_spectrograms",
     "mixup_waveforms",
     "mixup_weights",
     "noise_and_roll",
@@ -33,6 +34,8 @@ class Augmentation:
         mixup_probability: Share of the clips that are mixed with another one of their batch (`mixup_waveforms`).
         mixup_alpha: Weights are drawn from Beta(alpha, alpha): 10 in AST and SSAST, 2 in PaSST.
         mixup_favors_own: Whether a clip's own weight is the larger one of the two, as in PaSST.
+        spectrogram_mixup_alpha: If positive, every spectrogram is mixed with another one of its batch, with the larger
+            one of the weights from Beta(alpha, alpha) for itself (`mixup_spectrograms`): 0.3 in PaSST.
         label_smoothing: See `smooth_labels`.
         max_gain_db: See `gain`; 7 in PaSST.
         max_shift: See `time_shift`, in samples; 50 in PaSST.
@@ -49,6 +52,7 @@ class Augmentation:
     mixup_probability: float = 0.0
     mixup_alpha: float = 10.0
     mixup_favors_own: bool = False
+    spectrogram_mixup_alpha: float = 0.0
     label_smoothing: float = 0.0
     max_gain_db: int = 0
     max_shift: int = 0
@@ -75,7 +79,7 @@ class Augmentation:
     @property
     def makes_soft_labels(self) -> bool:
         """Whether labels become numbers between 0 and 1 for every class."""
-        return bool(self.mixup_probability or self.label_smoothing)
+        return bool(self.mixup_probability or self.spectrogram_mixup_alpha or self.label_smoothing)
 
     def waveforms(
         self, waveforms: Sequence[Tensor] | Tensor, labels: Tensor, generator: torch.Generator | None = None
@@ -142,6 +146,33 @@ class Augmentation:
             )
         return input_values
 
+    def mixed_features(
+        self,
+        input_values: Tensor,
+        labels: Tensor,
+        attention_mask: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Mix spectrograms after `features`, as PaSST does.
+
+        Args:
+            input_values: Shape (B, T, M).
+            labels: One-hot, multi-hot or soft labels, shape (B, C).
+            attention_mask, generator: See `features`.
+
+        Returns:
+            Spectrograms (B, T, M) and their labels (B, C).
+        """
+        if not self.spectrogram_mixup_alpha:
+            return input_values, labels
+        num_clips = len(input_values)
+        weights = mixup_weights(num_clips, self.spectrogram_mixup_alpha, favors_own=True, generator=generator)
+        device = generator.device if generator else "cpu"
+        partners = torch.randperm(num_clips, generator=generator, device=device).cpu()
+        mixed = mixup_spectrograms(input_values, input_values[partners], weights, attention_mask)
+        weights = weights.to(labels)[:, None]
+        return mixed, weights * labels + (1 - weights) * labels[partners]
+
     def _mixed(
         self, clips: list[Tensor], labels: Tensor, generator: torch.Generator | None
     ) -> tuple[list[Tensor], Tensor]:
@@ -156,7 +187,7 @@ class Augmentation:
             for own in range(len(clips))
         ]
         own_weights = torch.where(is_mixed, weights, 1.0).to(labels)[:, None]
-        return mixed, own_weights * labels + (1 - own_weights) * labels[partners.to(labels.device)]
+        return mixed, own_weights * labels + (1 - own_weights) * labels[partners]
 
 
 def mixup_waveforms(first: Tensor, second: Tensor, weight: float | Tensor) -> Tensor:
@@ -181,6 +212,24 @@ def mixup_waveforms(first: Tensor, second: Tensor, weight: float | Tensor) -> Te
     second = torch.nn.functional.pad(second, (0, first.shape[-1] - second.shape[-1]))  # negative padding cuts
     mixture = weight[..., None] * first + (1.0 - weight[..., None]) * second
     return mixture - mixture.mean(-1, keepdim=True)
+
+
+def mixup_spectrograms(first: Tensor, second: Tensor, weights: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+    """Mix normalised spectrograms: weight * first + (1 - weight) * second (helpers/mixup.py of PaSST).
+
+    Args:
+        first, second: Shape (B, T, M).
+        weights: Weights of the first ones, shape (B,).
+        attention_mask: 1 for real frames of the first ones, whose padding then stays as it is, shape (B, T).
+
+    Returns:
+        Shape (B, T, M).
+    """
+    weights = weights.to(first)[:, None, None]
+    mixture = weights * first + (1 - weights) * second
+    if attention_mask is None:
+        return mixture
+    return torch.where(attention_mask.to(first.device).bool()[:, :, None], mixture, first)
 
 
 def mixup_weights(

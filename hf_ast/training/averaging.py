@@ -52,7 +52,7 @@ def average_checkpoints(folders: Sequence[str | Path]) -> dict[str, Tensor]:
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:
-    files = sorted(folder.glob("model*.safetensors"))
+    files = sorted(folder.glob("model.safetensors")) or sorted(folder.glob("model-*-of-*.safetensors"))
     if not files:
         raise ValueError(f"folder {str(folder)!r} holds no model.safetensors; give what save_pretrained wrote.")
     return {name: tensor for file in files for name, tensor in _read(file)[0].items()}
@@ -101,7 +101,7 @@ class AveragingCallback(TrainerCallback):
             parameters[name].copy_(tensor)
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: nn.Module, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Begin anew, or with the average of the checkpoint that is resumed."""
         if args.fsdp or args.deepspeed:
@@ -117,7 +117,7 @@ class AveragingCallback(TrainerCallback):
         self.average, self.num_averaged = {}, 0
         if state.global_step == 0:
             return
-        folder = self.resume_from or Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+        folder = self.resume_from or _checkpoint(args, state)
         file = Path(folder) / self.FILE_NAME
         if not file.is_file():
             raise ValueError(
@@ -125,31 +125,32 @@ class AveragingCallback(TrainerCallback):
                 "resume_from= if the checkpoint is in another folder, or train without this callback."
             )
         tensors, facts = _read(file)
-        parameters = dict(model.named_parameters())
+        parameters = dict(kwargs["model"].named_parameters())
         self.average = {name: tensor.to(parameters[name].device) for name, tensor in tensors.items()}
         self.num_averaged = int(facts["num_averaged"])
 
     def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: nn.Module, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Update the average if it is time."""
         if self.is_due(state):
-            self.update(model)
+            self.update(kwargs["model"])
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Save the average beside the checkpoint."""
         if state.is_world_process_zero:
-            folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
             tensors = {name: tensor.contiguous() for name, tensor in self.average.items()}
-            save_file(tensors, folder / self.FILE_NAME, metadata={"num_averaged": str(self.num_averaged)})
+            save_file(
+                tensors, _checkpoint(args, state) / self.FILE_NAME, metadata={"num_averaged": str(self.num_averaged)}
+            )
 
     def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: nn.Module, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Leave the average in the model."""
         if self.num_averaged == 0:
             logger.warning(f"{type(self).__name__} has averaged nothing; the model keeps its last weights.")
-        self.copy_to(model)
+        self.copy_to(kwargs["model"])
 
 
 class EMACallback(AveragingCallback):
@@ -202,6 +203,11 @@ class SWACallback(AveragingCallback):
             and epoch >= self.first_epoch
             and (round(epoch) - self.first_epoch) % self.every_epochs == 0
         )
+
+
+def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
+    """Folder that `Trainer` saves this step in."""
+    return Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
 
 
 def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

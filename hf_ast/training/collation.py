@@ -85,12 +85,12 @@ class TrainingCollator:
             labels = self._labels(rows, soft=soft)
             targets = labels if soft and labels is not None else torch.zeros(len(rows), 0)
             waveforms, targets = self.augmentation.waveforms(waveforms, targets, generator)
+            batch = self._extracted(self._jittered(generator), waveforms)
+            features, mask = batch["input_values"], batch.get("attention_mask")
+            features = self.augmentation.features(features, mask, generator, mask_value=self._mask_value)
+            batch["input_values"], targets = self.augmentation.mixed_features(features, targets, mask, generator)
             if soft and labels is not None:
                 labels = smooth_labels(targets, self.augmentation.label_smoothing, multi_label=self.multi_label)
-            batch = self._extracted(self._jittered(generator), waveforms)
-            batch["input_values"] = self.augmentation.features(
-                batch["input_values"], batch.get("attention_mask"), generator, mask_value=self._mask_value
-            )
         return batch if labels is None else batch | {"labels": labels}
 
     @property

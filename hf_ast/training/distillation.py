@@ -85,7 +85,7 @@ class DistillationTrainer(Trainer):
     ):
         if not 0 <= distillation_weight <= 1:
             raise ValueError(f"distillation_weight={distillation_weight} must be in [0, 1].")
-        super().__init__(*args, **kwargs, compute_loss_func=self._combined_loss)
+        super().__init__(*args, **kwargs, compute_loss_func=self._combined_loss)  # type: ignore[misc]
         student_config: Any = self.accelerator.unwrap_model(self.model).config
         if teacher.config.num_labels != student_config.num_labels:
             raise ValueError(
@@ -108,7 +108,7 @@ class DistillationTrainer(Trainer):
         """Compute the loss as `Trainer` does, in training with the teacher's predictions."""
         self._teacher_logits = None
         if model.training:
-            with torch.no_grad(), self.compute_loss_context_manager():
+            with torch.no_grad(), self.accelerator.autocast():
                 without_labels = {name: value for name, value in inputs.items() if name != "labels"}
                 self._teacher_logits = self.teacher(**without_labels).logits
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)

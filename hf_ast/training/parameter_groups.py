@@ -64,12 +64,12 @@ def parameter_groups(
 
 def _parts(model: nn.Module) -> dict[str, list[tuple[nn.Parameter, bool]]]:
     """Return the trainable parameters by part, from bottom to top, and whether each is to be decayed."""
-    backbone = getattr(model, "backbone", model)
+    backbone: Any = getattr(model, "backbone", model)
     if not (hasattr(backbone, "embeddings") and hasattr(backbone, "layers")):
         raise ValueError(
             f"model is a {type(model).__name__} without the parts `embeddings` and `layers`; pass a model of hf_ast."
         )
-    modules = {"embeddings": backbone.embeddings}
+    modules: dict[str, nn.Module] = {"embeddings": backbone.embeddings}
     modules |= {f"layers.{number}": layer for number, layer in enumerate(backbone.layers)}
     modules |= {"norm": backbone, "head": model}  # what the parts before have not taken
     decayed = {

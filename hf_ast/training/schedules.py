@@ -114,7 +114,8 @@ class PatchoutSchedule(TrainerCallback):
     """Changes the number of dropped patches, and the drop-path rate, linearly during a training.
 
     The numbers follow from the step alone, so that an interrupted training continues with the right ones. The config
-    of the model stays as it is, and at the end the model drops again what its config says.
+    of the model stays as it is, and at the end the model drops again what its config says. Under torch.compile every
+    number of patches is compiled anew.
 
     Args:
         time_patchout, frequency_patchout, unstructured_patchout: Columns, rows and patches to drop at the start and at

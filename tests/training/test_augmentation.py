@@ -1,11 +1,13 @@
 """Each augmentation against its definition, written out by loops, with the draws of the same seed."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from transformers import Trainer, TrainingArguments
 
 from hf_ast.training.augmentation import (
     Augmentation,
@@ -17,7 +19,7 @@ from hf_ast.training.augmentation import (
     spec_augment,
     time_shift,
 )
-from tests.support.tiny import spectrograms, waveforms
+from tests.support.tiny import spectrograms, tiny_model, waveforms
 
 # Float32 noise of a few operations on values of about 1
 CLOSE = {"atol": 1e-6, "rtol": 1e-6}
@@ -157,10 +159,15 @@ def test_smoothed_labels_keep_what_a_label_means() -> None:
     torch.testing.assert_close(single[0], torch.tensor([0.85, 0.05, 0.05, 0.05]))
     torch.testing.assert_close(single.sum(1), torch.ones(2))
     torch.testing.assert_close(smooth_labels(labels, 0.2, multi_label=True)[1], torch.tensor([0.58, 0.42, 0.1, 0.1]))
-    logits = torch.randn(1, 4, generator=seeded())
-    # What TrainingArguments(label_smoothing_factor=0.2) does with class indices
-    expected = torch.nn.functional.cross_entropy(logits, torch.tensor([0]), label_smoothing=0.2)
-    torch.testing.assert_close(torch.nn.functional.cross_entropy(logits, single[:1]), expected)
+
+
+def test_smoothed_labels_are_what_trainer_does_with_class_indices(tmp_path: Path) -> None:
+    model, classes = tiny_model(problem_type="single_label_classification"), torch.tensor([0, 3, 1])
+    arguments = TrainingArguments(str(tmp_path), label_smoothing_factor=0.2, use_cpu=True, report_to="none")
+    inputs = spectrograms(3, 50)
+    smoothed = Trainer(model, arguments).compute_loss(model, {"input_values": inputs, "labels": classes})
+    soft = smooth_labels(torch.eye(5)[classes], 0.2, multi_label=False)
+    torch.testing.assert_close(model(inputs, labels=soft).loss, smoothed)
 
 
 def test_everything_is_off_by_default() -> None:
@@ -186,6 +193,24 @@ def test_mixed_batches_have_the_labels_of_what_is_heard() -> None:
         seen += (labels.max(1).values < 0.999).float()
     # 0.7 times the 2/3 of partners that are other clips; five standard deviations of 120 draws are 0.23
     assert seen.sum().item() / 120 == pytest.approx(0.7 * 2 / 3, abs=0.23)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_mixed_spectrograms_are_those_of_passt_and_keep_their_padding(masked: bool) -> None:
+    clips, labels = spectrograms(3, 20, 6), torch.eye(3)
+    mixed, soft = Augmentation(spectrogram_mixup_alpha=0.3).mixed_features(
+        clips, labels, frame_mask() if masked else None, seeded()
+    )
+    generator = seeded()
+    weights = mixup_weights(3, 0.3, favors_own=True, generator=generator).tolist()
+    partners = torch.randperm(3, generator=generator).tolist()
+    assert partners != [0, 1, 2]
+    for number, (first, end) in enumerate(RUNS if masked else [(0, 20)] * 3):
+        weight, partner = weights[number], partners[number]
+        expected = clips[number].clone()
+        expected[first:end] = weight * clips[number, first:end] + (1 - weight) * clips[partner, first:end]
+        torch.testing.assert_close(mixed[number], expected, **CLOSE)
+        torch.testing.assert_close(soft[number], weight * labels[number] + (1 - weight) * labels[partner])
 
 
 def test_a_seed_gives_the_same_draws_on_batches_of_any_precision() -> None:
