@@ -1,5 +1,6 @@
 """What commands for labelled recordings share: their options, and what they say about the data."""
 
+import os
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
@@ -56,8 +57,9 @@ def read_labelled(source: str, **settings: Any) -> "LabelledData":
     from hf_ast.training.data import read_data
 
     data = read_data(source, progress=sys.stderr.isatty(), **settings)
-    for line in describe(data):
-        note(line)
+    if os.environ.get("RANK", "0") == "0":  # the first of several processes
+        for line in describe(data):
+            note(line)
     return data
 
 

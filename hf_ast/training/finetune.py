@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
+from hf_ast.inference.loading import load_classifier
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 
 from .averaging import SWACallback
@@ -168,8 +169,9 @@ def finetune(
         callbacks: Other callbacks for `Trainer`.
 
     Raises:
-        ValueError: An argument is wrong, there are no training recordings or only one class, or `resume` finds no
-            state or other recordings.
+        ValueError: An argument is wrong, there are no training recordings or only one class, `resume` finds no state
+            or
+            other recordings, or without it there are states of an earlier training.
     """
     settings = find_preset(preset) if isinstance(preset, str) else preset
     changes: dict[str, Any] = {"learning_rate": learning_rate, "num_epochs": num_epochs, "batch_size": batch_size}
@@ -177,6 +179,11 @@ def finetune(
     _check_arguments(settings, data, stats)
     output = Path(output)
     last = last_state(output) if resume else None
+    if last is None and any(saved_states(output)):
+        raise ValueError(
+            f"output={str(output)!r} holds saved states of an earlier training; resume=True continues it, and a new "
+            "one needs another folder."
+        )
     set_seed(seed)
     network, feature_extractor, data = load_for_training(model, data, settings, duration_s=duration_s)
     if last is not None:
@@ -210,6 +217,9 @@ def finetune(
             model=network, feature_extractor=feature_extractor, evaluation=None, split=split, is_main_process=False
         )
     evaluation = None
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # where this process has a part of the weights only
+        whole: Any = load_classifier(output)[0]
+        network = whole.to(arguments.device)
     if split is not None:
         evaluation = evaluate(
             network,
@@ -260,6 +270,7 @@ def training_arguments(
         warmup_steps=0.1,
         adam_beta1=preset.adam_beta1,
         weight_decay=preset.weight_decay,
+        max_grad_norm=preset.max_grad_norm,
         eval_strategy=when if has_validation else "no",
         save_strategy=when,
         eval_steps=eval_every,
@@ -328,12 +339,16 @@ def make_trainer(
 
 def last_state(output: Path) -> Path:
     """Return the folder of the last saved state that is complete; an error if there is none."""
-    folder = output / CHECKPOINTS
-    # `Trainer` writes this file last, so that a state without it was being written when the training was killed
-    complete = [path.parent for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*/trainer_state.json")]
+    complete = saved_states(output)
     if not complete:
-        raise ValueError(f"resume=True, but {str(folder)!r} holds no saved state; start without it.")
+        raise ValueError(f"resume=True, but {str(output / CHECKPOINTS)!r} holds no saved state; start without it.")
     return max(complete, key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+def saved_states(output: Path) -> list[Path]:
+    """List the folders of saved states that are complete."""
+    # `Trainer` writes this file last, so that a state without it was being written when the training was killed
+    return [path.parent for path in (output / CHECKPOINTS).glob(f"{PREFIX_CHECKPOINT_DIR}-*/trainer_state.json")]
 
 
 def _check_arguments(preset: Preset, data: LabelledData, stats: str | None) -> None:

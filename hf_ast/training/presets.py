@@ -21,10 +21,11 @@ class Preset:
             which is `exponential_warmup_linear_decay` of PaSST.
         schedule_settings: Arguments of these functions.
         adam_beta1, weight_decay: Of AdamW.
+        max_grad_norm: Norm to which gradients are clipped; 0 for no clipping.
         layer_decay, head_multiplier: Learning rates of layers and of the head; see `parameter_groups`.
         max_mel_mask, max_time_mask: Bounds of the masks of SpecAugment, as shares of the model's input.
         max_noise, max_roll: See `noise_and_roll`.
-        mixup_probability, mixup_alpha, mixup_favors_own: See `Augmentation`.
+        mixup_probability, mixup_alpha, spectrogram_mixup_alpha: See `Augmentation`.
         balanced: Whether rare classes are drawn as often as frequent ones.
         average_from_epoch, average_every_epochs: The result is the mean of the weights after these epochs; of the best
             epoch only if `average_from_epoch` is None.
@@ -39,6 +40,7 @@ class Preset:
     schedule_settings: Mapping[str, Any] = field(default_factory=dict)
     adam_beta1: float = 0.95
     weight_decay: float = 5e-7
+    max_grad_norm: float = 0.0
     layer_decay: float = 1.0
     head_multiplier: float = 1.0
     max_mel_mask: float = 0.0
@@ -47,7 +49,7 @@ class Preset:
     max_roll: int = 0
     mixup_probability: float = 0.0
     mixup_alpha: float = 10.0
-    mixup_favors_own: bool = False
+    spectrogram_mixup_alpha: float = 0.0
     balanced: bool = False
     average_from_epoch: int | None = None
     average_every_epochs: int = 1
@@ -63,13 +65,14 @@ class Preset:
             max_roll=self.max_roll,
             mixup_probability=self.mixup_probability,
             mixup_alpha=self.mixup_alpha,
-            mixup_favors_own=self.mixup_favors_own,
+            spectrogram_mixup_alpha=self.spectrogram_mixup_alpha,
         )
 
 
 # The official recipes of AST are those of its scripts egs/*/run*.sh at commit 31088be8, with the optimiser of
-# src/traintest.py (Adam, beta 0.95 and 0.999, weight decay 5e-7) and the augmentation of src/dataloader.py. Masks are
-# shares of 128 mel bins and of the number of frames there.
+# src/traintest.py (Adam, beta 0.95 and 0.999, weight decay 5e-7; here AdamW, which at that decay is the same up to
+# 1e-6 of a step) and the augmentation of src/dataloader.py. Masks are shares of 128 mel bins and of its number of
+# frames.
 PRESETS = {
     # egs/audioset/run.sh with set=full; the warm-up of 1000 steps is in src/traintest.py. `set=balanced` has a
     # learning rate of 5e-5, 25 epochs, no balancing, and halves the rate every 5 epochs from the tenth
@@ -115,8 +118,7 @@ PRESETS = {
         stats="data",
         max_length=128,
     ),
-    # ex_fsd50k.py of PaSST at commit 23ccf56b. There spectrograms are mixed, here waveforms; patchout (10 columns, 4
-    # rows there) is a setting of the checkpoint
+    # ex_fsd50k.py of PaSST at commit 23ccf56b. Its patchout of 10 columns and 4 rows is a setting of the checkpoint
     "fsd50k": Preset(
         learning_rate=1e-5,
         num_epochs=50,
@@ -125,9 +127,7 @@ PRESETS = {
         schedule_settings={"warmup_epochs": 5, "decay_start_epoch": 10, "decay_epochs": 10},
         adam_beta1=0.9,
         weight_decay=1e-4,
-        mixup_probability=1.0,
-        mixup_alpha=0.3,
-        mixup_favors_own=True,
+        spectrogram_mixup_alpha=0.3,
         average_from_epoch=10,
         average_every_epochs=3,
     ),
@@ -139,6 +139,7 @@ PRESETS = {
         batch_size=16,
         adam_beta1=0.9,
         weight_decay=0.01,
+        max_grad_norm=1.0,
         layer_decay=0.75,
         head_multiplier=10.0,
         max_mel_mask=24 / 128,
