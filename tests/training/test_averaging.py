@@ -60,8 +60,9 @@ def mean(weights: list[Weights]) -> Weights:
 
 CASES: dict[str, tuple[Callable[..., AveragingCallback], Callable[[list[Weights]], Weights]]] = {
     "ema": (lambda **kwargs: EMACallback(0.8, **kwargs), lambda weights: exponential(weights, 0.8)),
-    # Ends of the second and the third epoch
-    "swa": (lambda **kwargs: SWACallback(2, **kwargs), lambda weights: mean([weights[3], weights[5]])),
+    # Ends of the epochs; two of them lie before the interruption
+    "swa": (lambda **kwargs: SWACallback(1, **kwargs), lambda w: mean([w[1], w[3], w[5]])),
+    "swa-late": (lambda **kwargs: SWACallback(2, **kwargs), lambda w: mean([w[3], w[5]])),
     "swa-every-second": (lambda **kwargs: SWACallback(1, 2, **kwargs), lambda w: mean([w[1], w[5]])),
 }
 
