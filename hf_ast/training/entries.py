@@ -56,7 +56,8 @@ def find_entries(
     entries: dict[str, Entry] = {}
     for number, (name, row) in enumerate(rows):
         if audio_folder is not None and source.kind == "manifest":
-            name = os.path.join(os.path.abspath(audio_folder), name)
+            folder = os.fspath(audio_folder)
+            name = os.path.join(folder if "://" in folder else os.path.abspath(folder), name)
         split, group = row.get(split_column), row.get(group_column)
         entry = Entry(
             name=name,

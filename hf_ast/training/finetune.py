@@ -170,8 +170,7 @@ def finetune(
 
     Raises:
         ValueError: An argument is wrong, there are no training recordings or only one class, `resume` finds no state
-            or
-            other recordings, or without it there are states of an earlier training.
+            or other recordings, or without it there are states of an earlier training.
     """
     settings = find_preset(preset) if isinstance(preset, str) else preset
     changes: dict[str, Any] = {"learning_rate": learning_rate, "num_epochs": num_epochs, "batch_size": batch_size}
@@ -211,24 +210,6 @@ def finetune(
         (output / RECORD).write_text(json.dumps(_record(data), indent=1, ensure_ascii=False), encoding="utf-8")
     trainer.train(resume_from_checkpoint=None if last is None else str(last))
     trainer.save_model(str(output))
-    split = next((name for name in (TEST, VALIDATION) if data.of(name)), None)
-    if not trainer.is_world_process_zero():
-        return FineTuned(
-            model=network, feature_extractor=feature_extractor, evaluation=None, split=split, is_main_process=False
-        )
-    evaluation = None
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # where this process has a part of the weights only
-        whole: Any = load_classifier(output)[0]
-        network = whole.to(arguments.device)
-    if split is not None:
-        evaluation = evaluate(
-            network,
-            feature_extractor,
-            data,
-            split=split,
-            batch_size=arguments.per_device_eval_batch_size,
-            progress=progress,
-        )
     facts = TrainingFacts(
         source=str(model),
         preset=preset if isinstance(preset, str) else "your own",
@@ -237,15 +218,48 @@ def finetune(
         seed=seed,
         best_step=trainer.state.best_global_step if arguments.load_best_model_at_end else None,
     )
-    write_results(output, network, feature_extractor, data, evaluation, split, facts, repo_id=push_to_hub)
-    if push_to_hub is not None:
-        HfApi().upload_folder(
-            repo_id=push_to_hub,
-            folder_path=output,
-            ignore_patterns=[f"{CHECKPOINTS}/*", ".*"],
-            commit_message="Fine-tuned by hf-ast",
-        )
-    return FineTuned(model=network, feature_extractor=feature_extractor, evaluation=evaluation, split=split)
+    return _measured(trainer, feature_extractor, data, output, facts, push_to_hub=push_to_hub, progress=progress)
+
+
+def _measured(
+    trainer: RecipeTrainer,
+    feature_extractor: SpectrogramFeatureExtractor,
+    data: LabelledData,
+    output: Path,
+    facts: TrainingFacts,
+    *,
+    push_to_hub: str | None,
+    progress: bool,
+) -> FineTuned:
+    """Evaluate the saved model in the first process, write what is known about it, and upload it."""
+    network: Any = trainer.accelerator.unwrap_model(trainer.model)
+    split = next((name for name in (TEST, VALIDATION) if data.of(name)), None)
+    is_main_process = trainer.is_world_process_zero()
+    evaluation = None
+    if is_main_process:
+        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # this process has a part of the weights only
+            network = load_classifier(output)[0]
+            network.to(trainer.args.device)
+        if split is not None:
+            batch_size = trainer.args.per_device_eval_batch_size
+            evaluation = evaluate(
+                network, feature_extractor, data, split=split, batch_size=batch_size, progress=progress
+            )
+        write_results(output, network, feature_extractor, data, evaluation, split, facts, repo_id=push_to_hub)
+        if push_to_hub is not None:
+            HfApi().upload_folder(
+                repo_id=push_to_hub,
+                folder_path=output,
+                ignore_patterns=[f"{CHECKPOINTS}/*", ".*"],
+                commit_message="Fine-tuned by hf-ast",
+            )
+    return FineTuned(
+        model=network,
+        feature_extractor=feature_extractor,
+        evaluation=evaluation,
+        split=split,
+        is_main_process=is_main_process,
+    )
 
 
 def training_arguments(

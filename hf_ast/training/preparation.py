@@ -112,9 +112,14 @@ def _max_length(
     """Return the frames of the model's input."""
     rate = feature_extractor.sampling_rate
     if duration_s is not None:
-        return feature_extractor.num_frames(max(feature_extractor.min_samples, round(duration_s * rate)))
+        return _frames_for(feature_extractor, round(duration_s * rate))
     if preset.max_length is not None and isinstance(feature_extractor, HfASTFeatureExtractor):
         return preset.max_length
     longest_s = max(clip.duration_s for clip in data.clips)
-    num_frames = feature_extractor.num_frames(max(feature_extractor.min_samples, math.ceil(longest_s * rate)))
-    return min(num_frames, feature_extractor.max_length)
+    return min(_frames_for(feature_extractor, math.ceil(longest_s * rate)), feature_extractor.max_length)
+
+
+def _frames_for(feature_extractor: SpectrogramFeatureExtractor, num_samples: int) -> int:
+    """Return the smallest number of frames for clips of which no sample is cut off."""
+    num_frames = feature_extractor.num_frames(max(feature_extractor.min_samples, num_samples))
+    return num_frames + (feature_extractor.num_samples(num_frames) < num_samples)

@@ -32,7 +32,7 @@ def test_from_a_folder_to_a_model_and_its_labels(
     assert "skipped: 4 files\n" in output.err
     # Two steps: 12 recordings in batches of 6
     assert (out / "checkpoints" / "checkpoint-2").is_dir()
-    assert AutoModelForAudioClassification.from_pretrained(out).config.max_length == 38
+    assert AutoModelForAudioClassification.from_pretrained(out).config.max_length == 39
 
     assert main([*command, *settings, "--resume"]) == 0
     lines = capsys.readouterr().out.splitlines()
