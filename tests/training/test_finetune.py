@@ -13,7 +13,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
-from transformers import TrainerCallback, pipeline
+from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, TrainerCallback, pipeline
 
 from hf_ast import HfASTFeatureExtractor, HfASTForAudioClassification, PaSSTForAudioClassification, audio, tag
 from hf_ast.cli.finetune import Preset as CommandPreset
@@ -153,6 +153,28 @@ def test_every_family_and_their_statistics(data: LabelledData, tmp_path: Path) -
     assert done.feature_extractor.mean == pytest.approx(expected.mean().item(), abs=1e-5)
     assert done.feature_extractor.std == pytest.approx(expected.std().item(), abs=1e-5)
     assert HfASTFeatureExtractor.from_pretrained(tmp_path / "out3").mean == done.feature_extractor.mean
+
+
+def test_checkpoints_of_transformers_own_ast_and_bfloat16(data: LabelledData, tmp_path: Path) -> None:
+    config = ASTConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, max_length=100,
+        num_mel_bins=32, patch_size=8, frequency_stride=6, time_stride=6, num_labels=3,
+    )  # fmt: skip
+    native = ASTForAudioClassification(config)
+    native.save_pretrained(tmp_path / "native")
+    ASTFeatureExtractor(num_mel_bins=32, max_length=100, mean=-6.0, std=3.0).save_pretrained(tmp_path / "native")
+    done = finetune(data, tmp_path / "out", model=tmp_path / "native", preset=ONE_EPOCH, num_workers=0, bf16=True)
+    assert isinstance(done.model, HfASTForAudioClassification)
+    assert done.model.dtype == torch.float32
+    assert (done.feature_extractor.mean, done.feature_extractor.std) == (-6.0, 3.0)
+    before = native.audio_spectrogram_transformer.embeddings.patch_embeddings.projection.weight
+    # Three steps of 1e-4 by Adam; bfloat16 would not hold them
+    change = (done.model.backbone.embeddings.patch_embedding.projection.weight - before).abs().max()
+    assert 0 < change <= 3.1e-4
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text('{"model_type": "wav2vec2"}')
+    with pytest.raises(ValueError, match="is a wav2vec2, but must be an AST, SSAST or PaSST"):
+        finetune(data, tmp_path / "out2", model=tmp_path / "other")
 
 
 def test_a_head_for_the_same_classes_is_kept_and_any_other_one_replaced(data: LabelledData, tmp_path: Path) -> None:

@@ -99,9 +99,9 @@ def find_source(source: str | os.PathLike[str], *, subset: str | None = None, sp
 
     Args:
         source: A folder, searched with its subfolders for files whose endings libsndfile knows; a CSV, TSV, JSON, JSON
-            lines or Parquet manifest with a column `path`, `file` or `audio`, whose relative paths count from the
-            manifest; a folder of `datasets` or the id of a data set on the Hub; or the URL of a folder or manifest in
-            any filesystem of fsspec, such as "s3://bucket/recordings".
+            lines or Parquet manifest with a column of paths (one of `PATH_COLUMNS`), whose relative paths count from
+            the manifest; a folder of `datasets` or the id of a data set on the Hub; or the URL of a folder or manifest
+            in any filesystem of fsspec, such as "s3://bucket/recordings".
         subset, split: Which part of a data set; all splits if None.
 
     Raises:
