@@ -70,9 +70,8 @@ class Preset:
 
 
 # The official recipes of AST are those of its scripts egs/*/run*.sh at commit 31088be8, with the optimiser of
-# src/traintest.py (Adam, beta 0.95 and 0.999, weight decay 5e-7; here AdamW, which at that decay is the same up to
-# 1e-6 of a step) and the augmentation of src/dataloader.py. Masks are shares of 128 mel bins and of its number of
-# frames.
+# src/traintest.py (Adam, beta 0.95 and 0.999, weight decay 5e-7; here it is AdamW, whose decay does not go through the
+# moments) and the augmentation of src/dataloader.py. Masks are shares of 128 mel bins and of the frames there.
 PRESETS = {
     # egs/audioset/run.sh with set=full; the warm-up of 1000 steps is in src/traintest.py. `set=balanced` has a
     # learning rate of 5e-5, 25 epochs, no balancing, and halves the rate every 5 epochs from the tenth
