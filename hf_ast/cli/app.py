@@ -15,18 +15,21 @@ from .classify import classify
 from .convert import convert
 from .embed import embed
 from .errors import SHOW_TRACEBACK, Commands
+from .evaluate import evaluate
 from .export_official import export_official
 from .extract import extract
+from .finetune import finetune
 from .listen import listen
 from .pretrain import pretrain
 from .publish import publish
+from .stats import stats
 from .tag import tag
 from .verify import verify
 
 # Headings of the help, each with its commands
 Groups = dict[str, tuple[Callable[..., None], ...]]
 RECORDINGS: Groups = {"Recordings": (classify, tag, listen, embed, extract)}
-TRAINING: Groups = {"Training": (pretrain,)}
+TRAINING: Groups = {"Training": (finetune, pretrain, evaluate, stats)}
 CHECKPOINTS: Groups = {"Checkpoints": (checkpoints, convert, verify, card, export_official, publish)}
 EXIT_STATUS = """\
 Results go to stdout as soon as they are known, with `--json` as JSON; messages and progress go to stderr. Exit status:

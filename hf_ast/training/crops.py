@@ -15,6 +15,8 @@ from hf_ast import HfASTFeatureExtractor, SSASTConfig, audio
 from hf_ast.models.modules_embeddings import real_column_mask
 from hf_ast.models.modules_masking import MaskSampler
 
+from .statistics import mean_and_std
+
 logger = logging.get_logger(__name__)
 
 # Largest fraction of damaged recordings that is not an error
@@ -185,5 +187,4 @@ def feature_statistics(
         item = crops[index]
         parts.append(item["input_values"][item["attention_mask"].bool()].flatten())
     crops.expect_few_damaged()
-    values = torch.cat(parts).double()
-    return values.mean().item(), values.std().item()
+    return mean_and_std(parts)

@@ -102,7 +102,7 @@ def test_manifests(folder: Path, suffix: str, write: Callable[[Path, list[str]],
         (
             "list.csv",
             "name,label\na.wav,x\n",
-            "columns \\['name', 'label'\\], but none of \\('path', 'file', 'audio'\\)",
+            "columns \\['name', 'label'\\], but none of \\('path', 'file', 'audio',",
         ),
         ("list.csv", "path,label\na.wav,x\n,y\n", "has '' instead of a path in its entry 1"),
         ("list.csv", "path\n", "holds no recording"),

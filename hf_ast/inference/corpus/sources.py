@@ -17,7 +17,8 @@ from typing import Any
 from hf_ast.audio import SUFFIXES
 
 MANIFEST_SUFFIXES = frozenset((".csv", ".tsv", ".json", ".jsonl", ".parquet"))
-PATH_COLUMNS = ("path", "file", "audio")
+# Names of the column of paths; the last three are those of `datasets`, ESC-50 and the official AST code
+PATH_COLUMNS = ("path", "file", "audio", "file_name", "filename", "wav")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +48,31 @@ class Source:
         if self.kind == "dataset":
             names = _Dataset(self).names()
         elif self.kind == "manifest":
-            names = list(dict.fromkeys(_manifest_paths(self.location)))
+            names = list(dict.fromkeys(path for path, _ in _manifest_rows(self.location, only_paths=True)))
         else:
             names = sorted(_files_below(self.location))
         if not names:
             raise ValueError(f"source={self.location!r} holds no recording.")
         return names
+
+    def rows(self) -> list[tuple[str, dict[str, Any]]]:
+        """The recordings with what is said about each: the other columns of its row.
+
+        They come in the order of `names`, but a recording that stands in several rows of a manifest comes as often.
+        Class numbers of `datasets` come as names of classes, and rows of a data set have its `split`, if there are
+        several and no column has that name. Of the recordings in a folder nothing is known but the names.
+
+        Raises:
+            ValueError: As in `names`.
+        """
+        if self.kind == "dataset":
+            return _Dataset(self).rows()
+        if self.kind == "folder":
+            return [(name, {}) for name in self.names()]
+        rows = _manifest_rows(self.location)
+        if not rows:
+            raise ValueError(f"source={self.location!r} holds no recording.")
+        return rows
 
     def reader(self) -> "Reader":
         """What opens the recordings; one per process."""
@@ -79,9 +99,9 @@ def find_source(source: str | os.PathLike[str], *, subset: str | None = None, sp
 
     Args:
         source: A folder, searched with its subfolders for files whose endings libsndfile knows; a CSV, TSV, JSON, JSON
-            lines or Parquet manifest with a column `path`, `file` or `audio`, whose relative paths count from the
-            manifest; a folder of `datasets` or the id of a data set on the Hub; or the URL of a folder or manifest in
-            any filesystem of fsspec, such as "s3://bucket/recordings".
+            lines or Parquet manifest with a column of paths (one of `PATH_COLUMNS`), whose relative paths count from
+            the manifest; a folder of `datasets` or the id of a data set on the Hub; or the URL of a folder or manifest
+            in any filesystem of fsspec, such as "s3://bucket/recordings".
         subset, split: Which part of a data set; all splits if None.
 
     Raises:
@@ -135,8 +155,8 @@ def _files_below(location: str) -> Iterator[str]:
             yield path
 
 
-def _manifest_paths(location: str) -> list[str]:
-    """The column of paths in a manifest."""
+def _manifest_rows(location: str, *, only_paths: bool = False) -> list[tuple[str, dict[str, Any]]]:
+    """The path of each row of a manifest, with the other columns of the row; of Parquet, they may be left unread."""
     suffix = _suffix(location)
     filesystem, path = _filesystem(location)
     content = filesystem.cat_file(path)
@@ -145,38 +165,42 @@ def _manifest_paths(location: str) -> list[str]:
 
         table = pyarrow.parquet.ParquetFile(io.BytesIO(content))
         column = _path_column(table.schema_arrow.names, location)
-        paths = table.read(columns=[column]).column(column).to_pylist()
+        entries = table.read(columns=[column] if only_paths else None).to_pylist()
     elif suffix in (".csv", ".tsv"):
         text = io.StringIO(content.decode("utf-8-sig"), newline="")
-        rows = csv.DictReader(text, delimiter="\t" if suffix == ".tsv" else ",")
-        column = _path_column(rows.fieldnames or [], location)
-        paths = [row[column] for row in rows]
+        entries = list(csv.DictReader(text, delimiter="\t" if suffix == ".tsv" else ","))
     else:
-        paths = _json_paths(content.decode("utf-8-sig"), location)
-    for number, value in enumerate(paths):
+        entries = _json_entries(content.decode("utf-8-sig"), location)
+    rows = []
+    for number, entry in enumerate(entries):
+        others = dict(entry) if isinstance(entry, dict) else {PATH_COLUMNS[0]: entry}
+        value = others.pop(_path_column(list(others), location))
         if not isinstance(value, str) or not value:
             raise ValueError(f"source={location!r} has {value!r} instead of a path in its entry {number}.")
-    return paths
+        rows.append((value, others))
+    return rows
 
 
-def _json_paths(text: str, location: str) -> list[Any]:
-    """Paths in JSON lines, or in a JSON array of paths or objects."""
+def _json_entries(text: str, location: str) -> list[Any]:
+    """Entries of JSON lines, or of a JSON array of paths or objects, which may be the `data` of an object."""
     try:
         if _suffix(location) == ".jsonl":
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+            entries = [json.loads(line) for line in text.splitlines() if line.strip()]
         else:
             try:
-                rows = json.loads(text)
+                entries = json.loads(text)
             except json.JSONDecodeError:  # NeMo and others write lines into files with this suffix
-                rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+                entries = [json.loads(line) for line in text.splitlines() if line.strip()]
     except json.JSONDecodeError as error:
         raise ValueError(f"source={location!r} is no JSON: {error}.") from error
-    if not isinstance(rows, list):
-        raise ValueError(f"source={location!r} holds no list of recordings, but one {type(rows).__name__}.")
-    return [row[_path_column(list(row), location)] if isinstance(row, dict) else row for row in rows]
+    if isinstance(entries, dict) and isinstance(entries.get("data"), list):  # as the official AST code writes them
+        entries = entries["data"]
+    if not isinstance(entries, list):
+        raise ValueError(f"source={location!r} holds no list of recordings, but one {type(entries).__name__}.")
+    return entries
 
 
-def _path_column(columns: Sequence[str], location: str) -> str:
+def _path_column(columns: Sequence[Any], location: str) -> str:
     for name in PATH_COLUMNS:
         if name in columns:
             return name
@@ -235,8 +259,8 @@ class _Dataset(Reader):
         self.source = source
 
     @cached_property
-    def splits(self) -> Mapping[str, Any]:
-        """Data sets with only the column of audio, by the names of their splits."""
+    def loaded(self) -> Mapping[str, Any]:
+        """Data sets with all their columns, by the names of their splits."""
         try:
             import datasets
         except ImportError as error:
@@ -255,15 +279,27 @@ class _Dataset(Reader):
             if source.split not in splits:
                 raise ValueError(f"split={source.split!r} is none of {list(splits)} in {source.location!r}.")
             splits = {source.split: splits[source.split]}
-        return {name: self._only_audio(split) for name, split in splits.items()}
+        return splits
 
-    def _only_audio(self, split: Any) -> Any:
+    @cached_property
+    def splits(self) -> Mapping[str, Any]:
+        """The same with only the column of audio, which stays encoded."""
+        import datasets
+
+        audio = {}
+        for name, split in self.loaded.items():
+            column = self._audio_column(split)
+            only = split.select_columns([column])
+            if column != "audio":
+                only = only.rename_column(column, "audio")
+            audio[name] = only.cast_column("audio", datasets.Audio(decode=False))
+        return audio
+
+    def _audio_column(self, split: Any) -> str:
         import datasets
 
         audio = [name for name, feature in split.features.items() if isinstance(feature, datasets.Audio)]
-        column = audio[0] if len(audio) == 1 else _path_column(split.column_names, self.source.location)
-        split = split.select_columns([column]).rename_column(column, "audio")
-        return split.cast_column("audio", datasets.Audio(decode=False))
+        return audio[0] if len(audio) == 1 else _path_column(split.column_names, self.source.location)
 
     def names(self) -> list[str]:
         paths, places = [], []
@@ -273,6 +309,16 @@ class _Dataset(Reader):
                 paths += rows.column("audio").combine_chunks().field("path").to_pylist()
             places += [f"{name}/{row}" for row in range(len(split))]
         return paths if all(paths) and len(set(paths)) == len(paths) else places
+
+    def rows(self) -> list[tuple[str, dict[str, Any]]]:
+        others = []
+        for name, split in self.loaded.items():
+            known = split.remove_columns([self._audio_column(split)])
+            of_split = {"split": name} if len(self.loaded) > 1 else {}
+            # Without any other column, a data set of `datasets` has no rows
+            entries = known.to_list() if known.column_names else [{} for _ in range(len(split))]
+            others += [of_split | _with_class_names(entry, known.features) for entry in entries]
+        return list(zip(self.names(), others, strict=True))
 
     @contextmanager
     def open(self, name: str, index: int) -> Iterator[str | bytes]:
@@ -288,3 +334,20 @@ class _Dataset(Reader):
                 return
             row -= len(split)
         raise IndexError(f"The data set {self.source.location!r} has no recording {index}: it is another one now.")
+
+
+def _with_class_names(entry: dict[str, Any], features: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of `datasets` with names instead of the numbers of classes."""
+    from datasets import ClassLabel, List
+
+    named = {}
+    for name, value in entry.items():
+        feature = features[name]
+        inner = feature.feature if isinstance(feature, List) else feature
+        if isinstance(inner, ClassLabel) and value is not None:
+            # -1 stands for an unknown class
+            value = [
+                inner.int2str(number) for number in (value if isinstance(value, list) else [value]) if number >= 0
+            ]
+        named[name] = value
+    return named

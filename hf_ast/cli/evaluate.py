@@ -1,0 +1,183 @@
+"""`hf-ast evaluate`."""
+
+import sys
+from contextlib import redirect_stdout
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .datasets import (
+    AudioFolder,
+    Data,
+    GroupColumn,
+    LabelColumn,
+    LabelSeparator,
+    MultiLabel,
+    SplitColumn,
+    Subset,
+    as_lines,
+    describe,
+    read_labelled,
+)
+from .errors import note
+from .options import Json, positive, quiet_loading
+from .output import show_result
+
+
+class Split(StrEnum):
+    """Parts of the data."""
+
+    ALL = "all"
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+class Protocol(StrEnum):
+    """Ways to evaluate that a data set prescribes."""
+
+    ESC50 = "esc50"
+
+
+def evaluate(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="Classifier: ours, transformers' own AST, or any other one for waveforms. Id on the Hub, folder, or "
+            "any name of a released checkpoint.",
+            show_default=False,
+        ),
+    ],
+    data: Data,
+    split: Annotated[
+        Split | None,
+        typer.Option(help="Part of the data.", show_default="test, if the data name such a split, else all"),
+    ] = None,
+    protocol: Annotated[
+        Protocol | None,
+        typer.Option(
+            help="esc50: five folds. With {fold} in MODEL, each of five models on the fold that it was not trained "
+            "on; else MODEL is fine-tuned five times, into --out.",
+            show_default="none",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for the models of --protocol.", show_default="none")
+    ] = None,
+    epochs: Annotated[
+        float | None,
+        typer.Option(callback=positive, help="Epochs of --protocol.", show_default="those of the preset esc50"),
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            metavar="NUMBER", callback=positive, help="The same for the learning rate.", show_default="likewise"
+        ),
+    ] = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Where to draw the confusion matrix, or for multi-label data the average precision of each class.",
+            show_default="none",
+        ),
+    ] = None,
+    label_column: LabelColumn = None,
+    split_column: SplitColumn = "split",
+    group_column: GroupColumn = "group",
+    label_separator: LabelSeparator = ";",
+    multi_label: MultiLabel = False,
+    audio_folder: AudioFolder = None,
+    subset: Subset = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Recordings per forward pass.")] = 8,
+    num_workers: Annotated[int, typer.Option(min=0, help="Processes that read audio in training.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the held-out part, and of training.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Measure how well a model labels recordings.
+
+    Whole recordings are scored, in windows where they are longer than the model's input, as `hf-ast classify` does it.
+    Prints accuracy (single-label data), mAP, AUC and d-prime. With `--json`, an object of `split`, `num_recordings`,
+    `metrics`, `classes` and `skipped`; with `--protocol`, of `folds` and their `mean`. A class without a recording has
+    no average precision and is left out of the means.
+    """
+    from hf_ast.inference.loading import load_classifier
+    from hf_ast.training.evaluate import evaluate
+
+    quiet_loading()
+    if protocol is not None:
+        _run_esc50(model, data, out, epochs, learning_rate, batch_size, num_workers, seed, as_json)
+        return
+    found = read_labelled(
+        data,
+        label_column=label_column,
+        split_column=split_column,
+        group_column=group_column,
+        label_separator=label_separator,
+        multi_label=multi_label,
+        audio_folder=audio_folder,
+        subset=subset,
+        seed=seed,
+    )
+    part = ("test" if found.of("test") else "all") if split is None else split.value
+    classifier, feature_extractor = load_classifier(model)
+    result = evaluate(
+        classifier, feature_extractor, found, split=part, batch_size=batch_size, progress=sys.stderr.isatty()
+    )
+    if figure is not None:
+        result.figure().savefig(figure, dpi=100)
+    show_result(as_json, {"split": part} | result.as_data() | {"skipped": found.skipped}, as_lines(result))
+
+
+def _run_esc50(
+    model: str,
+    source: str,
+    out: Path | None,
+    epochs: float | None,
+    learning_rate: float | None,
+    batch_size: int,
+    num_workers: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Evaluate on the five folds of ESC-50, and print accuracies of each and their mean."""
+    from hf_ast.training.data import LabelledData
+    from hf_ast.training.esc50 import evaluate_folds, read_esc50
+    from hf_ast.training.finetune import finetune
+
+    progress = sys.stderr.isatty()
+    data = read_esc50(source, progress=progress)
+    for line in describe(data):
+        note(line)
+
+    def train(split: LabelledData, fold: str) -> Any:
+        assert out is not None
+        done = finetune(
+            split,
+            out / f"fold{fold}",
+            model=model,
+            preset="esc50",
+            num_epochs=epochs,
+            learning_rate=learning_rate,
+            num_workers=num_workers,
+            seed=seed,
+            progress=progress,
+        )
+        return done.model, done.feature_extractor
+
+    with redirect_stdout(sys.stderr):
+        results = evaluate_folds(
+            data,
+            model,
+            train=train if out is not None and "{fold}" not in model else None,
+            batch_size=batch_size,
+            progress=progress,
+        )
+    folds = [result.metrics.values for result in results]
+    mean = {name: sum(fold[name] for fold in folds) / len(folds) for name in ("accuracy", "balanced_accuracy", "mAP")}
+    lines = [f"fold {number}  {fold['accuracy']:.4f}" for number, fold in enumerate(folds, start=1)]
+    data_of_folds = [result.as_data()["metrics"] for result in results]
+    show_result(as_json, {"folds": data_of_folds, "mean": mean}, [*lines, f"mean    {mean['accuracy']:.4f}"])

@@ -1,0 +1,77 @@
+"""`hf-ast stats`."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from .datasets import (
+    AudioFolder,
+    Data,
+    GroupColumn,
+    LabelColumn,
+    LabelSeparator,
+    MultiLabel,
+    SplitColumn,
+    Subset,
+    read_labelled,
+)
+from .options import DEFAULT_MODEL, Json, Model, quiet_loading
+from .output import show_result
+
+
+def stats(
+    data: Data,
+    model: Model = DEFAULT_MODEL,
+    num_recordings: Annotated[
+        int, typer.Option(min=1, help="Recordings to take, drawn from the training split.")
+    ] = 1000,
+    label_column: LabelColumn = None,
+    split_column: SplitColumn = "split",
+    group_column: GroupColumn = "group",
+    label_separator: LabelSeparator = ";",
+    multi_label: MultiLabel = False,
+    audio_folder: AudioFolder = None,
+    subset: Subset = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the recordings that are drawn.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Compute the mean and standard deviation of log-mel values in recordings.
+
+    They are what a feature extractor takes as `mean` and `std`; the model says which spectrogram. `hf-ast finetune
+    --stats data` uses them. Counts of the classes and files that cannot be used are told on stderr. With `--json`, an
+    object with `mean`, `std`, those of the `checkpoint`, `num_recordings`, `classes` and `skipped`.
+    """
+    from hf_ast.inference.loading import load_encoder
+    from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
+    from hf_ast.training.preparation import data_statistics
+
+    quiet_loading()
+    _, feature_extractor = load_encoder(model)
+    if not isinstance(feature_extractor, SpectrogramFeatureExtractor):
+        raise ValueError(f"model={model!r} is no AST, SSAST or PaSST, so that its input has no mean and deviation.")
+    found = read_labelled(
+        data,
+        label_column=label_column,
+        split_column=split_column,
+        group_column=group_column,
+        label_separator=label_separator,
+        multi_label=multi_label,
+        audio_folder=audio_folder,
+        subset=subset,
+        validation_fraction=0.0,
+    )
+    clips = found.of("train") or found.clips
+    mean, std = data_statistics(
+        feature_extractor, found, clips, num_recordings=num_recordings, seed=seed, progress=sys.stderr.isatty()
+    )
+    result = {
+        "mean": mean,
+        "std": std,
+        "checkpoint": {"mean": feature_extractor.mean, "std": feature_extractor.std},
+        "num_recordings": min(num_recordings, len(clips)),
+        "classes": found.counts(),
+        "skipped": found.skipped,
+    }
+    of_checkpoint = f"checkpoint: {feature_extractor.mean:.6g}, {feature_extractor.std:.6g}"
+    show_result(as_json, result, [f"mean {mean:.6g}", f"std  {std:.6g}", f"({of_checkpoint})"])

@@ -1,0 +1,147 @@
+"""What a training leaves beside the model: metrics, a figure, the model card. Needs the extras `train` and `plot`."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from transformers import PreTrainedModel
+
+import hf_ast
+from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
+
+from .data import LabelledData
+from .evaluate import Evaluation
+from .presets import Preset
+from .splitting import SPLITS, TEST
+
+TEMPLATE = Path(__file__).with_name("model_card.md")
+METRICS, FIGURE, CARD = "metrics.json", "results.png", "README.md"
+# Classes whose counts and results are in the card; metrics.json has all of them
+MAX_CLASSES = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingFacts:
+    """How a model was trained.
+
+    Attributes:
+        source: The checkpoint that it started from, as the user named it.
+        preset: Name of the recipe.
+        settings: The recipe, with what was changed.
+        num_steps: Steps of the optimiser.
+        seed: Of the training.
+        best_step: Step whose weights were kept, if not the last ones or an average.
+    """
+
+    source: str
+    preset: str
+    settings: Preset
+    num_steps: int
+    seed: int
+    best_step: int | None
+
+
+def write_results(
+    folder: Path,
+    model: PreTrainedModel,
+    feature_extractor: SpectrogramFeatureExtractor,
+    data: LabelledData,
+    evaluation: Evaluation | None,
+    split: str | None,
+    facts: TrainingFacts,
+    *,
+    repo_id: str | None = None,
+) -> None:
+    """Write metrics.json, results.png and README.md beside a saved model.
+
+    Args:
+        folder: Of the model.
+        model, feature_extractor: As they are there.
+        data: What the model was trained on.
+        evaluation: Its result; None if no recording was held out.
+        split: On which recordings.
+        facts: How it was trained.
+        repo_id: Repository from which the card's code loads; the name of the folder if None.
+    """
+    if evaluation is not None:
+        result = {"split": split} | evaluation.as_data()
+        (folder / METRICS).write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
+        evaluation.figure().savefig(folder / FIGURE, dpi=100)
+    card = render_card(
+        model, feature_extractor, data, evaluation, split, facts, repo_id=repo_id or folder.resolve().name
+    )
+    (folder / CARD).write_text(f"{card}\n", encoding="utf-8")
+
+
+def render_card(
+    model: PreTrainedModel,
+    feature_extractor: SpectrogramFeatureExtractor,
+    data: LabelledData,
+    evaluation: Evaluation | None,
+    split: str | None,
+    facts: TrainingFacts,
+    *,
+    repo_id: str,
+) -> ModelCard:
+    """Return the model card, from facts of the data and the measured result; arguments as in `write_results`."""
+    name = repo_id.rpartition("/")[2]
+    results: dict[str, Any] = {}
+    if evaluation is not None:
+        results = {
+            "model_name": name,
+            "eval_results": [
+                EvalResult(
+                    task_type="audio-classification",
+                    dataset_type="audio",
+                    dataset_name=Path(data.source.location).name,
+                    dataset_split=split,
+                    metric_type=metric,
+                    metric_value=round(value, 6),
+                )
+                for metric, value in evaluation.as_data()["metrics"].items()
+                if value is not None
+            ],
+        }
+    # A name of the registry or a folder is no id of the Hub
+    is_hub_id = facts.source.count("/") == 1 and not Path(facts.source).exists()
+    return ModelCard.from_template(
+        ModelCardData(
+            library_name="transformers",
+            pipeline_tag="audio-classification",
+            tags=["audio-spectrogram-transformer", model.config.model_type, "audio", "hf-ast"],
+            base_model=facts.source if is_hub_id else None,
+            **results,
+        ),
+        template_path=str(TEMPLATE),
+        title=name,
+        repo_id=repo_id,
+        data=data,
+        data_name=Path(data.source.location).name,
+        total_s=sum(clip.duration_s for clip in data.clips),
+        splits=[name for name in SPLITS if data.of(name)],
+        has_groups=any(clip.group is not None for clip in data.clips),
+        classes=list(_class_rows(data, evaluation))[:MAX_CLASSES],
+        evaluation=evaluation,
+        split=split,
+        is_test=split == TEST,
+        facts=facts,
+        source_name=Path(facts.source).name if Path(facts.source).exists() else facts.source,
+        class_name=type(model).__name__,
+        num_parameters=model.num_parameters(),
+        extractor=feature_extractor,
+        extractor_name=type(feature_extractor).__name__,
+        version=hf_ast.__version__,
+        figure=FIGURE,
+        metrics_file=METRICS,
+    )
+
+
+def _class_rows(data: LabelledData, evaluation: Evaluation | None) -> Iterator[dict[str, Any]]:
+    """Return the name, counts and average precision of each class, for a table in Markdown."""
+    for index, (label, counts) in enumerate(data.counts().items()):
+        precision = None if evaluation is None else evaluation.as_data()["classes"][index]["average_precision"]
+        # A vertical bar would end a cell
+        yield {"label": label.replace("|", "\\|"), "counts": list(counts.values()), "precision": precision}

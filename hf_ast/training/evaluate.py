@@ -1,0 +1,159 @@
+"""How well a model labels recordings: scores of whole recordings, metrics, and a figure. Needs the extra `train`."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+
+from hf_ast import audio
+from hf_ast.inference.evaluating import evaluating
+from hf_ast.inference.features import FeatureExtractor, clip_features, model_window
+from hf_ast.inference.tagging import label_names, probabilities, tag
+from hf_ast.plotting import confusion_counts, plot_average_precision, plot_confusion
+
+from .data import Clip, LabelledData
+from .metrics import Metrics, classification_metrics, main_metric
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Evaluation:
+    """What a model says about labelled recordings, and how right it is.
+
+    Attributes:
+        labels: Names of the classes, C.
+        names: Names of the recordings, N.
+        targets: 1 for the classes of each recording and 0 for the others, shape (N, C).
+        scores: Probabilities, shape (N, C).
+        multi_label: Whether the recordings may have any number of classes.
+        metrics: See `classification_metrics`.
+    """
+
+    labels: list[str]
+    names: list[str]
+    targets: np.ndarray
+    scores: np.ndarray
+    multi_label: bool
+    metrics: Metrics
+
+    @property
+    def main(self) -> tuple[str, float]:
+        """Name and value of the metric that matters most for this kind of data."""
+        name = main_metric(self.multi_label)
+        return name, self.metrics.values[name]
+
+    def figure(self) -> "Figure":
+        """Plot the confusion matrix, or for multi-label data the average precision of each class."""
+        if self.multi_label:
+            return plot_average_precision(self.metrics.average_precision, self.metrics.num_positives, self.labels)
+        true, predicted = self.targets.argmax(axis=1), self.scores.argmax(axis=1)
+        # Of a model with hundreds of classes, only those that occur
+        shown = np.union1d(true, predicted)
+        counts = confusion_counts(true, predicted, len(self.labels))[np.ix_(shown, shown)]
+        return plot_confusion(counts, [self.labels[index] for index in shown])
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the metrics as data for JSON, which knows no NaN and no infinity: those are None."""
+        classes = [
+            {
+                "label": label,
+                "num_recordings": int(self.metrics.num_positives[index]),
+                "average_precision": _finite(self.metrics.average_precision[index]),
+                "auc": _finite(self.metrics.auc[index]),
+            }
+            for index, label in enumerate(self.labels)
+        ]
+        values = {name: _finite(value) for name, value in self.metrics.values.items()}
+        return {"num_recordings": len(self.names), "metrics": values, "classes": classes}
+
+
+def evaluate(
+    model: PreTrainedModel,
+    feature_extractor: FeatureExtractor,
+    data: LabelledData,
+    *,
+    split: str = "all",
+    batch_size: int = 8,
+    progress: bool = False,
+) -> Evaluation:
+    """Label recordings as `hf-ast classify` and the pipeline do, and compare with what they are labelled.
+
+    A recording that is longer than the model's input is cut into windows, and its scores are the means over them.
+
+    Args:
+        model: A classification model of ours, or any other one for waveforms, on any device; it runs in eval mode.
+        feature_extractor: Its feature extractor.
+        data: The recordings. Their classes are found among those of the model by their names; if the model has others
+            as well, they count as wrong answers and have no average precision of their own.
+        split: "all", "train", "validation" or "test".
+        batch_size: Recordings per forward pass.
+        progress: Whether to show a progress bar on stderr.
+
+    Raises:
+        ValueError: The split is empty, or the model does not know a class.
+    """
+    data = data.with_labels(label_names(model))
+    clips = data.of(split)
+    if not clips:
+        raise ValueError(
+            f"split={split!r} holds no recording; there are {sorted({clip.split for clip in data.clips})}."
+        )
+    scores = score_recordings(model, feature_extractor, data, clips, batch_size=batch_size, progress=progress)
+    targets = data.targets(clips)
+    return Evaluation(
+        labels=data.labels,
+        names=[clip.name for clip in clips],
+        targets=targets,
+        scores=scores,
+        multi_label=data.multi_label,
+        metrics=classification_metrics(targets, scores, multi_label=data.multi_label),
+    )
+
+
+@torch.inference_mode()
+def score_recordings(
+    model: PreTrainedModel,
+    feature_extractor: FeatureExtractor,
+    data: LabelledData,
+    clips: Sequence[Clip],
+    *,
+    batch_size: int = 8,
+    progress: bool = False,
+) -> np.ndarray:
+    """Score recordings, several in a forward pass where each fits into the model's input.
+
+    Returns:
+        Probabilities in the order of the clips, float32, shape (N, C), as `hf_ast.tag` gives them.
+    """
+    rate, window, reader = feature_extractor.sampling_rate, model_window(feature_extractor), data.source.reader()
+    scores = np.empty((len(clips), len(label_names(model))), dtype=np.float32)
+    waiting: dict[int, np.ndarray] = {}
+
+    def score_waiting() -> None:
+        inputs = clip_features(feature_extractor, list(waiting.values()), device=model.device)
+        scores[list(waiting)] = probabilities(model, inputs.to(model.dtype)).cpu().numpy()
+        waiting.clear()
+
+    with evaluating(model):
+        for row, clip in enumerate(tqdm(clips, desc="Evaluating", unit="file", disable=not progress)):
+            with reader.open(clip.name, clip.index) as recording:
+                if clip.duration_s * rate > window + 1:  # one more, because resampling rounds
+                    scores[row] = tag(model, feature_extractor, recording, batch_size=batch_size).scores.numpy()
+                    continue
+                waiting[row] = audio.read(recording, rate)[0][:window]
+            if len(waiting) == batch_size:
+                score_waiting()
+        if waiting:
+            score_waiting()
+    return scores
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

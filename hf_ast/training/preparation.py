@@ -1,0 +1,125 @@
+"""A checkpoint made ready for other data: its head, the length of its input, and its statistics."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification, PreTrainedModel
+
+from hf_ast import HfASTFeatureExtractor, HfASTForAudioClassification
+from hf_ast.checkpoints import resolve_model
+from hf_ast.families import MODEL_TYPES
+from hf_ast.models.configuration_ast import NATIVE_MODEL_TYPE
+from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
+from hf_ast.models.modules_transformer import initialize_weights
+
+from .clips import Clips
+from .data import Clip, LabelledData
+from .presets import Preset
+from .splitting import TRAIN
+from .statistics import feature_statistics
+
+# Where the mean and standard deviation of the input come from
+STATS = ("checkpoint", "data")
+# Recordings whose spectrograms give those of the data
+NUM_STATISTICS = 1000
+
+
+def load_for_training(
+    model: str | Path, data: LabelledData, preset: Preset, *, duration_s: float | None = None
+) -> tuple[PreTrainedModel, SpectrogramFeatureExtractor, LabelledData]:
+    """Load a model with a head for the classes of the data, for inputs as long as its recordings.
+
+    Returns:
+        The model, its feature extractor, and the data, with the classes in the order of the model's head.
+
+    Raises:
+        ValueError: The model is no AST, SSAST or PaSST, or `duration_s` is shorter than a patch.
+    """
+    path = resolve_model(model)
+    config = AutoConfig.from_pretrained(path)
+    is_native = config.model_type == NATIVE_MODEL_TYPE
+    if not is_native and config.model_type not in MODEL_TYPES:
+        raise ValueError(f"model={str(model)!r} is a {config.model_type}, but must be an AST, SSAST or PaSST.")
+    model_class, extractor_class = (
+        (HfASTForAudioClassification, HfASTFeatureExtractor)
+        if is_native
+        else (AutoModelForAudioClassification, AutoFeatureExtractor)
+    )
+    feature_extractor: Any = extractor_class.from_pretrained(path)
+    feature_extractor.max_length = _max_length(feature_extractor, data, preset, duration_s)
+    old_labels = [config.id2label[index] for index in range(len(config.id2label))]
+    has_these_classes = set(old_labels) == set(data.labels)
+    if has_these_classes:
+        data = data.with_labels(old_labels)
+    network = model_class.from_pretrained(
+        path,
+        id2label=dict(enumerate(data.labels)),
+        label2id={label: index for index, label in enumerate(data.labels)},
+        problem_type=data.problem_type,
+        max_length=feature_extractor.max_length,
+        ignore_mismatched_sizes=True,
+    )
+    if not has_these_classes and len(old_labels) == len(data.labels):
+        # The old head fits by its size only
+        with torch.no_grad():
+            for module in network.classifier.modules():
+                initialize_weights(module, network.config.initializer_range)
+    return network, feature_extractor, data
+
+
+def with_statistics(
+    feature_extractor: SpectrogramFeatureExtractor, data: LabelledData, *, seed: int = 0, progress: bool = False
+) -> SpectrogramFeatureExtractor:
+    """Return a feature extractor with the mean and standard deviation of the training recordings.
+
+    They are taken from a thousand of them at most, which are drawn from the seed.
+    """
+    mean, std = data_statistics(feature_extractor, data, data.of(TRAIN), seed=seed, progress=progress)
+    normalizing: Any = type(feature_extractor).from_dict(feature_extractor.to_dict() | {"mean": mean, "std": std})
+    return normalizing
+
+
+def data_statistics(
+    feature_extractor: SpectrogramFeatureExtractor,
+    data: LabelledData,
+    clips: Sequence[Clip],
+    *,
+    num_recordings: int = NUM_STATISTICS,
+    seed: int = 0,
+    progress: bool = False,
+) -> tuple[float, float]:
+    """Compute the mean and standard deviation of log-mel values of recordings; see `feature_statistics`."""
+    rate = feature_extractor.sampling_rate
+    rows = Clips(data, clips, sampling_rate=rate, duration_s=feature_extractor.max_samples / rate)
+    chosen = np.random.default_rng(seed).permutation(len(rows))[:num_recordings]
+    bar = tqdm(chosen.tolist(), desc="Statistics", unit="file", disable=not progress)
+    return feature_statistics(feature_extractor, (rows[index]["waveform"] for index in bar))
+
+
+def default_stats(preset: Preset, feature_extractor: SpectrogramFeatureExtractor) -> str:
+    """Return what the preset says, which is meant for the filter bank of AST and SSAST."""
+    return preset.stats if isinstance(feature_extractor, HfASTFeatureExtractor) else "checkpoint"
+
+
+def _max_length(
+    feature_extractor: SpectrogramFeatureExtractor, data: LabelledData, preset: Preset, duration_s: float | None
+) -> int:
+    """Return the frames of the model's input."""
+    rate = feature_extractor.sampling_rate
+    if duration_s is not None:
+        return _frames_for(feature_extractor, round(duration_s * rate))
+    if preset.max_length is not None and isinstance(feature_extractor, HfASTFeatureExtractor):
+        return preset.max_length
+    longest_s = max(clip.duration_s for clip in data.clips)
+    return min(_frames_for(feature_extractor, math.ceil(longest_s * rate)), feature_extractor.max_length)
+
+
+def _frames_for(feature_extractor: SpectrogramFeatureExtractor, num_samples: int) -> int:
+    """Return the smallest number of frames for clips of which no sample is cut off."""
+    num_frames = feature_extractor.num_frames(max(feature_extractor.min_samples, num_samples))
+    return num_frames + (feature_extractor.num_samples(num_frames) < num_samples)

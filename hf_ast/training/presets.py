@@ -1,0 +1,159 @@
+"""Recipes for fine-tuning: those of the official code, and one for small data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
+
+from .augmentation import Augmentation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """Settings of a training.
+
+    Attributes:
+        learning_rate: The largest one of the backbone.
+        num_epochs: Number of epochs.
+        batch_size: Recordings per step, on all devices together.
+        schedule: "cosine", after a rise over a tenth of the steps; "steps", which is `step_decay` of AST; or "ramp",
+            which is `exponential_warmup_linear_decay` of PaSST.
+        schedule_settings: Arguments of these functions.
+        adam_beta1, weight_decay: Of AdamW.
+        max_grad_norm: Norm to which gradients are clipped; 0 for no clipping.
+        layer_decay, head_multiplier: Learning rates of layers and of the head; see `parameter_groups`.
+        max_mel_mask, max_time_mask: Bounds of the masks of SpecAugment, as shares of the model's input.
+        max_noise, max_roll: See `noise_and_roll`.
+        mixup_probability, mixup_alpha, spectrogram_mixup_alpha: See `Augmentation`.
+        balanced: Whether rare classes are drawn as often as frequent ones.
+        average_from_epoch, average_every_epochs: The result is the mean of the weights after these epochs; of the best
+            epoch only if `average_from_epoch` is None.
+        stats: Where the mean and standard deviation of AST's and SSAST's input come from: "checkpoint" or "data".
+        max_length: Frames of the input of AST and SSAST; None for the length of the recordings.
+    """
+
+    learning_rate: float
+    num_epochs: int
+    batch_size: int
+    schedule: str = "cosine"
+    schedule_settings: Mapping[str, Any] = field(default_factory=dict)
+    adam_beta1: float = 0.95
+    weight_decay: float = 5e-7
+    max_grad_norm: float = 0.0
+    layer_decay: float = 1.0
+    head_multiplier: float = 1.0
+    max_mel_mask: float = 0.0
+    max_time_mask: float = 0.0
+    max_noise: float = 0.0
+    max_roll: int = 0
+    mixup_probability: float = 0.0
+    mixup_alpha: float = 10.0
+    spectrogram_mixup_alpha: float = 0.0
+    balanced: bool = False
+    average_from_epoch: int | None = None
+    average_every_epochs: int = 1
+    stats: str = "checkpoint"
+    max_length: int | None = None
+
+    def augmentation(self, feature_extractor: SpectrogramFeatureExtractor) -> Augmentation:
+        """Return the augmentation for spectrograms of this size."""
+        return Augmentation(
+            max_mel_mask=round(self.max_mel_mask * feature_extractor.num_mel_bins),
+            max_time_mask=round(self.max_time_mask * feature_extractor.max_length),
+            max_noise=self.max_noise,
+            max_roll=self.max_roll,
+            mixup_probability=self.mixup_probability,
+            mixup_alpha=self.mixup_alpha,
+            spectrogram_mixup_alpha=self.spectrogram_mixup_alpha,
+        )
+
+
+# The official recipes of AST are those of its scripts egs/*/run*.sh at commit 31088be8, with the optimiser of
+# src/traintest.py (Adam, beta 0.95 and 0.999, weight decay 5e-7; here it is AdamW, whose decay does not go through the
+# moments) and the augmentation of src/dataloader.py. Masks are shares of 128 mel bins and of the frames there.
+PRESETS = {
+    # egs/audioset/run.sh with set=full; the warm-up of 1000 steps is in src/traintest.py. `set=balanced` has a
+    # learning rate of 5e-5, 25 epochs, no balancing, and halves the rate every 5 epochs from the tenth
+    "audioset": Preset(
+        learning_rate=1e-5,
+        num_epochs=5,
+        batch_size=12,
+        schedule="steps",
+        schedule_settings={"first_epoch": 2, "factor": 0.5, "warmup": True},
+        max_mel_mask=48 / 128,
+        max_time_mask=192 / 1024,
+        mixup_probability=0.5,
+        balanced=True,
+        average_from_epoch=1,
+        max_length=1024,
+    ),
+    # egs/esc50/run_esc.sh, from a checkpoint of AudioSet (from ImageNet, the learning rate is 1e-4). Its mean and
+    # deviation, -6.63 and 5.36, are those of ESC-50
+    "esc50": Preset(
+        learning_rate=1e-5,
+        num_epochs=25,
+        batch_size=48,
+        schedule="steps",
+        schedule_settings={"first_epoch": 5, "factor": 0.85},
+        max_mel_mask=24 / 128,
+        max_time_mask=96 / 512,
+        stats="data",
+        max_length=512,
+    ),
+    # egs/speechcommands/run_sc.sh, from a checkpoint of ImageNet. There the loss is that of multi-label data; here it
+    # is cross entropy, so that the scores of a recording sum up to one. Its mean and deviation are -6.85 and 5.57
+    "speech-commands": Preset(
+        learning_rate=2.5e-4,
+        num_epochs=30,
+        batch_size=128,
+        schedule="steps",
+        schedule_settings={"first_epoch": 5, "factor": 0.85},
+        max_mel_mask=48 / 128,
+        max_time_mask=48 / 128,
+        max_noise=0.1,
+        max_roll=10,
+        mixup_probability=0.6,
+        stats="data",
+        max_length=128,
+    ),
+    # ex_fsd50k.py of PaSST at commit 23ccf56b. Its patchout of 10 columns and 4 rows is a setting of the checkpoint
+    "fsd50k": Preset(
+        learning_rate=1e-5,
+        num_epochs=50,
+        batch_size=12,
+        schedule="ramp",
+        schedule_settings={"warmup_epochs": 5, "decay_start_epoch": 10, "decay_epochs": 10},
+        adam_beta1=0.9,
+        weight_decay=1e-4,
+        spectrogram_mixup_alpha=0.3,
+        average_from_epoch=10,
+        average_every_epochs=3,
+    ),
+    # Not official: a few dozen to a few thousand recordings. The early layers, which fit already, move less than the
+    # late ones, and the new head more
+    "small-data": Preset(
+        learning_rate=1e-4,
+        num_epochs=20,
+        batch_size=16,
+        adam_beta1=0.9,
+        weight_decay=0.01,
+        max_grad_norm=1.0,
+        layer_decay=0.75,
+        head_multiplier=10.0,
+        max_mel_mask=24 / 128,
+        max_time_mask=96 / 512,
+    ),
+}
+DEFAULT_PRESET = "small-data"
+
+
+def find_preset(name: str) -> Preset:
+    """Return a preset by its name.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"preset={name!r} is unknown; choose one of {tuple(PRESETS)}.")
+    return PRESETS[name]

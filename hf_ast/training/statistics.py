@@ -1,0 +1,46 @@
+"""Mean and standard deviation of spectrograms, which normalise the input of a model."""
+
+import copy
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
+
+
+def mean_and_std(parts: Iterable[Tensor]) -> tuple[float, float]:
+    """Return the mean and the standard deviation of all values in tensors of any shapes, added up in float64."""
+    number, total, squares = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    for part in parts:
+        values = part.double()
+        number += values.numel()
+        total += values.sum().cpu()
+        squares += values.square().sum().cpu()
+    if number < 2:
+        raise ValueError(f"There must be at least two values for a standard deviation, but there are {number}.")
+    mean = total / number
+    return mean.item(), ((squares - number * mean**2) / (number - 1)).clamp(min=0).sqrt().item()
+
+
+def feature_statistics(
+    feature_extractor: SpectrogramFeatureExtractor, waveforms: Iterable[np.ndarray]
+) -> tuple[float, float]:
+    """Compute the mean and standard deviation of log-mel values, without padding, as a feature extractor takes them.
+
+    Args:
+        feature_extractor: Computes the spectrograms; its own normalisation is left out.
+        waveforms: Clips at its sampling rate, each of shape (S,); what is longer than its input is cut off.
+
+    Returns:
+        `mean` and `std` for such an extractor. (The official code of AST divides by twice this deviation; so does the
+        extractor.)
+    """
+    raw = copy.deepcopy(feature_extractor)
+    raw.do_normalize = False
+    rate, longest = raw.sampling_rate, raw.max_samples
+    return mean_and_std(
+        raw(clip[:longest], rate, return_tensors="pt", padding=False, return_attention_mask=False)["input_values"]
+        for clip in waveforms
+    )

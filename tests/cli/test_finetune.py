@@ -1,0 +1,55 @@
+"""`hf-ast finetune`, and its result in `hf-ast classify`."""
+
+import json
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForAudioClassification
+
+from hf_ast.cli import main
+from tests.support.labelled import NOISE, SKIPPED, TONES, write_folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("data") / "recordings", num_clips=5)
+
+
+def test_from_a_folder_to_a_model_and_its_labels(
+    folder: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command = ["finetune", str(folder), "--model", str(model_folder), "--out", str(out), "--epochs", "1"]
+    settings = ["--batch-size", "6", "--num-workers", "0", "--duration", "0.4", "--learning-rate", "0.001"]
+    assert main([*command, *settings, "--json"]) == 0
+    output = capsys.readouterr()
+    result = json.loads(output.out)
+    assert result["skipped"].keys() == SKIPPED
+    assert result["split"] == "validation"
+    assert result["num_recordings"] == 3
+    assert [row["label"] for row in result["classes"]] == sorted([TONES, NOISE, "pulses"])
+    assert f"{TONES}           4           1\n" in output.err
+    assert "skipped: 4 files\n" in output.err
+    # Two steps: 12 recordings in batches of 6
+    assert (out / "checkpoints" / "checkpoint-2").is_dir()
+    assert AutoModelForAudioClassification.from_pretrained(out).config.max_length == 39
+
+    assert main([*command, *settings, "--resume"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [f"{out}, validation:", "3 recordings"]
+    assert float(lines[2].split()[1]) == pytest.approx(result["metrics"]["accuracy"], abs=1e-4)
+
+    assert main(["classify", str(folder / TONES / "00.wav"), "--model", str(out), "--json", "--top-k", "3"]) == 0
+    (classified,) = json.loads(capsys.readouterr().out)
+    assert {tag["label"] for tag in classified["labels"]} == {TONES, NOISE, "pulses"}
+
+
+def test_errors_are_sentences(
+    folder: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["finetune", str(folder), "--model", str(model_folder), "--out", str(tmp_path / "out")]
+    assert main([*command, "--resume"]) == 1
+    assert "holds no saved state; start without it" in capsys.readouterr().err
+    assert main([*command, "--preset", "large"]) == 2
+    assert main(["finetune", str(tmp_path), "--model", str(model_folder), "--out", str(tmp_path / "out")]) == 1
+    assert "holds no recording" in capsys.readouterr().err

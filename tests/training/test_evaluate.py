@@ -1,0 +1,140 @@
+"""Evaluation gives the scores of the pipeline, for any model, and the five folds of ESC-50."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sklearn.metrics
+import soundfile
+import torch
+from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+
+from hf_ast import HfASTFeatureExtractor, load_classifier, tag
+from hf_ast.training.data import LabelledData, read_data
+from hf_ast.training.esc50 import FOLDS, evaluate_folds, read_esc50
+from hf_ast.training.evaluate import evaluate
+from tests.support.labelled import NOISE, PULSES, TONES, waveform, write_folder
+from tests.support.tiny import passt_extractor, tiny_model, tiny_passt
+
+LABELS = {0: PULSES, 1: "cow", 2: NOISE, 3: TONES, 4: "dog"}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> LabelledData:
+    folder = write_folder(tmp_path_factory.mktemp("data") / "recordings", num_clips=5)
+    long = waveform(NOISE, 16000, 1.3, np.random.default_rng(0))
+    soundfile.write(folder / NOISE / "long.wav", long, 16000)
+    return read_data(folder)
+
+
+@pytest.mark.parametrize("family", ["ast", "passt"])
+def test_scores_are_those_that_hf_ast_tag_gives(data: LabelledData, family: str) -> None:
+    model, extractor = (
+        (tiny_model(id2label=LABELS), HfASTFeatureExtractor(num_mel_bins=32, max_length=50))
+        if family == "ast"
+        else (tiny_passt(id2label=LABELS), passt_extractor())
+    )
+    model.config.id2label = LABELS
+    result = evaluate(model, extractor, data, batch_size=4)
+    assert result.labels == list(LABELS.values())
+    assert len(result.names) == 16
+    for name, scores, target in zip(result.names, result.scores, result.targets, strict=True):
+        expected = tag(model, extractor, Path(data.source.location) / name)
+        # Sums in other orders, in batches of other sizes
+        np.testing.assert_allclose(scores, expected.scores, atol=2e-6)
+        assert LABELS[int(target.argmax())] == name.split("/")[0]
+        assert target.sum() == 1
+    accuracy = sklearn.metrics.accuracy_score(result.targets.argmax(1), result.scores.argmax(1))
+    assert result.metrics.values["accuracy"] == pytest.approx(accuracy, abs=1e-9)
+    seen = [0, 2, 3]
+    expected = sklearn.metrics.average_precision_score(result.targets[:, seen], result.scores[:, seen])
+    assert result.metrics.values["mAP"] == pytest.approx(expected, abs=1e-6)
+    as_data = result.as_data()
+    assert as_data["num_recordings"] == 16
+    assert [row["average_precision"] is None for row in as_data["classes"]] == [False, True, False, False, True]
+    shown = {label.get_text() for label in result.figure().axes[0].get_yticklabels()}
+    assert shown == {TONES, NOISE, PULSES} | {LABELS[index] for index in result.scores.argmax(axis=1).tolist()}
+
+
+def test_transformers_own_ast_gives_its_own_scores(data: LabelledData, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = ASTConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, max_length=100,
+        num_mel_bins=32, patch_size=8, frequency_stride=6, time_stride=6, id2label=LABELS, initializer_range=0.3,
+    )  # fmt: skip
+    native = ASTForAudioClassification(config).eval()
+    native.save_pretrained(tmp_path)
+    extractor = ASTFeatureExtractor(num_mel_bins=32, max_length=100)
+    extractor.save_pretrained(tmp_path)
+    short = replace(data, clips=[clip for clip in data.clips if clip.duration_s < 0.6])
+    ours = evaluate(*load_classifier(tmp_path), short)
+    of_native = evaluate(native, extractor, short)
+    # Layer norms have other epsilons, and the filter banks differ by float noise
+    np.testing.assert_allclose(ours.scores, of_native.scores, atol=2e-3)
+    assert ours.metrics.values["accuracy"] == of_native.metrics.values["accuracy"]
+
+
+def test_a_split_that_is_empty_and_classes_that_the_model_does_not_know(data: LabelledData) -> None:
+    model, extractor = tiny_model(id2label=LABELS), HfASTFeatureExtractor(num_mel_bins=32, max_length=50)
+    with pytest.raises(ValueError, match=r"split='test' holds no recording; there are \['train', 'validation'\]"):
+        evaluate(model, extractor, data, split="test")
+    with pytest.raises(ValueError, match="3 classes that the model does not know"):
+        evaluate(tiny_model(), extractor, data)
+
+
+def write_esc50(folder: Path) -> Path:
+    """Ten recordings of two classes, two in each fold."""
+    (folder / "meta").mkdir(parents=True)
+    (folder / "audio").mkdir()
+    rng, lines = np.random.default_rng(0), ["filename,fold,target,category,esc10,src_file,take"]
+    for fold in FOLDS:
+        for target, category in ((7, TONES), (0, NOISE)):
+            name = f"{fold}-10{fold}-A-{target}.wav"
+            soundfile.write(folder / "audio" / name, waveform(category, 16000, 0.3, rng), 16000)
+            lines.append(f'{name},{fold},{target},"{category}",False,10{fold},A')
+    (folder / "meta" / "esc50.csv").write_text("\n".join(lines), encoding="utf-8")
+    return folder
+
+
+def test_each_fold_of_esc50_is_the_test_of_a_model_that_has_not_heard_it(tmp_path: Path) -> None:
+    data = read_esc50(write_esc50(tmp_path / "esc"))
+    assert data.labels == [TONES, NOISE]
+    model, extractor = tiny_model(id2label=LABELS), HfASTFeatureExtractor(num_mel_bins=32, max_length=50)
+    heard = {}
+
+    def train(split: LabelledData, fold: str) -> tuple[object, object]:
+        heard[fold] = {Path(clip.name).name[0] for clip in split.of("train")}
+        assert not split.of("validation")
+        return model, extractor
+
+    results = evaluate_folds(data, "start", train=train)
+    assert heard == {fold: set(FOLDS) - {fold} for fold in FOLDS}
+    for fold, result in zip(FOLDS, results, strict=True):
+        assert {Path(name).name[0] for name in result.names} == {fold}
+        assert len(result.names) == 2
+    whole = evaluate(model, extractor, data)
+    mean = np.mean([result.metrics.values["accuracy"] for result in results])
+    assert mean == pytest.approx(whole.metrics.values["accuracy"])
+
+    for fold in FOLDS:
+        model.save_pretrained(tmp_path / f"fold{fold}")
+        extractor.save_pretrained(tmp_path / f"fold{fold}")
+    trained = evaluate_folds(data, str(tmp_path / "fold{fold}"))
+    for one, other in zip(trained, results, strict=True):
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-6)
+    with pytest.raises(ValueError, match="would be evaluated on recordings that it was trained on"):
+        evaluate_folds(data, "start")
+
+
+def test_esc50_by_the_names_of_its_files(tmp_path: Path) -> None:
+    folder = write_esc50(tmp_path / "esc")
+    data = read_esc50(folder / "audio")
+    assert data.labels == ["00", "07"]
+    assert {clip.name: (clip.group, data.labels[clip.labels[0]]) for clip in data.clips} == {
+        f"{fold}-10{fold}-A-{target}.wav": (fold, f"{target:02d}") for fold in FOLDS for target in (0, 7)
+    }
+    (folder / "audio" / "5-105-A-0.wav").unlink()
+    (folder / "audio" / "5-105-A-7.wav").unlink()
+    with pytest.raises(ValueError, match=r"has the folds \['1', '2', '3', '4'\], but ESC-50 has"):
+        read_esc50(folder / "audio")
