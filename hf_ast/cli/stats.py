@@ -43,13 +43,10 @@ def stats(
     object with `mean`, `std`, those of the `checkpoint`, `num_recordings`, `classes` and `skipped`.
     """
     from hf_ast.inference.loading import load_encoder
-    from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
     from hf_ast.training.preparation import data_statistics
 
     quiet_loading()
     _, feature_extractor = load_encoder(model)
-    if not isinstance(feature_extractor, SpectrogramFeatureExtractor):
-        raise ValueError(f"model={model!r} is no AST, SSAST or PaSST, so that its input has no mean and deviation.")
     found = read_labelled(
         data,
         label_column=label_column,
