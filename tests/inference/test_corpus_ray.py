@@ -24,6 +24,7 @@ def ray_with_one_processor(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.mark.slow  # starts a cluster: a minute on a busy machine
 @pytest.mark.usefixtures("ray_with_one_processor")
 def test_every_recording_is_there_once_when_the_worker_dies(model_folder: Path, tmp_path: Path) -> None:
     source, on_ray, here = tmp_path / "source", tmp_path / "ray", tmp_path / "here"
