@@ -85,10 +85,10 @@ def throughput(repetitions: int) -> Iterator[dict[str, Any]]:
     """Speed of `tag` on a file, against the forward pass alone on features that are ready."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "noise.wav"
-        write_noise(path, 120, 44100, 2)
+        write_noise(path, 60, 44100, 2)
         models = {"embedded": load_classifier(EMBEDDED_MODEL), "tiny": new_model("tiny"), "base": new_model("base")}
         for name, (model, extractor) in models.items():
-            waveform = 0.1 * np.random.default_rng(0).standard_normal(120 * 16000).astype(np.float32)
+            waveform = 0.1 * np.random.default_rng(0).standard_normal(60 * 16000).astype(np.float32)
             starts = covering_starts(len(waveform), extractor.max_samples, extractor.max_samples)
             span = Span(waveform, 0, starts)
             features = window_features(extractor, span, extractor.max_samples)["input_values"].split(4)
@@ -97,7 +97,7 @@ def throughput(repetitions: int) -> Iterator[dict[str, Any]]:
                 x = times_as_fast(
                     partial(forward, model, features),
                     partial(tag, model, extractor, source),
-                    3 if name == "base" else repetitions,
+                    2 if name == "base" else repetitions,
                 )
                 yield {"what": f"speed of tag on {kind}, bare forward = 1: {name}", "x": x}
 
