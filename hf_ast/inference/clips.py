@@ -12,7 +12,7 @@ from hf_ast import audio
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 
 from .evaluating import evaluating
-from .tagging import label_names, probabilities
+from .tagging import label_names, score_inputs
 
 
 def length_batches(lengths: Sequence[int], *, batch_size: int, max_padding: float = 0.1) -> list[list[int]]:
@@ -95,6 +95,6 @@ def score_clips(
             )
             if inputs["attention_mask"].all():  # attention without a mask takes the faster kernels
                 del inputs["attention_mask"]
-            scores[batch] = probabilities(model, inputs.to(model.dtype)).cpu()
+            scores[batch] = score_inputs(model, inputs.to(model.dtype)).cpu()
             bar.update(len(batch))
     return scores

@@ -77,7 +77,9 @@ def scene_embeddings(
             pieces = [embed(_features(feature_extractor, clips, model)) for clips in waveform.split(batch_size)]
             return torch.cat(pieces).to(waveform.device)
         return _of_all_windows(
-            lambda clips, centres: embed(_features(feature_extractor, _cut(waveform, clips, centres, window), model)),
+            lambda clips, centres: embed(
+                _features(feature_extractor, _reflected_windows(waveform, clips, centres, window), model)
+            ),
             waveform,
             hop,
             batch_size,
@@ -133,11 +135,15 @@ def timestamp_embeddings(
 
     def describe(clips: Tensor, centres: Tensor) -> Tensor:
         parts = [
-            embed(_features(feature_extractor, _cut(waveform, clips, centres, window), model, padded=False))
+            embed(
+                _features(feature_extractor, _reflected_windows(waveform, clips, centres, window), model, padded=False)
+            )
             for window in windows
         ]
         if mel_window:
-            mel = _features(feature_extractor, _cut(waveform, clips, centres, mel_window), model, padded=False)
+            mel = _features(
+                feature_extractor, _reflected_windows(waveform, clips, centres, mel_window), model, padded=False
+            )
             parts.append(mel["input_values"][:, :num_mel_frames].mT.flatten(1))
         return torch.cat(parts, dim=1)
 
@@ -200,7 +206,7 @@ def _batches(waveform: Tensor, hop: int, batch_size: int) -> Iterator[tuple[Tens
         yield windows // num_windows, windows % num_windows * hop
 
 
-def _cut(waveform: Tensor, clips: Tensor, centres: Tensor, window: int) -> Tensor:
+def _reflected_windows(waveform: Tensor, clips: Tensor, centres: Tensor, window: int) -> Tensor:
     """Windows (n, window) of the recordings, which go on beyond their ends as if reflected there."""
     last = waveform.shape[1] - 1
     samples = centres.unsqueeze(1) - window // 2 + torch.arange(window, device=waveform.device)

@@ -149,7 +149,7 @@ class WindowScorer:
     @torch.inference_mode()
     def score(self, batch: WindowBatch) -> Tensor:
         """Run the model, which must be in eval mode (`evaluating`): scores (n, C), float32 on the CPU."""
-        return probabilities(self.model, batch.inputs.to(self.model.dtype)).cpu()
+        return score_inputs(self.model, batch.inputs.to(self.model.dtype)).cpu()
 
 
 def tag(
@@ -241,7 +241,7 @@ def pool_scores(windows: ScoredWindows, pooling: str = "mean") -> Tensor:
     return windows.scores.mean(dim=0)
 
 
-def probabilities(model: PreTrainedModel, inputs: Any) -> Tensor:
+def score_inputs(model: PreTrainedModel, inputs: Any) -> Tensor:
     """Scores (B, C) of model inputs, by the activation that the problem type of the model asks for."""
     return apply_activation(model(**inputs).logits.float(), model.config.problem_type)
 

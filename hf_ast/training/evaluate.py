@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from hf_ast import audio
 from hf_ast.inference.evaluating import evaluating
 from hf_ast.inference.features import FeatureExtractor, clip_features, model_window
-from hf_ast.inference.tagging import label_names, probabilities, tag
+from hf_ast.inference.tagging import label_names, score_inputs, tag
 from hf_ast.plotting import confusion_counts, plot_average_precision, plot_confusion
 
 from .data import Clip, LabelledData
@@ -138,7 +138,7 @@ def score_recordings(
 
     def score_waiting() -> None:
         inputs = clip_features(feature_extractor, list(waiting.values()), device=model.device)
-        scores[list(waiting)] = probabilities(model, inputs.to(model.dtype)).cpu().numpy()
+        scores[list(waiting)] = score_inputs(model, inputs.to(model.dtype)).cpu().numpy()
         waiting.clear()
 
     with evaluating(model):

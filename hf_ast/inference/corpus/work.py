@@ -19,7 +19,7 @@ from hf_ast.inference.events import find_events
 from hf_ast.inference.features import FeatureExtractor, clip_features
 from hf_ast.inference.loading import load_classifier, load_encoder
 from hf_ast.inference.rows import Rows
-from hf_ast.inference.tagging import WindowScorer, apply_activation, probabilities
+from hf_ast.inference.tagging import WindowScorer, apply_activation, score_inputs
 
 from .decoding import End, WindowBatch, window_batches
 from .plan import Plan, Shard, publish, read_plan, unfinished_file
@@ -216,7 +216,7 @@ class _Heard:
 def describe(model: PreTrainedModel, inputs: BatchFeature, what: str) -> tuple[Tensor | None, Tensor | None]:
     """Scores (B, C), embeddings (B, D), or both of model inputs, float32 on the CPU, in one forward pass."""
     if what == "tags":
-        return probabilities(model, inputs).cpu(), None
+        return score_inputs(model, inputs).cpu(), None
     pooled = model.base_model(**inputs).pooler_output
     scores = None
     if what == "both":
