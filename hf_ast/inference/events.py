@@ -52,11 +52,7 @@ def find_events(
     Raises:
         ValueError: `threshold` or `release` is out of its range.
     """
-    release = threshold / 2 if release is None else release
-    if not 0 < threshold <= 1:
-        raise ValueError(f"threshold={threshold} must be greater than 0 and at most 1.")
-    if not 0 < release <= threshold:
-        raise ValueError(f"release={release} must be greater than 0 and at most threshold={threshold}.")
+    release = checked_release(threshold, release)
     moments = _Moments(times_s)
     events = []
     for index in (scores >= threshold).any(dim=0).nonzero().flatten().tolist():
@@ -66,6 +62,16 @@ def find_events(
             if peak >= threshold and (extent := moments.extent(first, last)) is not None:
                 events.append(Event(labels[index], *extent, peak))
     return sorted(events, key=lambda event: (event.start_s, -event.peak))
+
+
+def checked_release(threshold: float, release: float | None = None) -> float:
+    """Return the release of `find_events`, half of the threshold if None; a ValueError if either is out of range."""
+    release = threshold / 2 if release is None else release
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold={threshold} must be greater than 0 and at most 1.")
+    if not 0 < release <= threshold:
+        raise ValueError(f"release={release} must be greater than 0 and at most threshold={threshold}.")
+    return release
 
 
 def _runs(is_active: Tensor) -> list[tuple[int, int]]:

@@ -12,7 +12,7 @@ from transformers import BatchFeature, PreTrainedModel
 from hf_ast import audio
 
 from .evaluating import evaluating
-from .events import Event, find_events
+from .events import Event, checked_release, find_events
 from .features import FeatureExtractor, model_window, window_features
 from .rows import Rows
 from .windows import Span, WindowStream, as_samples, check_windows
@@ -206,7 +206,7 @@ def tag(
         batch_size=batch_size,
         shared_features=shared_features,
     )
-    find_events(torch.zeros(0, 1), torch.zeros(0, 2), [""], threshold=threshold, release=release)  # checks both
+    release = checked_release(threshold, release)  # before the work, not after it
     source = audio.unwrap(source)
     rate = scorer.sampling_rate
     blocks = audio.stream(source, rate, source_rate=sampling_rate, block_s=scorer.block_s)

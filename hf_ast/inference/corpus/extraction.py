@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 import hf_ast
 from hf_ast.assets import EMBEDDED_MODEL
-from hf_ast.inference.events import find_events
+from hf_ast.inference.events import checked_release
 from hf_ast.inference.tagging import WindowScorer
 
 from .decoding import default_num_workers
@@ -107,7 +107,7 @@ def extract(
         raise ValueError(f'address={address!r} and num_actors={num_actors!r} are for engine="ray".')
     if "://" in os.fspath(out):
         raise ValueError(f"out={os.fspath(out)!r} is a URL; give a folder, whose files can be renamed in one step.")
-    find_events(torch.zeros(0, 1), torch.zeros(0, 2), [""], threshold=threshold)  # checks it
+    checked_release(threshold)  # before the work, not after it
     corpus = find_source(source, subset=subset, split=split)
     name = os.path.abspath(model) if Path(model).is_dir() else os.fspath(model)
     loaded, feature_extractor = load_model(name, what)
