@@ -22,7 +22,7 @@ from .datasets import (
     read_labelled,
 )
 from .errors import note
-from .options import Json, positive, quiet_loading
+from .options import DEFAULT_MODEL, Json, Model, positive, quiet_loading
 from .output import show_result
 
 
@@ -48,15 +48,8 @@ OF_PRESET = "that of the preset"
 
 def finetune(
     data: Data,
-    model: Annotated[
-        str,
-        typer.Option(
-            metavar="MODEL",
-            help="AST, SSAST or PaSST to start from: id on the Hub, folder, or any name of a released checkpoint.",
-            show_default=False,
-        ),
-    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the model.", show_default=False)],
+    model: Model = DEFAULT_MODEL,
     preset: Annotated[
         Preset, typer.Option(help="Recipe; all but small-data are the official ones.")
     ] = Preset.SMALL_DATA,
@@ -116,6 +109,14 @@ def finetune(
         str | None,
         typer.Option(metavar="OWNER/NAME", help="Repository on the Hub for the result.", show_default="none"),
     ] = None,
+    license: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Licence for the model card, as the Hub names it.",
+            show_default="that of the model it starts from, if its card has one",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last state saved in --out.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -132,6 +133,8 @@ def finetune(
     from hf_ast.training.finetune import finetune
 
     quiet_loading()
+    if model == DEFAULT_MODEL:
+        note("starting from the embedded keyword model, which is small and knows only speech; --model names others")
     try:
         with redirect_stdout(sys.stderr):  # where the Trainer prints its logs
             found = read_labelled(
@@ -165,6 +168,7 @@ def finetune(
                 report_to=report_to,
                 resume=resume,
                 push_to_hub=push_to_hub,
+                license=license,
                 progress=sys.stderr.isatty(),
             )
     except KeyboardInterrupt:
