@@ -16,6 +16,7 @@ from .convert import convert
 from .embed import embed
 from .errors import SHOW_TRACEBACK, Commands
 from .evaluate import evaluate
+from .export import export
 from .export_official import export_official
 from .extract import extract
 from .finetune import finetune
@@ -31,7 +32,8 @@ Groups = dict[str, tuple[Callable[..., None], ...]]
 RECORDINGS: Groups = {"Recordings": (classify, tag, listen, embed, extract)}
 TRAINING: Groups = {"Training": (finetune, pretrain, evaluate, stats)}
 CHECKPOINTS: Groups = {"Checkpoints": (checkpoints, convert, verify, card, export_official, publish)}
-ALL_COMMANDS: Groups = RECORDINGS | TRAINING | CHECKPOINTS
+DEPLOYMENT: Groups = {"Deployment": (export,)}
+ALL_COMMANDS: Groups = RECORDINGS | TRAINING | CHECKPOINTS | DEPLOYMENT
 EXIT_STATUS = """\
 Results go to stdout as soon as they are known, with `--json` as JSON; messages and progress go to stderr. Exit status:
 0 if everything was done, 1 if something could not be done (the rest was), 2 if the arguments are wrong, 130 after

@@ -76,7 +76,7 @@ class HfASTFeatureExtractor(SpectrogramFeatureExtractor):
         return frame_length + (num_frames - 1) * frame_shift
 
     def _prepared(self, clip: Tensor) -> Tensor:
-        return clip - clip.mean() if self.subtract_mean else clip
+        return clip - clip.mean(-1, keepdim=True) if self.subtract_mean else clip
 
     def _front_end_settings(self) -> dict[str, Any]:
         return {"sampling_rate": self.sampling_rate, "num_mel_bins": self.num_mel_bins}
