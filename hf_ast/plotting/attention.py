@@ -63,12 +63,8 @@ def plot_attention(
     figure = new_figure(9, 6)
     upper, lower = figure.subplots(2, sharex=True, sharey=True)
     level_db = decibels(energies(feature_extractor, clip))
-    sound = draw_spectrogram(
-        upper, feature_extractor, level_db, start_s=start_s, interpolation="nearest", **LEVELS
-    )
-    image = draw_spectrogram(
-        lower, feature_extractor, relative.T, start_s=start_s, colours=VALUE, interpolation="nearest"
-    )
+    sound = draw_spectrogram(upper, feature_extractor, level_db, start_s=start_s, limits=LEVELS)
+    image = draw_spectrogram(lower, feature_extractor, relative.T, start_s=start_s, colours=VALUE)
     _draw_contour(upper, relative, enclosing_level(relative), sound.get_extent())
     upper.set_xlabel("")
     if duration_s is not None and start_s + duration_s < frame_edges(feature_extractor, len(clip), start_s)[1]:

@@ -1,7 +1,7 @@
 """Which classes a classifier takes for which. Needs the extra `plot` (matplotlib)."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,6 +30,25 @@ def confusion_counts(true: np.ndarray, predicted: np.ndarray, num_classes: int) 
     counts = np.zeros((num_classes, num_classes), dtype=np.int64)
     np.add.at(counts, (true, predicted), 1)
     return counts
+
+
+def confusion_from_rows(rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """Make a matrix of the `confusion` in the result of an evaluation (`hf-ast evaluate --json`, metrics.json).
+
+    Args:
+        rows: Each with `true` and `predicted`, names of classes, and `num_recordings`.
+        labels: Names of all classes, in their order.
+
+    Returns:
+        The classes that occur, and counts by true and predicted class, shape (C, C).
+    """
+    occurring = {row[side] for row in rows for side in ("true", "predicted")}
+    shown = [label for label in labels if label in occurring]
+    numbers = {label: number for number, label in enumerate(shown)}
+    counts = np.zeros((len(shown), len(shown)), dtype=np.int64)
+    for row in rows:
+        counts[numbers[row["true"]], numbers[row["predicted"]]] += row["num_recordings"]
+    return shown, counts
 
 
 def plot_confusion(counts: np.ndarray, labels: Sequence[str], *, title: str | None = None) -> "Figure":

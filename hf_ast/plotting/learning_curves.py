@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 STATE = "trainer_state.json"
 # What `Trainer` logs besides quantities of the training
 NO_CURVES = ("step", "epoch", "total_flos", "runtime", "per_second", "preparation_time", "rating", "train_loss")
+SETTINGS = ("learning_rate", "grad_norm")
+PANEL_ORDER = {"loss": 0, "share": 1}  # before the others
+MAX_MARKERS = 60  # of a line; more points are a line without markers
 AXIS_LABELS = {"loss": "loss", "share": "score", "learning_rate": "learning rate", "grad_norm": "norm of the gradient"}
 
 
@@ -43,8 +46,8 @@ class LearningCurves(NamedTuple):
 def plot_learning_curves(curves: LearningCurves, *, title: str | None = None) -> "Figure":
     """Plot all quantities that were logged in a training over its steps.
 
-    Losses share a panel, and so do metrics between 0 and 1, such as accuracy; any other quantity has its own. Lines are
-    solid for training and dashed for validation.
+    Losses share a panel, and so do metrics between 0 and 1, such as accuracy; any other quantity has its own. Lines
+    are solid for training and dashed for validation.
 
     Args:
         curves: See `learning_curves`.
@@ -61,26 +64,27 @@ def plot_learning_curves(curves: LearningCurves, *, title: str | None = None) ->
         panels.setdefault(_panel_of(name, curves), []).append(name)
     if not panels:
         raise ValueError("curves is empty: the training has logged nothing yet.")
+    ordered = sorted(panels, key=lambda panel: PANEL_ORDER.get(panel, len(PANEL_ORDER)))
     figure = new_figure(9, 0.6 + 2.2 * len(panels))
     column = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
-    for axes, (panel, names) in zip(column, panels.items(), strict=True):
-        for number, name in enumerate(names):
+    for axes, panel in zip(column, ordered, strict=True):
+        for number, name in enumerate(panels[panel]):
             colour = CATEGORIES[number % len(CATEGORIES)]
             words = name.replace("_", " ")
             for split, line, marker in (("training", "-", "o"), ("validation", "--", "s")):
                 curve = getattr(curves, split).get(name)
                 if curve is not None:
-                    few = len(curve.steps) <= 60
-                    axes.plot(
-                        *curve, line, color=colour, marker=marker if few else None, markersize=3.5, label=f"{words}, {split}"
-                    )
+                    shape = marker if len(curve.steps) <= MAX_MARKERS else None
+                    label = f"{words}, {split}"
+                    axes.plot(*curve, line, color=colour, marker=shape, markersize=3.5, label=label)
         if curves.best_step is not None:
             axes.axvline(curves.best_step, color="0.5", linewidth=1, linestyle=":")
         axes.set_ylabel(AXIS_LABELS.get(panel, panel.replace("_", " ")))
         axes.grid(color="0.9")
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize="small")
+        if panel not in SETTINGS:
+            axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize="small")
     best = "" if curves.best_step is None else f"; dotted: the best checkpoint, step {curves.best_step}"
     column[-1].set_xlabel(f"steps of the optimiser{best}")
     num_gaps = sum(len(curve.values) - len(_finite(curve.values)) for part in curves[:2] for curve in part.values())
@@ -136,7 +140,7 @@ def _panel_of(name: str, curves: LearningCurves) -> str:
     if name == "loss" or name.endswith("_loss"):
         return "loss"
     values = [value for part in (curves.training, curves.validation) for value in part.get(name, Curve([], [])).values]
-    is_score = name not in ("learning_rate", "grad_norm") and all(0 <= value <= 1 for value in _finite(values))
+    is_score = name not in SETTINGS and all(0 <= value <= 1 for value in _finite(values))
     return "share" if is_score else name
 
 

@@ -22,6 +22,7 @@ def plot_patchout(
     input_values: Tensor,
     *,
     generator: torch.Generator | None = None,
+    start_s: float = 0.0,
     title: str | None = None,
 ) -> "Figure":
     """Plot what one draw of patchout leaves of a spectrogram, and the grid of its patches.
@@ -34,6 +35,7 @@ def plot_patchout(
         feature_extractor: Its feature extractor.
         input_values: Model input of one clip, shape (T, M) or (1, T, M).
         generator: Source of the draw; the global one if None.
+        start_s: Time of the start of the clip in the recording.
         title: Above the figure; the number of patches if None.
 
     Returns:
@@ -58,26 +60,26 @@ def plot_patchout(
     is_seen = covered(kept, config.patch_sides, config.strides, (clip.shape[1], len(clip)))
     figure = new_figure(9, 6)
     upper, lower = figure.subplots(2)
-    image = draw_spectrogram(
-        upper, feature_extractor, clip.masked_fill(~is_seen.T, torch.nan), interpolation="nearest"
-    )
-    left, right = frame_edges(feature_extractor, (grid[1] - 1) * config.time_stride + config.patch_sides[1])
+    image = draw_spectrogram(upper, feature_extractor, clip.masked_fill(~is_seen.T, torch.nan), start_s=start_s)
+    left, right = frame_edges(feature_extractor, (grid[1] - 1) * config.time_stride + config.patch_sides[1], start_s)
     num_rows = grid[0]
     lower.imshow(
-        kept, cmap="Greys", vmin=0, vmax=1.6, origin="lower", aspect="auto", interpolation="nearest",
+        kept.numpy(), cmap="Greys", vmin=0, vmax=1.6, origin="lower", aspect="auto", interpolation="nearest",
         extent=(left, right, -0.5, num_rows - 0.5),
     )  # fmt: skip
     lower.set_yticks(range(0, num_rows, 1 + num_rows // 12))
     lower.set_ylabel("row of patches,\nlow to high frequency")
     label_times(lower, left, right)
     lower.set_xlabel(f"{lower.get_xlabel()}; {grid[1]} columns of patches")
-    dropped = ", ".join(
-        f"{number} {what}"
-        for number, what in zip(numbers.values(), ("columns", "rows", "single patches"), strict=True)
-        if number
-    )
+    whole = (grid[1] - config.time_patchout) * (grid[0] - config.frequency_patchout)
+    dropped = [
+        f"{config.time_patchout} of {grid[1]} columns",
+        f"{config.frequency_patchout} of {grid[0]} rows",
+        f"{config.unstructured_patchout} of the other {whole}",
+    ]
+    shown = ", ".join(text for text, number in zip(dropped, numbers.values(), strict=True) if number)
     set_title(upper, title or f"What patchout leaves: {int(kept.sum())} of {kept.numel()} patches")
-    set_title(lower, f"The grid of patches; dropped (white): {dropped}")
+    set_title(lower, f"The patches; dropped (white): {shown}")
     figure.colorbar(image, ax=upper, label="normalised\nlog energy", pad=0.01)
     return figure
 

@@ -26,6 +26,7 @@ def plot_reconstruction(
     *,
     mask_indices: Tensor | None = None,
     generator: torch.Generator | None = None,
+    start_s: float = 0.0,
     title: str | None = None,
 ) -> "Figure":
     """Plot a spectrogram, the part of it that the model sees, and the model's reconstruction of the rest.
@@ -36,6 +37,7 @@ def plot_reconstruction(
         input_values: Normalised log-mel spectrogram of one clip, shape (T, M) or (1, T, M).
         mask_indices: Patches to mask, numbered row by row, shape (K,); drawn by the model's own sampler if None.
         generator: Source of randomness for the sampler.
+        start_s: Time of the start of the clip in the recording.
         title: Above the figure; what it shows if None.
 
     Returns:
@@ -69,9 +71,9 @@ def plot_reconstruction(
 
     figure = new_figure(9, 7)
     axes = figure.subplots(len(panels), sharex=True, sharey=True)
-    limits = {"vmin": original.min().item(), "vmax": original.max().item()}  # the same colours in all panels
+    limits = (original.min().item(), original.max().item())  # the same colours in all panels
     for axis, (text, spectrogram) in zip(axes, panels.items(), strict=True):
-        image = draw_spectrogram(axis, feature_extractor, spectrogram.T, interpolation="nearest", **limits)
+        image = draw_spectrogram(axis, feature_extractor, spectrogram.T, start_s=start_s, limits=limits)
         axis.label_outer()
         set_title(axis, text)
     figure.colorbar(image, ax=axes, label="normalised log energy", shrink=0.6, pad=0.01)

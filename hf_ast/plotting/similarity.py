@@ -33,7 +33,7 @@ def plot_similarity(
     embeddings = torch.as_tensor(embeddings)
     if embeddings.ndim != 2 or len(embeddings) != len(names) or len(names) == 0:
         raise ValueError(
-            f"embeddings has shape {tuple(embeddings.shape)}, but must have one row for each of the {len(names)} names."
+            f"embeddings has shape {tuple(embeddings.shape)}, but must have a row for each of the {len(names)} names."
         )
     similarity = cosine_similarity(embeddings)
     order = torch.arange(len(names)) if keep_order else similarity_order(similarity)

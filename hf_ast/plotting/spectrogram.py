@@ -17,7 +17,7 @@ DECIBELS_PER_NEPER = 10 / math.log(10)
 DYNAMIC_RANGE_DB = 80.0
 # More columns than a figure has pixels cannot be seen
 MAX_COLUMNS = 2000
-LEVELS: dict[str, float] = {"vmin": -DYNAMIC_RANGE_DB, "vmax": 0.0}
+LEVELS = (-DYNAMIC_RANGE_DB, 0.0)
 
 
 def plot_spectrogram(
@@ -47,9 +47,7 @@ def plot_spectrogram(
     level_db = decibels(join_frames(log_energy, num_joined))
     figure = new_figure(9, 3.6)
     axes = figure.subplots()
-    image = draw_spectrogram(
-        axes, feature_extractor, level_db, start_s=start_s, num_frames=len(clip), interpolation="nearest", **LEVELS
-    )
+    image = draw_spectrogram(axes, feature_extractor, level_db, start_s=start_s, num_frames=len(clip), limits=LEVELS)
     left, right = frame_edges(feature_extractor, len(clip))
     num_mel_bins = feature_extractor.num_mel_bins
     set_title(axes, title or f"Log-mel spectrogram of {in_words(right - left)}, {num_mel_bins} mel bins")
@@ -58,7 +56,7 @@ def plot_spectrogram(
 
 
 def energies(feature_extractor: SpectrogramFeatureExtractor, input_values: Tensor) -> Tensor:
-    """Undo the normalisation of model inputs (T, M); the result is the natural logarithm of energies, up to a factor."""
+    """Undo the normalisation of model inputs (T, M): natural logarithms of energies, up to a constant."""
     return input_values * (2 * feature_extractor.std) if feature_extractor.do_normalize else input_values
 
 

@@ -37,7 +37,9 @@ INCHES_PER_POINT = 1 / 72
 LARGEST_FONT, SMALLEST_FONT = 10.0, 5.0
 
 
-def new_figure(width: float, height: float, *, layout: Literal["constrained", "compressed"] = "constrained") -> "Figure":
+def new_figure(
+    width: float, height: float, *, layout: Literal["constrained", "compressed"] = "constrained"
+) -> "Figure":
     """Return an empty figure of that size in inches, whose parts do not overlap.
 
     Args:
@@ -56,7 +58,7 @@ def new_figure(width: float, height: float, *, layout: Literal["constrained", "c
 
 def set_title(axes: "Axes", *lines: str) -> None:
     """Write a title of several lines above the left end of the axes, which is at least as wide as its text."""
-    columns = max(30, int(axes.get_figure(root=True).get_size_inches()[0] * 8))
+    columns = max(30, int(axes.figure.bbox.width / axes.figure.dpi * 8))
     wrapped = [part for line in lines for part in textwrap.wrap(line, columns) or [""]]
     axes.set_title("\n".join(wrapped), loc="left", fontsize="medium", parse_math=False)
 
@@ -84,7 +86,7 @@ def draw_spectrogram(
     start_s: float = 0.0,
     num_frames: int | None = None,
     colours: str = SOUND,
-    **settings: Any,
+    limits: tuple[float | None, float | None] = (None, None),
 ) -> "AxesImage":
     """Draw values of mel bins and frames on axes in seconds and kHz; NaN is grey.
 
@@ -98,7 +100,7 @@ def draw_spectrogram(
         start_s: Time of the start of the clip in the recording.
         num_frames: Frames that the columns stand for, if several were joined; T if None.
         colours: Name of the colour map.
-        settings: For `Axes.imshow`.
+        limits: Values at the ends of the colour map; the smallest and the largest value where None.
     """
     from matplotlib import colormaps
 
@@ -110,7 +112,9 @@ def draw_spectrogram(
         aspect="auto",
         extent=(left, right, -0.5, num_mel_bins - 0.5),
         cmap=colormaps[colours].with_extremes(bad=MISSING),
-        **settings,
+        vmin=limits[0],
+        vmax=limits[1],
+        interpolation="nearest",
     )
     label_frequencies(axes, feature_extractor)
     label_times(axes, left, right)

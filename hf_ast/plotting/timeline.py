@@ -78,11 +78,8 @@ def plot_timeline(tagging: Tagging, *, max_labels: int = 15, title: str | None =
     label_times(axes, 0.0, tagging.duration_s)
     num_heard = len({event.label for event in tagging.events})
     if title is None:
-        length = in_words(tagging.duration_s)
-        title = f"No event in {length}; shades: scores of windows"
-        if tagging.events:
-            found = f"{len(tagging.events)} events of {num_heard} labels in {length}"
-            title = f"{found}; black bars: events, shades: scores of windows"
+        found = f"{len(tagging.events)} events (bars) of {num_heard} labels" if tagging.events else "No event"
+        title = f"{found} in {in_words(tagging.duration_s)}, and scores of windows"
     remark = f"{rows.num_left_out} more labels with events have lower peaks and are not shown"
     set_title(axes, title, *([remark] if rows.num_left_out else []))
     figure.colorbar(image, ax=axes, label="score", pad=0.01, fraction=0.05)
