@@ -29,7 +29,7 @@ def test_the_figure_shows_the_patches_of_the_draw() -> None:
         seen[6 * row : 6 * row + 8, 4 * column : 4 * column + 6] = True
     np.testing.assert_array_equal(shown, np.where(seen, clip[0].T.numpy(), np.nan))
     assert upper.get_title(loc="left") == f"What patchout leaves: {4 * 8 - 6} of 60 patches"
-    assert lower.get_title(loc="left").endswith("4 of 12 columns, 1 of 5 rows, 6 of the other 32")
+    assert lower.get_title(loc="left").replace("\n", " ").endswith("4 of 12 columns, 1 of 5 rows, 6 of the other 32")
 
 
 def test_patches_beside_each_other_cover_all_that_is_theirs() -> None:
