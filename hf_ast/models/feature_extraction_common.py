@@ -95,6 +95,17 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         return self.num_samples(2) - self.num_samples(1)
 
     @property
+    def first_frame_s(self) -> float:
+        """Centre of the first frame of a clip, in seconds."""
+        raise NotImplementedError
+
+    @property
+    def mel_centres_hz(self) -> Tensor:
+        """Centre frequency of each mel bin in Hz, float64, shape (M,)."""
+        front_end: Any = self._front_end_on(torch.device("cpu"))
+        return front_end.filter_bank.centres_hz
+
+    @property
     def num_edge_frames(self) -> int:
         """Frames at each end of a clip that depend on where the clip ends."""
         return 0
