@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 PREEMPHASIS = 0.97
+# Between the edges of the mel scale: filters of no width would be NaN
+SMALLEST_BAND_HZ = 1.0
 LOW_FREQUENCY_HZ = 20.0
 # Neighbouring filters that are multiplied together
 FILTERS_PER_GROUP = 32
@@ -148,15 +150,17 @@ def kaldi_mel_filters(
         Filters, shape (M, n_fft // 2 + 1), float32. The last column (Nyquist) is zero, as in Kaldi.
 
     Raises:
-        ValueError: There is no filter, or the edges are not in ascending order between 0 and half the sampling rate.
+        ValueError: There is no filter, or the edges are not in ascending order between 0 and half the sampling rate,
+            `SMALLEST_BAND_HZ` or more apart.
     """
     if num_mel_bins < 1:
         raise ValueError(f"num_mel_bins={num_mel_bins} must be at least 1; the released models have 128.")
     high_frequency_hz = sampling_rate / 2 if high_frequency_hz is None else high_frequency_hz
-    if not 0 <= low_frequency_hz < high_frequency_hz <= sampling_rate / 2:
+    if not 0 <= low_frequency_hz <= high_frequency_hz - SMALLEST_BAND_HZ <= sampling_rate / 2 - SMALLEST_BAND_HZ:
         raise ValueError(
             f"low_frequency_hz={low_frequency_hz} and high_frequency_hz={high_frequency_hz} must be in ascending "
-            f"order between 0 and {sampling_rate / 2} (half the sampling rate)."
+            f"order, {SMALLEST_BAND_HZ:g} Hz or more apart, between 0 and {sampling_rate / 2} (half of "
+            f"sampling_rate={sampling_rate})."
         )
     low, high = hz_to_mel(low_frequency_hz), hz_to_mel(high_frequency_hz)
     step = (high - low) / (num_mel_bins + 1)
