@@ -12,7 +12,8 @@ from transformers import TrainingArguments
 from hf_ast import HfASTFeatureExtractor, SSASTForAudioClassification, SSASTForPreTraining, audio
 from hf_ast.training.crops import ClipMasks, Crops
 from hf_ast.training.mixtures import read_mixture
-from hf_ast.training.pretraining import PretrainingTrainer, pretrain, pretraining_config
+from hf_ast.training.pretraining import pretrain, pretraining_config
+from hf_ast.training.pretraining_trainer import PretrainingTrainer
 from tests.support.tiny import SIZE, spectrograms, tiny_ssast
 
 TINY = {"num_mel_bins": 32, **SIZE}
