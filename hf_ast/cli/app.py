@@ -16,6 +16,7 @@ from .convert import convert
 from .embed import embed
 from .errors import SHOW_TRACEBACK, Commands
 from .evaluate import evaluate
+from .export import export
 from .export_official import export_official
 from .extract import extract
 from .finetune import finetune
@@ -32,6 +33,8 @@ Groups = dict[str, tuple[Callable[..., None] | typer.Typer, ...]]
 RECORDINGS: Groups = {"Recordings": (classify, tag, listen, embed, extract, plot)}
 TRAINING: Groups = {"Training": (finetune, pretrain, evaluate, stats)}
 CHECKPOINTS: Groups = {"Checkpoints": (checkpoints, convert, verify, card, export_official, publish)}
+DEPLOYMENT: Groups = {"Deployment": (export,)}
+ALL_COMMANDS: Groups = RECORDINGS | TRAINING | CHECKPOINTS | DEPLOYMENT
 EXIT_STATUS = """\
 Results go to stdout as soon as they are known, with `--json` as JSON; messages and progress go to stderr. Exit status:
 0 if everything was done, 1 if something could not be done (the rest was), 2 if the arguments are wrong, 130 after
@@ -42,7 +45,7 @@ Ctrl-C, and 141 if the program that reads the output has ended.
 def run(arguments: Sequence[str] | None, program: str) -> int:
     """Run a command; arguments and result as in `hf_ast.cli.main`."""
     if program == "hf-ast":
-        app = build(RECORDINGS | TRAINING | CHECKPOINTS, "Audio spectrogram transformers: AST, SSAST and PaSST.")
+        app = build(ALL_COMMANDS, "Audio spectrogram transformers: AST, SSAST and PaSST.")
     else:
         app = build(CHECKPOINTS, "The commands of hf-ast for released checkpoints.", add_completion=False)
     for stream in (sys.stdout, sys.stderr):

@@ -81,7 +81,7 @@ class HfASTFeatureExtractor(SpectrogramFeatureExtractor):
         return self.num_samples(1) / 2 / self.sampling_rate
 
     def _prepared(self, clip: Tensor) -> Tensor:
-        return clip - clip.mean() if self.subtract_mean else clip
+        return clip - clip.mean(-1, keepdim=True) if self.subtract_mean else clip
 
     def _front_end_settings(self) -> dict[str, Any]:
         return {"sampling_rate": self.sampling_rate, "num_mel_bins": self.num_mel_bins}

@@ -132,7 +132,7 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         return self._front_end[1]
 
     def _prepared(self, clip: Tensor) -> Tensor:
-        """Prepare a waveform (S,) as the family wants it before it is cut."""
+        """Prepare waveforms (..., S) as the family wants them before they are cut."""
         return clip
 
     @property

@@ -116,8 +116,10 @@ class MelFilterBank(nn.Module):
         # Autocast would round the energies to half precision
         with torch.autocast(frames.device.type, enabled=False):
             groups = [self.get_buffer(f"filters_{index}") for index in range(len(self.reaches))]
-            energies = [power[..., reach] @ group for reach, group in zip(self.reaches, groups, strict=True)]
-            return torch.cat(energies, dim=-1)
+            # As one matrix: torch.export would refuse products of slices for a single clip or frame
+            rows = power.flatten(end_dim=-2)
+            energies = [rows[:, reach] @ group for reach, group in zip(self.reaches, groups, strict=True)]
+            return torch.cat(energies, dim=-1).view(*frames.shape[:-1], self.num_mel_bins)
 
 
 def _precise(dtype: torch.dtype) -> torch.dtype:
