@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from .modules_checks import expect_tensor
 from .modules_patchout import Patchout
 from .modules_positions import PositionTable, grid_shape
 
@@ -220,6 +221,7 @@ class SpectrogramEmbeddings(nn.Module):
 
     def check(self, input_values: Tensor, attention_mask: Tensor | None) -> None:
         """Raise the errors of `forward`."""
+        expect_tensor("input_values", input_values)
         if input_values.ndim != 3 or input_values.shape[2] != self.num_mel_bins:
             raise ValueError(
                 f"input_values must have shape (B, frames, {self.num_mel_bins} mel bins), got "
@@ -239,11 +241,13 @@ class SpectrogramEmbeddings(nn.Module):
             raise ValueError(
                 f"input_values has {num_frames} frames, less than one patch of {patch_frames}; pad it to that length."
             )
-        if attention_mask is not None and attention_mask.shape != (batch_size, num_frames):
-            raise ValueError(
-                f"attention_mask must have one value per frame, shape {(batch_size, num_frames)}, got "
-                f"{tuple(attention_mask.shape)}."
-            )
+        if attention_mask is not None:
+            expect_tensor("attention_mask", attention_mask)
+            if attention_mask.shape != (batch_size, num_frames):
+                raise ValueError(
+                    f"attention_mask must have one value per frame, shape {(batch_size, num_frames)}, got "
+                    f"{tuple(attention_mask.shape)}."
+                )
         _, num_columns = grid_shape(self.num_mel_bins, num_frames, self.patch_size, self.stride)
         if num_columns > self.positions.num_columns and self.position_overflow == "error":
             raise ValueError(
