@@ -19,8 +19,8 @@ import hf_ast
 from hf_ast.inference.features import FeatureExtractor
 from hf_ast.inference.tagging import label_names
 
-from .onnx_file import DEFAULT_OPSET, quantize_onnx, write_onnx
-from .package import write_aoti, write_program
+from .onnx_file import DEFAULT_OPSET, quantize_onnx, require, write_onnx
+from .package import require_compiler, write_aoti, write_program
 from .program import SOURCES, as_module, export_program, input_limits
 from .runtimes import OPENERS
 from .verification import TOLERANCE, Verification, verify
@@ -124,6 +124,10 @@ def export_model(
         raise ValueError(f"to={to!r} is unknown; choose one of {tuple(TARGETS)}.")
     if int8 and to != "onnx":
         raise ValueError(f"int8=True needs to='onnx', not {to!r}: its quantiser is the one of onnxruntime.")
+    if to == "onnx":
+        require("onnx", "onnxscript", "onnxruntime")
+    elif to == "aoti":
+        require_compiler()
     limits = input_limits(model, feature_extractor, source=source)
     reference = as_module(model, feature_extractor, source=source).model
     program = export_program(model, feature_extractor, source=source)
