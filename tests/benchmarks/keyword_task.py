@@ -80,12 +80,12 @@ def labelled_clips(split: str, num_per_word: int, seed: int) -> Clips:
     return Clips(log_mels(waveforms), torch.arange(len(waveforms)) % len(KEYWORDS))
 
 
-def labelled_waveforms(split: str, num_per_word: int, seed: int) -> list[np.ndarray]:
-    """The ten words in turn, spoken by the voices of a split."""
+def labelled_waveforms(split: str, num_per_word: int, seed: int, words: Sequence[str] = KEYWORDS) -> list[np.ndarray]:
+    """The words in turn, spoken by the voices of a split."""
     rng = np.random.default_rng([seed, *split.encode()])
-    num_clips = num_per_word * len(KEYWORDS)
+    num_clips = num_per_word * len(words)
     with tqdm(total=num_clips, desc=f"Labelled speech ({split})", unit="clip") as progress:
-        speech = speak(list(KEYWORDS), num_clips, split, rng, progress)
+        speech = speak(list(words), num_clips, split, rng, progress)
     return [recorded(word, rng, speech) for word in speech]
 
 
