@@ -183,11 +183,11 @@ def run_all(presets: dict[str, Preset], start: str, num_per_word: int, seed: int
 def table(runs: Sequence[Run]) -> str:
     """Mean accuracies, and means and standard errors of the paired differences to the plain recipe, in percent."""
     found = {(run.start, run.num_per_word, run.variant, run.seed): run.accuracy for run in runs}
-    lines = ["start       clips  recipe               accuracy  difference, by seed"]
+    lines = ["start       clips  recipe                    accuracy  difference, by seed"]
     for start, num_per_word, variant in dict.fromkeys(key[:3] for key in found):
         seeds = [key[3] for key in found if key[:3] == (start, num_per_word, variant)]
         mean = statistics.mean(100 * found[start, num_per_word, variant, seed] for seed in seeds)
-        line = f"{start:<12}{num_per_word:>5}  {variant:<20}{mean:9.1f}"
+        line = f"{start:<12}{num_per_word:>5}  {variant:<26}{mean:8.1f}"
         pairs = [
             100 * (found[start, num_per_word, variant, seed] - found[start, num_per_word, BASELINE, seed])
             for seed in seeds
