@@ -125,7 +125,7 @@ def finetune(
     Counts of the classes are shown first, with the files that cannot be used. --out gets the model that did best on
     the validation recordings, its metrics (metrics.json), a figure (results.png) and a model card (README.md); it
     opens with `hf-ast classify --model`. Prints the metrics; with `--json`, an object with `folder`, `split`,
-    `num_recordings`, `metrics`, `classes` and `skipped`.
+    `num_recordings`, `metrics`, `classes`, `confusion` and `skipped`.
 
     On several processes: `accelerate launch -m hf_ast.cli finetune DATA --model MODEL --out DIR`, or the same with
     `torchrun --nproc-per-node N -m`; FSDP and DeepSpeed by `accelerate config`. --batch-size is that of each process.
