@@ -72,6 +72,10 @@ class RecipeTrainer(Trainer):
         self.preset = preset
         self.main_metric = main_metric
         super().__init__(*args, **kwargs)
+        if self.is_fsdp_enabled:
+            # Of sharded states `Trainer` makes no model, and its processes may disagree on which one is the best, as
+            # each looks for the folder while another one is making it
+            self.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
