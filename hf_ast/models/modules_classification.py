@@ -5,6 +5,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from .modules_checks import expect_tensor
+
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 PROBLEM_TYPES = get_args(ProblemType)
 
@@ -24,6 +26,7 @@ class ClassificationHead(nn.Module):
 
 def infer_problem_type(labels: Tensor, num_labels: int) -> ProblemType:
     """Regression for one output, single label for integer labels, multi-label for float ones (as transformers)."""
+    expect_tensor("labels", labels)
     if num_labels == 1:
         return "regression"
     return "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
@@ -95,6 +98,7 @@ def _soft_label_loss(logits: Tensor, labels: Tensor, reduction: str) -> Tensor:
 
 def check_labels(labels: Tensor, batch_size: int, num_labels: int, problem_type: str) -> None:
     """Raise the errors of `classification_loss` about `labels`, whose values wait for their device once."""
+    expect_tensor("labels", labels)
     is_soft = problem_type == "multi_label_classification"
     if problem_type == "single_label_classification":
         is_soft = labels.is_floating_point()
@@ -104,7 +108,7 @@ def check_labels(labels: Tensor, batch_size: int, num_labels: int, problem_type:
         fits = per_class or (per_clip and num_labels == 1)
     else:
         fits = per_class if is_soft else per_clip
-    if not fits or labels.shape[0] != batch_size:
+    if not fits or labels.shape[0] != batch_size or labels.is_complex():
         raise ValueError(_wrong_shape(labels, batch_size, num_labels, problem_type))
 
     if is_soft:

@@ -97,7 +97,30 @@ def class_balanced_weights(labels: Sequence[Labels], num_labels: int, *, offset:
     return torch.stack([class_weights[classes].sum() for classes in present])
 
 
-class TrainingRows(Dataset[dict[str, Any]], TrainerCallback):
+class EpochDataset(Dataset[dict[str, Any]], TrainerCallback):
+    """A training set whose rows depend on the epoch, which it learns as a callback of `Trainer`.
+
+    Args:
+        epoch: What it is until the first epoch begins.
+    """
+
+    def __init__(self, epoch: int = 0):
+        # In shared memory, so that worker processes that live longer than an epoch learn the next one
+        self._epoch = torch.tensor(epoch).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin an epoch, counted from 0."""
+        self._epoch.fill_(epoch)
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Begin the epoch of `Trainer`."""
+        # Accelerate calls `set_epoch` as well, but neither in distributed nor in resumed training
+        self.set_epoch(math.floor((state.epoch or 0.0) + 1e-6))
+
+
+class TrainingRows(EpochDataset):
     """The rows of a training set with their augmentation, and balanced if asked for.
 
     Pass it to `Trainer` twice, as dataset and as callback, which tells it the epoch:
@@ -138,13 +161,12 @@ class TrainingRows(Dataset[dict[str, Any]], TrainerCallback):
             raise ValueError(f"weights has shape {tuple(weights.shape)}, but the dataset has {len(dataset)} rows.")
         elif not ((weights >= 0) & weights.isfinite()).all() or not weights.any():
             raise ValueError("weights must be finite and not negative, and one of them positive.")
+        super().__init__(epoch=-1)
         self.dataset = dataset
         self.augmentation = augmentation or Augmentation()
         self.weights = weights
         self.num_rows = len(dataset) if num_rows is None else num_rows
         self.seed = seed
-        # In shared memory, so that worker processes that live longer than an epoch learn the next one
-        self._epoch = torch.tensor(-1).share_memory_()
         self._drawn: tuple[int, Tensor] | None = None
 
     def __len__(self) -> int:
@@ -169,17 +191,6 @@ class TrainingRows(Dataset[dict[str, Any]], TrainerCallback):
                 "outside of Trainer, call `rows.set_epoch(0)` before the first epoch."
             )
         return epoch
-
-    def set_epoch(self, epoch: int) -> None:
-        """Begin an epoch, counted from 0."""
-        self._epoch.fill_(epoch)
-
-    def on_epoch_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Begin the epoch of `Trainer`."""
-        # Accelerate calls `set_epoch` as well, but neither in distributed nor in resumed training
-        self.set_epoch(math.floor((state.epoch or 0.0) + 1e-6))
 
     def _row(self, index: int, epoch: int) -> int:
         """Row of the dataset that is in this place of the epoch."""
