@@ -14,7 +14,9 @@ STATE = "trainer_state.json"
 # What `Trainer` logs besides quantities of the training
 NO_CURVES = ("step", "epoch", "total_flos", "runtime", "per_second", "preparation_time", "rating", "train_loss")
 SETTINGS = ("learning_rate", "grad_norm")
+NO_SHARES = (*SETTINGS, "d_prime")  # though they may lie between 0 and 1
 PANEL_ORDER = {"loss": 0, "share": 1}  # before the others
+MARKERS = "os^DvPX"  # to tell lines apart in grey
 MAX_MARKERS = 60  # of a line; more points are a line without markers
 AXIS_LABELS = {"loss": "loss", "share": "score", "learning_rate": "learning rate", "grad_norm": "norm of the gradient"}
 
@@ -69,14 +71,19 @@ def plot_learning_curves(curves: LearningCurves, *, title: str | None = None) ->
     column = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
     for axes, panel in zip(column, ordered, strict=True):
         for number, name in enumerate(panels[panel]):
-            colour = CATEGORIES[number % len(CATEGORIES)]
-            words = name.replace("_", " ")
-            for split, line, marker in (("training", "-", "o"), ("validation", "--", "s")):
+            colour, marker = CATEGORIES[number % len(CATEGORIES)], MARKERS[number % len(MARKERS)]
+            for split, line, fill in (("training", "-", colour), ("validation", "--", "white")):
                 curve = getattr(curves, split).get(name)
                 if curve is not None:
-                    shape = marker if len(curve.steps) <= MAX_MARKERS else None
-                    label = f"{words}, {split}"
-                    axes.plot(*curve, line, color=colour, marker=shape, markersize=3.5, label=label)
+                    axes.plot(
+                        *curve,
+                        line,
+                        color=colour,
+                        marker=marker if len(curve.steps) <= MAX_MARKERS else None,
+                        markerfacecolor=fill,
+                        markersize=5,
+                        label=f"{name.replace('_', ' ')}, {split}",
+                    )
         if curves.best_step is not None:
             axes.axvline(curves.best_step, color="0.5", linewidth=1, linestyle=":")
         axes.set_ylabel(AXIS_LABELS.get(panel, panel.replace("_", " ")))
@@ -140,7 +147,7 @@ def _panel_of(name: str, curves: LearningCurves) -> str:
     if name == "loss" or name.endswith("_loss"):
         return "loss"
     values = [value for part in (curves.training, curves.validation) for value in part.get(name, Curve([], [])).values]
-    is_score = name not in SETTINGS and all(0 <= value <= 1 for value in _finite(values))
+    is_score = name not in NO_SHARES and all(0 <= value <= 1 for value in _finite(values))
     return "share" if is_score else name
 
 

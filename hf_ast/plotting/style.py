@@ -58,7 +58,7 @@ def new_figure(
 
 def set_title(axes: "Axes", *lines: str) -> None:
     """Write a title of several lines above the left end of the axes, which is at least as wide as its text."""
-    columns = max(30, int(axes.figure.bbox.width / axes.figure.dpi * 8))
+    columns = max(30, int(axes.figure.bbox.width / axes.figure.dpi * 9.5))
     wrapped = [part for line in lines for part in textwrap.wrap(line, columns) or [""]]
     axes.set_title("\n".join(wrapped), loc="left", fontsize="medium", parse_math=False)
 

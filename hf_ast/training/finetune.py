@@ -27,7 +27,7 @@ from .output import CHECKPOINTS, create_repository, expect_same_record, state_to
 from .parameter_groups import parameter_groups
 from .preparation import STATS, default_stats, load_for_training, with_statistics
 from .presets import DEFAULT_PRESET, Preset, find_preset
-from .sampling import TrainingRows, class_balanced_weights
+from .sampling import EvenOrder, TrainingRows, class_balanced_weights
 from .schedules import exponential_warmup_linear_decay, step_decay
 from .splitting import SPLITS, TEST, TRAIN, VALIDATION
 
@@ -60,7 +60,7 @@ class FineTuned:
 
 
 class RecipeTrainer(Trainer):
-    """`Trainer` with the optimiser and the schedule of a preset, made when `Trainer` makes its own.
+    """`Trainer` for `TrainingRows`, with the optimiser and the schedule of a preset.
 
     Args:
         preset: The preset.
@@ -72,6 +72,10 @@ class RecipeTrainer(Trainer):
         self.preset = preset
         self.main_metric = main_metric
         super().__init__(*args, **kwargs)
+        if self.is_fsdp_enabled:
+            # Of sharded states `Trainer` makes no model, and its processes may disagree on which one is the best, as
+            # each looks for the folder while another one is making it
+            self.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
@@ -87,6 +91,12 @@ class RecipeTrainer(Trainer):
             1 + loss
         )
         return metrics
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> EvenOrder:
+        """Give the order of an epoch that is the same for any number of processes."""
+        rows: Any = self.train_dataset if train_dataset is None else train_dataset
+        is_alone = self.args.world_size == 1
+        return EvenOrder(rows, 1 if is_alone else self.args.train_batch_size * self.args.world_size)
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """Make the optimiser, with the learning rates of layers and head."""
@@ -312,14 +322,9 @@ def make_trainer(
     weights = None
     if preset.balanced:
         weights = class_balanced_weights([list(clip.labels) for clip in clips[TRAIN].rows], len(data.labels))
-    rows = TrainingRows(clips[TRAIN], weights=weights, seed=arguments.seed)
-    collator = TrainingCollator(
-        feature_extractor,
-        preset.augmentation(feature_extractor),
-        num_labels=len(data.labels),
-        multi_label=data.multi_label,
-        seed=arguments.seed,
-    )
+    augmentation = preset.augmentation(feature_extractor)
+    rows = TrainingRows(clips[TRAIN], augmentation, weights=weights, seed=arguments.seed)
+    collator = TrainingCollator(feature_extractor, num_labels=len(data.labels), multi_label=data.multi_label)
     averaging = []
     if preset.average_from_epoch is not None:
         averaging = [SWACallback(preset.average_from_epoch, preset.average_every_epochs)]

@@ -1,5 +1,6 @@
 """Evaluation gives the scores of the pipeline, for any model, and the five folds of ESC-50."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
