@@ -4,12 +4,18 @@ BIN = .venv/bin
 # Two processes with one thread each: faster for many small tests than one with two
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
-.PHONY: demo test lint types unit slow test-common bench bench-long spot corpus-faults zoo ablation retrain evaluate clean
+.PHONY: demo test check docs lint types unit slow test-common bench bench-long spot corpus-faults zoo ablation retrain evaluate clean
 
 demo: .venv/installed  ## Label the recordings that come with the package
 	$(BIN)/hf-ast classify hf_ast/assets/ast-keywords/recordings/*.flac
 
 test: lint types unit  ## Everything that must hold before a commit
+
+check: lint types  ## Under a minute, before a commit: `make test` without the tests that take most of its time
+	$(PYTEST) tests/models tests/training tests/test_imports.py tests/test_docs.py -k "not runs and not run"
+
+docs: .venv/installed  ## The documentation as pages, into build/docs; a dead reference is an error
+	$(BIN)/sphinx-build -q -W docs build/docs
 
 lint: .venv/installed
 	$(BIN)/ruff check .

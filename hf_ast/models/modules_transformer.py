@@ -64,8 +64,8 @@ class SpectrogramTransformer(nn.Module):
         layer_norm_eps: Of the layers and the final norm.
         qkv_bias: Bias in the query, key and value projection.
         pooling: One of `modules_pooling.POOLINGS`.
-        patch_size, frequency_stride, time_stride, num_mel_bins, use_distillation_token, position_crop,
-            position_overflow: See `SpectrogramEmbeddings`.
+        patch_size, frequency_stride, time_stride, num_mel_bins: See `SpectrogramEmbeddings`.
+        use_distillation_token, position_crop, position_overflow: See `SpectrogramEmbeddings`.
         max_length: Frames that the position table covers.
         position_table: One of `modules_positions.POSITION_TABLES`: "joint", one table for the patch grid, with AST's
             rule for other sizes; "ssast", the same with SSAST's rule; "factorised", one table for the rows of the grid
