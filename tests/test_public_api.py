@@ -1,4 +1,4 @@
-"""The public surface is the one on record, `tests/public_api.txt`; `python -m tests.test_public_api` writes it anew."""
+"""The public surface is that of `tests/public_api.txt`, which `python -m tests.test_public_api` writes anew."""
 
 import inspect
 from pathlib import Path
