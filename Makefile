@@ -4,7 +4,7 @@ BIN = .venv/bin
 # Two processes with one thread each: faster for many small tests than one with two
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
-.PHONY: demo test check docs lint types unit slow test-common bench bench-long spot corpus-faults zoo retrain evaluate clean
+.PHONY: demo test check docs lint types unit slow test-common bench bench-long spot corpus-faults zoo ablation retrain evaluate clean
 
 demo: .venv/installed  ## Label the recordings that come with the package
 	$(BIN)/hf-ast classify hf_ast/assets/ast-keywords/recordings/*.flac
@@ -48,6 +48,9 @@ corpus-faults: .venv/installed  ## Extraction that is killed again and again
 
 zoo: .venv/installed  ## Every released checkpoint: convert, verify, card, open; 10 GB of temporary files
 	$(BIN)/python -m tests.benchmarks.zoo
+
+ablation: .venv/installed  ## What helps in fine-tuning with 10 and 40 clips per word; under an hour
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.small_data
 
 evaluate: .venv/installed  ## Accuracy of the embedded model on held-out voices
 	$(BIN)/python -m hf_ast.recipes.keywords evaluate
