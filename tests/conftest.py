@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 
 from hf_ast import HfASTFeatureExtractor
+from tests.support.cases import CaseCounts
 from tests.support.tiny import tiny_model
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(CaseCounts())
 
 
 @pytest.fixture

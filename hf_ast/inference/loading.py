@@ -1,7 +1,7 @@
 """Models by any name that people have for them, with their feature extractor."""
 
 import os
-from typing import Any
+from typing import Any, cast
 
 from transformers import (
     AutoConfig,
@@ -13,9 +13,11 @@ from transformers import (
 
 from hf_ast.checkpoints import resolve_model
 from hf_ast.models.configuration_ast import NATIVE_MODEL_TYPE
+from hf_ast.models.configuration_ssast import SSASTConfig
 from hf_ast.models.feature_extraction_ast import HfASTFeatureExtractor
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 from hf_ast.models.modeling_ast import HfASTForAudioClassification, HfASTModel
+from hf_ast.models.modeling_ssast import SSASTForPreTraining
 
 from .features import FeatureExtractor
 
@@ -61,6 +63,29 @@ def load_encoder(model: str | os.PathLike[str]) -> tuple[PreTrainedModel, Spectr
             f"model={os.fspath(model)!r} is a {type(encoder).__name__}; embeddings need an AST, SSAST or PaSST."
         )
     return encoder, feature_extractor
+
+
+def load_pretraining(model: str | os.PathLike[str]) -> tuple[SSASTForPreTraining, SpectrogramFeatureExtractor]:
+    """Load an SSAST with the heads of its pretraining in eval mode, and its feature extractor.
+
+    Args:
+        model: As in `load_classifier`.
+
+    Raises:
+        ValueError: The name is unknown, or the checkpoint is not one of a pretraining.
+        OSError: The checkpoint cannot be downloaded or read.
+    """
+    path = resolve_model(model)
+    family = AutoConfig.from_pretrained(path).model_type
+    if family != SSASTConfig.model_type:
+        raise ValueError(f"model={os.fspath(model)!r} is of the family {family!r}, but must be a pretrained SSAST.")
+    network, feature_extractor, missing = _load(path, SSASTForPreTraining, SSASTForPreTraining)
+    if missing:
+        raise ValueError(
+            f"model={os.fspath(model)!r} has no heads of the pretraining: the checkpoint lacks {', '.join(missing)}. "
+            "Take one that `hf-ast pretrain` made, or a released one that was not fine-tuned."
+        )
+    return cast("SSASTForPreTraining", network), cast("SpectrogramFeatureExtractor", feature_extractor)
 
 
 def _load(

@@ -15,10 +15,15 @@ from .modules_transformer import ARGUMENTS
 # Fields that `from_pretrained` may change on a trained model: they size the position table
 GEOMETRY_FIELDS = ("num_mel_bins", "max_length", "frequency_stride", "time_stride")
 COUNTS = (*GEOMETRY_FIELDS, "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+SMALLEST, LARGEST = 1e-12, 1e3  # beyond, numbers of 32 bits would be infinite, or divided by zero
 PROBABILITIES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate")
 POSITIVE = ("initializer_range", "layer_norm_eps", "head_layer_norm_eps")
 # Far more than any of these models is used with: 20 minutes at AST's stride, and attention over 1.4 million patches
 MAX_PATCHES = 2**20
+# The largest one has 10^8. A config.json of somebody else must not fill the memory, or build layers for hours
+MAX_PARAMETERS = 10**10
+MAX_LAYERS = 1000
+MAX_LABELS = 10**6
 # DeiT's, which the official models have
 SIZES = {
     "tiny": {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768},
@@ -82,10 +87,13 @@ class SpectrogramConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         num_labels = kwargs.get("num_labels", 1)  # no field, so that its type and value are checked here
-        if num_labels is not None and (type(num_labels) is not int or num_labels < 1):
-            raise ValueError(f"num_labels={num_labels!r} must be a positive whole number.")
+        if num_labels is not None and (type(num_labels) is not int or not 1 <= num_labels <= MAX_LABELS):
+            raise ValueError(f"num_labels={num_labels!r} must be a positive whole number, at most {MAX_LABELS}.")
+        names: Any = self.id2label
+        if names is not None and not _are_labels(names):
+            raise ValueError(f"id2label={names!r:.200} must have a name for each of the numbers 0, 1, 2, ...")
         size = self.patch_size
-        self.patch_size = [size, size] if isinstance(size, int) else list(size)
+        self.patch_size = list(size) if isinstance(size, list | tuple) else [size, size]
         super().__post_init__(**kwargs)
 
     def backbone_arguments(self) -> dict[str, Any]:
@@ -137,8 +145,10 @@ class SpectrogramConfig(PreTrainedConfig):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive.")
         for name in POSITIVE:
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)} must be a positive, finite number.")
+            if not SMALLEST <= getattr(self, name) <= LARGEST:
+                raise ValueError(
+                    f"{name}={getattr(self, name)} must be a positive, finite number from {SMALLEST:g} to {LARGEST:g}."
+                )
         for name in PROBABILITIES:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be in [0, 1).")
@@ -149,6 +159,7 @@ class SpectrogramConfig(PreTrainedConfig):
 
     def validate_geometry(self) -> None:
         """At least one patch fits into the spectrogram, no absurd number of them, and the heads divide the width."""
+        self.validate_numbers()  # by which is divided here
         sizes = {"num_mel_bins": self.num_mel_bins, "max_length": self.max_length}
         for (name, size), patch in zip(sizes.items(), self.patch_sides, strict=True):
             if not 1 <= patch <= size:
@@ -159,7 +170,26 @@ class SpectrogramConfig(PreTrainedConfig):
                 f"max_length={self.max_length} frames make {rows} x {columns} patches, but at most {MAX_PATCHES} are "
                 "allowed; cut recordings into windows."
             )
+        block = self.hidden_size * (4 * self.hidden_size + 2 * self.intermediate_size)
+        num_parameters = self.num_hidden_layers * block + self.hidden_size * (
+            rows * columns + math.prod(self.patch_sides)
+        )
+        if self.num_hidden_layers > MAX_LAYERS or num_parameters > MAX_PARAMETERS:
+            raise ValueError(
+                f"hidden_size={self.hidden_size}, intermediate_size={self.intermediate_size}, num_hidden_layers="
+                f"{self.num_hidden_layers}, patch_size={self.patch_size}, num_mel_bins={self.num_mel_bins} and "
+                f"max_length={self.max_length} make {num_parameters:.3g} parameters, but at most {MAX_PARAMETERS:.0e} "
+                f"in {MAX_LAYERS} layers are allowed."
+            )
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size={self.hidden_size} must be a multiple of num_attention_heads={self.num_attention_heads}."
             )
+
+
+def _are_labels(names: Any) -> bool:
+    """Whether it maps numbers, which are texts in JSON, to the names of labels."""
+    if not isinstance(names, dict) or not 1 <= len(names) <= MAX_LABELS:
+        return False
+    numbers = {str(number) for number in range(len(names))}
+    return {str(number) for number in names} == numbers and all(isinstance(name, str) for name in names.values())

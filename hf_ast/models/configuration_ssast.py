@@ -4,7 +4,7 @@ from typing import Any
 
 from huggingface_hub.dataclasses import strict
 
-from .configuration_common import SpectrogramConfig
+from .configuration_common import LARGEST, SMALLEST, SpectrogramConfig
 from .modules_masking import MASK_SAMPLERS
 from .modules_objectives import OBJECTIVES_ARGUMENTS
 
@@ -64,10 +64,10 @@ class SSASTConfig(SpectrogramConfig):
                 f"mask_ratio={self.mask_ratio} must be between 0 and 1, or None to mask num_mask_patches."
             )
         weights = (self.classification_loss_weight, self.reconstruction_loss_weight)
-        if min(weights) < 0 or max(weights) == 0:
+        if not (min(weights) >= 0 and SMALLEST <= max(weights) <= LARGEST):
             raise ValueError(
-                f"classification_loss_weight and reconstruction_loss_weight are {weights}, but none may be negative, "
-                "and one must be positive."
+                f"classification_loss_weight and reconstruction_loss_weight are {weights}, but none may be negative "
+                f"or larger than {LARGEST:g}, and one must be positive."
             )
 
 

@@ -10,6 +10,14 @@ from torch import Tensor
 
 # Far above any float waveform in [-1, 1], resampling overshoot included, and far below 16-bit sample values
 LOUDEST_PEAK = 100.0
+# Levels are between -16 and 20, frequencies below half of the highest rate
+LARGEST_NUMBER = 1e6
+SMALLEST_STD = 1e-6
+# Far above what any front end is used with: a preprocessor_config.json of somebody else must not fill the memory
+HIGHEST_RATE_HZ = 10**6
+MOST_MEL_BINS = 2**10
+LONGEST_FFT = 2**17
+MOST_VALUES = 2**28  # of one spectrogram: 5.8 hours of 128 mel bins every 10 ms
 
 
 def as_waveforms(raw_speech: Any, *, min_samples: int, sampling_rate: int) -> list[Tensor]:
@@ -36,7 +44,8 @@ def as_waveforms(raw_speech: Any, *, min_samples: int, sampling_rate: int) -> li
                 "waveform of shape (samples, channels) must be mixed down first."
             )
     clips = [clip.to(clips[0].device) for clip in clips]
-    peaks = torch.stack([clip.abs().max() for clip in clips]).tolist()  # waits for a GPU once, not per clip
+    extremes = torch.stack([torch.stack(clip.aminmax()) for clip in clips])
+    peaks = extremes.abs().amax(dim=1).tolist()  # waits for a GPU once, not per clip
     for index, peak in enumerate(peaks):
         if not peak <= LOUDEST_PEAK:
             raise ValueError(
@@ -46,23 +55,42 @@ def as_waveforms(raw_speech: Any, *, min_samples: int, sampling_rate: int) -> li
     return clips
 
 
-def as_count(name: str, value: Any, minimum: int = 1) -> int:
-    """Return a whole number of at least `minimum` as an int, or raise a ValueError that names it."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not float(value).is_integer() or value < minimum:
+def as_count(name: str, value: Any, minimum: int = 1, maximum: int = MOST_VALUES) -> int:
+    """Return a whole number in a range as an int, or raise a ValueError that names it."""
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not minimum <= value < math.inf or value != int(value):
         raise ValueError(f"{name}={value!r} must be a whole number of at least {minimum}.")
-    return int(float(value))
+    if value > maximum:
+        raise ValueError(f"{name}={value!r} must be at most {maximum}; more would fill the memory.")
+    return int(value)
+
+
+def on_device(clips: list[Tensor], device: Any) -> list[Tensor]:
+    """Move clips to a device, or raise a ValueError that names it if there is none of that name."""
+    try:
+        is_usable = not torch.empty(0, device=device).is_meta
+        problem = "it holds no values"
+    except (AssertionError, RuntimeError, TypeError) as error:
+        is_usable, problem = False, str(error).partition("\n")[0]
+    if not is_usable:
+        raise ValueError(f"device={device!r} cannot be used: {problem}.")
+    return [clip.to(device) for clip in clips]
 
 
 def as_finite(name: str, value: Any) -> float:
     """Return a finite number as a float, or raise a ValueError that names it."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not -math.inf < value < math.inf:
         raise ValueError(f"{name}={value!r} must be a finite number.")
+    if abs(value) > LARGEST_NUMBER:
+        raise ValueError(f"{name}={value!r} must be at most {LARGEST_NUMBER:g} in size, or features would overflow.")
     return float(value)
 
 
 def check_sampling_rate(sampling_rate: Any, expected: int) -> None:
     """Raise a ValueError if waveforms of that rate, in Hz, do not suit an extractor that works at the expected one."""
-    rate = sampling_rate.item() if isinstance(sampling_rate, np.ndarray | Tensor) else sampling_rate
+    is_array = isinstance(sampling_rate, np.ndarray | Tensor) and math.prod(sampling_rate.shape) == 1
+    rate = sampling_rate.item() if is_array else sampling_rate
     if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 < float(rate) < math.inf:
         raise ValueError(f"sampling_rate={sampling_rate!r} must be a number in Hz, here {expected}.")
     if rate != expected:
@@ -112,6 +140,8 @@ def _as_waveform(clip: Any, name: str) -> Tensor:
             f"{name} holds {clip.dtype}, but must be float samples in [-1, 1]; divide 16-bit samples by 32768."
         )
     if isinstance(clip, Tensor):
+        if clip.is_meta or clip.layout is not torch.strided:
+            raise ValueError(f"{name} is a {clip.layout} tensor on {clip.device}, but must hold dense samples.")
         return clip.detach().float()
     # Tensors share memory only with arrays that can be written to, of native byte order and without negative strides
     with np.errstate(over="ignore"):  # the peak is checked later
@@ -124,6 +154,8 @@ def _as_array(clip: Any, name: str) -> np.ndarray:
     if not isinstance(clip, list | tuple) and not hasattr(clip, "__array__"):
         raise ValueError(f"{name} is {clip!r:.50}, a {type(clip).__name__}, but {wanted}.")
     try:
+        if isinstance(clip, list | tuple) and any(isinstance(sample, Tensor) for sample in clip[:1]):
+            clip = [sample.detach() if isinstance(sample, Tensor) else sample for sample in clip]
         return np.asarray(clip)
-    except (TypeError, ValueError) as error:
+    except (RuntimeError, TypeError, ValueError) as error:  # the first one of tensors among other things
         raise ValueError(f"{name} is a list of unequal parts, but {wanted}; a batch is a list of clips.") from error

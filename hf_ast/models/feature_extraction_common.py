@@ -10,7 +10,17 @@ from torch import Tensor, nn
 from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.utils import logging
 
-from .feature_extraction_checks import as_count, as_finite, as_waveforms, check_sampling_rate
+from .feature_extraction_checks import (
+    HIGHEST_RATE_HZ,
+    MOST_MEL_BINS,
+    MOST_VALUES,
+    SMALLEST_STD,
+    as_count,
+    as_finite,
+    as_waveforms,
+    check_sampling_rate,
+    on_device,
+)
 
 logger = logging.get_logger(__name__)
 
@@ -71,15 +81,23 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
 
     def _check_settings(self) -> None:
         """Raise an error if a setting is out of its range; numbers become Python's own, which can be saved as JSON."""
-        self.sampling_rate = as_count("sampling_rate", self.sampling_rate)
-        self.num_mel_bins = as_count("num_mel_bins", self.num_mel_bins, 2)  # of 1, `pad` takes frames for samples
-        self.max_length = as_count("max_length", self.max_length)
+        self.sampling_rate = as_count("sampling_rate", self.sampling_rate, maximum=HIGHEST_RATE_HZ)
+        # Of 1, `pad` takes frames for samples
+        self.num_mel_bins = as_count("num_mel_bins", self.num_mel_bins, 2, MOST_MEL_BINS)
+        self.max_length = self._as_length(self.max_length)
         self.mean = as_finite("mean", self.mean)
         self.std = as_finite("std", self.std)
-        if self.std <= 0:
-            raise ValueError(f"std={self.std} must be positive; for features as they are, pass do_normalize=False.")
+        if self.std < SMALLEST_STD:
+            raise ValueError(
+                f"std={self.std} must be positive, at least {SMALLEST_STD:g}; for features as they are, pass "
+                "do_normalize=False."
+            )
         if self._padding_value is not None:
             self._padding_value = as_finite("padding_value", self._padding_value)
+
+    def _as_length(self, max_length: Any) -> int:
+        """Check a number of frames."""
+        return as_count("max_length", max_length, maximum=MOST_VALUES // self.num_mel_bins)
 
     def num_frames(self, num_samples: int) -> int:
         """Frames of a clip of that many samples."""
@@ -93,6 +111,17 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
     def frame_shift(self) -> int:
         """Samples between two frames."""
         return self.num_samples(2) - self.num_samples(1)
+
+    @property
+    def first_frame_s(self) -> float:
+        """Centre of the first frame of a clip, in seconds."""
+        raise NotImplementedError
+
+    @property
+    def mel_centres_hz(self) -> Tensor:
+        """Centre frequency of each mel bin in Hz, float64, shape (M,)."""
+        front_end: Any = self._front_end_on(torch.device("cpu"))
+        return front_end.filter_bank.centres_hz
 
     @property
     def num_edge_frames(self) -> int:
@@ -121,7 +150,7 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         return self._front_end[1]
 
     def _prepared(self, clip: Tensor) -> Tensor:
-        """Prepare a waveform (S,) as the family wants it before it is cut."""
+        """Prepare waveforms (..., S) as the family wants them before they are cut."""
         return clip
 
     @property
@@ -187,7 +216,7 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
             raise ValueError(f"return_tensors={return_tensors!r} is unknown; choose 'pt', 'np' or None.")
         clips = as_waveforms(raw_speech, min_samples=self.min_samples, sampling_rate=self.sampling_rate)
         if device is not None:
-            clips = [clip.to(device) for clip in clips]
+            clips = on_device(clips, device)
         wants_mask = self.return_attention_mask if return_attention_mask is None else return_attention_mask
         if padding is None:
             comes_with_mask = wants_mask or self.default_padding == "longest"
@@ -196,7 +225,12 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
             raise ValueError(f"padding={padding!r} is unknown; choose 'max_length', 'longest' or False.")
         longest = padding in (True, "longest")
         padded = longest or padding == "max_length"
-        max_length = self.max_length if max_length is None else as_count("max_length", max_length)
+        max_length = self.max_length if max_length is None else self._as_length(max_length)
+        if self.num_samples(max_length) < self.min_samples:
+            raise ValueError(
+                f"max_length={max_length} frames are {self.num_samples(max_length)} samples, but one FFT needs "
+                f"{self.min_samples}; take a larger one."
+            )
         lengths = self._cut([self.num_frames(len(clip)) for clip in clips], max_length, padding, truncation)
         shape = (len(clips), max(lengths) if longest else max_length)
         features = self._features(clips, lengths)
@@ -288,7 +322,7 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         else:
             features = log_mel(torch.stack(list(prepared)))
         for feature in features:
-            yield (feature - self.mean) / (self.std * 2) if self.do_normalize else feature
+            yield (feature - self.mean).div_(self.std * 2) if self.do_normalize else feature
 
     def _check_sampling_rate(self, sampling_rate: int | None) -> None:
         if sampling_rate is None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from .feature_extraction_checks import as_count, as_finite
+from .feature_extraction_checks import LONGEST_FFT, as_count, as_finite
 from .feature_extraction_common import SpectrogramFeatureExtractor
 from .modules_passt_mel import LOG_OFFSET, MEAN, STD, PaSSTLogMel, min_samples
 
@@ -71,7 +71,7 @@ class PaSSTFeatureExtractor(SpectrogramFeatureExtractor):
     def _check_settings(self) -> None:
         super()._check_settings()
         for name in ("n_fft", "window_length", "hop_length"):
-            setattr(self, name, as_count(name, getattr(self, name)))
+            setattr(self, name, as_count(name, getattr(self, name), maximum=LONGEST_FFT))
         for name in ("low_frequency_hz", "high_frequency_hz"):
             setattr(self, name, as_finite(name, getattr(self, name)))
 
@@ -82,6 +82,11 @@ class PaSSTFeatureExtractor(SpectrogramFeatureExtractor):
     def num_samples(self, num_frames: int) -> int:
         """Samples of the longest clip that has that many frames."""
         return num_frames * self.hop_length
+
+    @property
+    def first_frame_s(self) -> float:
+        """Centre of the first frame of a clip, in seconds: its start, around which the clip is reflected."""
+        return 0.0
 
     @property
     def num_edge_frames(self) -> int:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from .modules_checks import expect_tensor
 from .modules_patchout import Patchout
 from .modules_positions import PositionTable, grid_shape
 
@@ -123,6 +124,11 @@ class SpectrogramEmbeddings(nn.Module):
         """Rows of the patch grid, F'."""
         return grid_shape(self.num_mel_bins, self.patch_size[1], self.patch_size, self.stride)[0]
 
+    @property
+    def max_frames(self) -> int:
+        """Frames of the longest clip that has no more columns than the position table."""
+        return self.positions.num_columns * self.stride[1] + self.patch_size[1] - 1
+
     def forward(
         self,
         input_values: Tensor,
@@ -215,6 +221,7 @@ class SpectrogramEmbeddings(nn.Module):
 
     def check(self, input_values: Tensor, attention_mask: Tensor | None) -> None:
         """Raise the errors of `forward`."""
+        expect_tensor("input_values", input_values)
         if input_values.ndim != 3 or input_values.shape[2] != self.num_mel_bins:
             raise ValueError(
                 f"input_values must have shape (B, frames, {self.num_mel_bins} mel bins), got "
@@ -234,16 +241,17 @@ class SpectrogramEmbeddings(nn.Module):
             raise ValueError(
                 f"input_values has {num_frames} frames, less than one patch of {patch_frames}; pad it to that length."
             )
-        if attention_mask is not None and attention_mask.shape != (batch_size, num_frames):
-            raise ValueError(
-                f"attention_mask must have one value per frame, shape {(batch_size, num_frames)}, got "
-                f"{tuple(attention_mask.shape)}."
-            )
+        if attention_mask is not None:
+            expect_tensor("attention_mask", attention_mask)
+            if attention_mask.shape != (batch_size, num_frames):
+                raise ValueError(
+                    f"attention_mask must have one value per frame, shape {(batch_size, num_frames)}, got "
+                    f"{tuple(attention_mask.shape)}."
+                )
         _, num_columns = grid_shape(self.num_mel_bins, num_frames, self.patch_size, self.stride)
         if num_columns > self.positions.num_columns and self.position_overflow == "error":
-            longest = (self.positions.num_columns - 1) * self.stride[1] + patch_frames + self.stride[1] - 1
             raise ValueError(
-                f"input_values has {num_frames} frames, the position table is for at most {longest}. Cut the input "
-                f"into windows, load the model with `max_length={num_frames}` (resizes the table), or set "
+                f"input_values has {num_frames} frames, the position table is for at most {self.max_frames}. Cut the "
+                f"input into windows, load the model with `max_length={num_frames}` (resizes the table), or set "
                 '`position_overflow="interpolate"` or `"crop"` in the config.'
             )

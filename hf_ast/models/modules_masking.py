@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .modules_checks import expect_tensor
+
 MASK_SAMPLERS = ("official", "uniform")
 # Side of a cluster, in patches, drawn once per clip
 SMALLEST_CLUSTER, LARGEST_CLUSTER = 3, 5
@@ -235,11 +237,17 @@ def set_table_size(count: Tensor) -> Tensor:
     return size
 
 
+# Of patch numbers
+INDEX_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
 def without_padding(mask_indices: Tensor, column_mask: Tensor, num_rows: int) -> Tensor:
     """Check given patch numbers (B, K), -1 for none, and replace those in padded columns (B, T') by -1."""
     batch_size, num_columns = column_mask.shape
     num_patches = num_rows * num_columns
-    if mask_indices.ndim != 2 or mask_indices.shape[0] != batch_size or mask_indices.is_floating_point():
+    expect_tensor("mask_indices", mask_indices)
+    has_shape = mask_indices.ndim == 2 and mask_indices.shape[0] == batch_size and mask_indices.shape[1] > 0
+    if not has_shape or mask_indices.dtype not in INDEX_DTYPES:
         raise ValueError(
             f"mask_indices must be integers of shape ({batch_size}, patches to mask), got {mask_indices.dtype} of "
             f"shape {tuple(mask_indices.shape)}."

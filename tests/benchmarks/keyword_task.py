@@ -26,7 +26,8 @@ from hf_ast.recipes.keywords.clips import KEYWORDS, speak, unknown_words
 from hf_ast.recipes.keywords.speech import NOISE_KINDS, SAMPLING_RATE_HZ, make_noise, mix_at_snr, place, set_peak
 from hf_ast.training.augmentation import spec_augment
 from hf_ast.training.optimizers import MuonAdamW
-from hf_ast.training.pretraining import MASK_RATIO, PretrainingTrainer
+from hf_ast.training.pretraining import MASK_RATIO
+from hf_ast.training.pretraining_trainer import PretrainingTrainer
 
 NUM_MEL_BINS, NUM_FRAMES = 64, 96
 NUM_SAMPLES = 400 + 160 * (NUM_FRAMES - 1)

@@ -19,7 +19,8 @@ from hf_ast import HfASTFeatureExtractor, HfASTForAudioClassification, PaSSTForA
 from hf_ast.cli.finetune import Preset as CommandPreset
 from hf_ast.training.augmentation import Augmentation
 from hf_ast.training.data import LabelledData, read_data
-from hf_ast.training.finetune import finetune, last_state, make_trainer, training_arguments
+from hf_ast.training.finetune import finetune, make_trainer, training_arguments
+from hf_ast.training.output import last_state
 from hf_ast.training.preparation import load_for_training
 from hf_ast.training.presets import PRESETS, Preset
 from tests.support.labelled import NOISE, PULSES, SKIPPED, TONES, write_folder
