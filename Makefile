@@ -4,7 +4,7 @@ BIN = .venv/bin
 # Two processes with one thread each: faster for many small tests than one with two
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
-.PHONY: demo test check docs lint types unit slow test-common bench bench-long spot corpus-faults zoo ablation fidelity retrain evaluate clean
+.PHONY: demo test check docs lint types unit slow fuzz test-common bench bench-long spot corpus-faults zoo ablation evaluate fidelity retrain clean
 
 demo: .venv/installed  ## Label the recordings that come with the package
 	$(BIN)/hf-ast classify hf_ast/assets/ast-keywords/recordings/*.flac
@@ -30,6 +30,9 @@ unit: .venv/installed
 
 slow: .venv/installed  ## Tests that take minutes or several processes, such as sharded training
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests
+
+fuzz: .venv/installed  ## 100,000 generated cases, other ones every time: inputs, settings, hostile files and names
+	HYPOTHESIS_PROFILE=fuzz $(PYTEST) -v tests/trust
 
 test-common: .venv/installed  ## transformers' own common tests on our classes
 	PYTHON=$(abspath $(BIN)/python) tests/transformers_common/run.sh tests/transformers_common/adapters/hf_ast.py
