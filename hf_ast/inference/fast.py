@@ -50,7 +50,7 @@ def prepare_fast(
     model.config.token_merging = token_merging
     model.config.validate_numbers()
     if precision != "float32":
-        model.to(torch.bfloat16)
+        nn.Module.to(model, torch.bfloat16)
         if model.device.type == "cpu":
             model.set_attn_implementation("per_head")
     if precision == "int8":

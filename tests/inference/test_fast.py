@@ -69,7 +69,7 @@ def test_compiled_once_for_one_shape() -> None:
 def test_what_cannot_be_prepared() -> None:
     with pytest.raises(ValueError, match="precision='half' is unknown"):
         prepare_fast(tiny_model(), precision="half")
-    with pytest.raises(ValueError, match="token_merging=0.7 must be in"):
+    with pytest.raises(ValueError, match=r"token_merging=0\.7 must be in"):
         prepare_fast(tiny_model(), token_merging=0.7)
     config = ASTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
     with pytest.raises(ValueError, match="ASTForAudioClassification"):
