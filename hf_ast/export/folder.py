@@ -73,6 +73,7 @@ TARGETS = {
         "import torch, torch._inductor",
         'MODULE = torch._inductor.aoti_load_package(str(FOLDER / META["file"]))\n'
         "run = lambda inputs: MODULE(torch.from_numpy(inputs)).numpy(force=True)",
+        "- The file itself does not check the length of its input; `classify.py` does.\n"
         "- Compiled for the processor of the machine where it was made, and for its version of torch; elsewhere,\n"
         "  make it again.\n",
     ),

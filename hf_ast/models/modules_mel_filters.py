@@ -205,5 +205,5 @@ def map_segments(
     num_frames = (waveform.shape[1] - frame_length) // frame_shift + 1
     step, overlap = frames_per_segment * frame_shift, frame_length - frame_shift
     starts = range(0, num_frames * frame_shift, step)
-    segments = (clips[:, start : start + step + overlap] for clips in torch.split(waveform, 1) for start in starts)
+    segments = (clips[:, start : start + step + overlap] for clips in waveform[:, None] for start in starts)
     return torch.cat([function(segment)[0] for segment in segments]).view(len(waveform), num_frames, -1)

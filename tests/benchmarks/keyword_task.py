@@ -32,7 +32,11 @@ from hf_ast.training.pretraining_trainer import PretrainingTrainer
 NUM_MEL_BINS, NUM_FRAMES = 64, 96
 NUM_SAMPLES = 400 + 160 * (NUM_FRAMES - 1)
 SIZE = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 512}
-PATCH_SIZES = {"patch": (32, 8), "frame": (NUM_MEL_BINS, 4)}  # 24 patches each
+# 24 patches each. A cluster of 3 to 5 patches a side would span both rows of the patch-based grid
+KINDS: dict[str, dict[str, Any]] = {
+    "patch": {"patch_size": (32, 8), "mask_ratio": 0.5, "mask_clusters": False},
+    "frame": {"patch_size": (NUM_MEL_BINS, 4), "mask_ratio": MASK_RATIO},
+}
 SHARE_OF_SOUNDS = 0.2  # of the unlabelled clips: noise, hum, clicks, babble without a word
 
 
@@ -112,18 +116,16 @@ def new_extractor() -> HfASTFeatureExtractor:
     return HfASTFeatureExtractor(num_mel_bins=NUM_MEL_BINS, max_length=NUM_FRAMES, mean=-8.0, std=5.0)
 
 
-def new_config(kind: str) -> SSASTConfig:
-    """A model of 0.8 million parameters."""
-    return SSASTConfig(
-        **SIZE,
-        patch_size=PATCH_SIZES[kind],
-        num_mel_bins=NUM_MEL_BINS,
-        max_length=NUM_FRAMES,
-        mask_ratio=MASK_RATIO,
-        initializer_range=0.06,  # as for the keyword recogniser: a narrow model learns faster from it
-        num_labels=len(KEYWORDS),
-        problem_type="single_label_classification",
-    )
+def new_config(kind: str, **changes: Any) -> SSASTConfig:
+    """A model of 0.8 million parameters; `changes` are other fields of the config."""
+    values: dict[str, Any] = {
+        "num_mel_bins": NUM_MEL_BINS,
+        "max_length": NUM_FRAMES,
+        "initializer_range": 0.06,  # as for the keyword recogniser: a narrow model learns faster from it
+        "num_labels": len(KEYWORDS),
+        "problem_type": "single_label_classification",
+    }
+    return SSASTConfig(**SIZE | values | KINDS[kind] | changes)
 
 
 def run_trainer(
@@ -153,11 +155,10 @@ def run_trainer(
         trainer.train()
 
 
-def pretrained_model(kind: str, num_clips: int, num_steps: int) -> SSASTForPreTraining:
-    """A model trained on clips without labels."""
-    data = Items(unlabelled_clips(num_clips, seed=0), with_labels=False)
-    set_seed(0)
-    model = SSASTForPreTraining(new_config(kind))
-    logging_steps = max(1, num_steps // 10)
-    run_trainer(PretrainingTrainer, model, data, MuonAdamW(model), num_steps, seed=0, logging_steps=logging_steps)
+def pretrained_model(config: SSASTConfig, clips: Clips, num_steps: int, seed: int) -> SSASTForPreTraining:
+    """A model trained on clips without labels; the seed is that of its weights, its masks and the order of clips."""
+    set_seed(seed)
+    model = SSASTForPreTraining(config)
+    data, logging_steps = Items(clips, with_labels=False), max(1, num_steps // 10)
+    run_trainer(PretrainingTrainer, model, data, MuonAdamW(model), num_steps, seed, logging_steps=logging_steps)
     return model

@@ -39,7 +39,13 @@ from hf_ast.training.evaluate import evaluate
 from hf_ast.training.finetune import make_trainer, training_arguments
 from hf_ast.training.preparation import load_for_training
 from hf_ast.training.presets import PRESETS, Preset
-from tests.benchmarks.keyword_task import labelled_waveforms, new_config, new_extractor, pretrained_model
+from tests.benchmarks.keyword_task import (
+    labelled_waveforms,
+    new_config,
+    new_extractor,
+    pretrained_model,
+    unlabelled_clips,
+)
 
 PLAIN = Preset(learning_rate=3e-3, num_epochs=20, batch_size=16, adam_beta1=0.9, weight_decay=0.01, max_grad_norm=1.0)
 LORA_RATE = 1e-2
@@ -125,7 +131,7 @@ def start_folder(start: str, seed: int, out: Path, scratch: Path) -> Path:
     folder = out / "ssast-frame" if start == "pretrained" else scratch / f"scratch-{seed}"
     if not folder.exists():
         if start == "pretrained":
-            model = pretrained_model("frame", num_clips=8000, num_steps=5000)
+            model = pretrained_model(new_config("frame"), unlabelled_clips(8000, seed=0), num_steps=5000, seed=0)
         else:
             set_seed(seed)
             model = SSASTForAudioClassification(new_config("frame"))
