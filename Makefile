@@ -4,7 +4,7 @@ BIN = .venv/bin
 # Two processes with one thread each: faster for many small tests than one with two
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
-.PHONY: demo test check docs lint types unit slow fuzz test-common bench bench-long spot corpus-faults zoo ablation evaluate fidelity retrain clean
+.PHONY: demo test check docs lint types unit slow fuzz test-common bench bench-gpu bench-long spot corpus-faults zoo ablation evaluate fidelity retrain clean
 
 demo: .venv/installed  ## Label the recordings that come with the package
 	$(BIN)/hf-ast classify hf_ast/assets/ast-keywords/recordings/*.flac
@@ -38,7 +38,10 @@ test-common: .venv/installed  ## transformers' own common tests on our classes
 	PYTHON=$(abspath $(BIN)/python) tests/transformers_common/run.sh tests/transformers_common/adapters/hf_ast.py
 
 bench: .venv/installed  ## Our speed against transformers' own AST, both in one run
-	$(BIN)/python -m tests.benchmarks.bench_ast
+	$(BIN)/python -m tests.benchmarks.bench
+
+bench-gpu: .venv/installed  ## Speed on a GPU, against transformers' pipeline and the rate of a matrix product
+	$(BIN)/python -m tests.benchmarks.bench_gpu
 
 bench-long: .venv/installed  ## Long recordings, overlapping windows, clips of mixed lengths
 	$(BIN)/python -m tests.benchmarks.long_recordings

@@ -20,16 +20,18 @@ from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 from hf_ast.models.modeling_ast import HfASTForAudioClassification, HfASTModel
 from hf_ast.models.modeling_ssast import SSASTForPreTraining
 
+from .fast import prepare_fast
 from .features import FeatureExtractor
 
 
-def load_classifier(model: str | os.PathLike[str]) -> tuple[PreTrainedModel, FeatureExtractor]:
+def load_classifier(model: str | os.PathLike[str], *, fast: bool = False) -> tuple[PreTrainedModel, FeatureExtractor]:
     """Load a classification model in eval mode, and its feature extractor.
 
     Checkpoints of transformers' own AST open as ours, which gives the numbers of the official code.
 
     Args:
         model: A folder, the id of a model on the Hub, or any name of a released checkpoint (`resolve_model`).
+        fast: Whether to prepare the model with `prepare_fast`, which rounds: logits stay within 2 % of their range.
 
     Raises:
         ValueError: The name is none of these, or the checkpoint has no trained classification head.
@@ -41,7 +43,7 @@ def load_classifier(model: str | os.PathLike[str]) -> tuple[PreTrainedModel, Fea
             f"model={os.fspath(model)!r} is not a trained classifier: the checkpoint has no {', '.join(missing)}. "
             "With new, random weights every label would be wrong; fine-tune the model first, or take its embeddings."
         )
-    return classifier, feature_extractor
+    return prepare_fast(classifier) if fast else classifier, feature_extractor
 
 
 def load_encoder(model: str | os.PathLike[str]) -> tuple[PreTrainedModel, SpectrogramFeatureExtractor]:
