@@ -24,6 +24,49 @@ export function findEvents(scores, times, labels, threshold) {
   return events.sort((a, b) => a.start - b.start || b.peak - a.peak);
 }
 
+/** Events of a stream, each as soon as no window to come can change it. Memory is that of the longest event. */
+export class EventStream {
+  /** Lengths in samples. */
+  constructor(labels, { window, hop, threshold }) {
+    this.labels = labels;
+    this.threshold = threshold;
+    this.length = window;
+    this.hop = hop;
+    this.scores = [];
+    this.times = [];
+    this.settled = -Infinity; // what ends until then was decided
+  }
+
+  /** Take the scores of the next window, and return the events that are settled now. */
+  add(scores, start) {
+    this.scores.push(scores);
+    this.times.push([start, start + this.length]);
+    const events = this.#undecided();
+    const open = events.filter((event) => event.end > start);
+    this.settled = start;
+    // Two windows before them: what begins in the first ones seems to have begun earlier
+    const oldest = Math.min(start, ...open.map((event) => event.start)) - 2 * this.length;
+    const numOld = this.times.findIndex((time) => time[0] >= oldest);
+    this.times.splice(0, numOld);
+    this.scores.splice(0, numOld);
+    return events.filter((event) => event.end <= start);
+  }
+
+  /** Return the events that are left when the stream has ended, as if nothing were heard after it. */
+  finish() {
+    for (let shift = this.hop; this.times.length && shift < this.length; shift += this.hop) {
+      this.scores.push(new Float32Array(this.labels.length));
+      this.times.push(this.times.at(-1).map((time) => time + this.hop));
+    }
+    return this.#undecided();
+  }
+
+  #undecided() {
+    const events = findEvents(this.scores, this.times, this.labels, this.threshold);
+    return events.filter((event) => event.end > this.settled);
+  }
+}
+
 /** First and last window of each run whose scores are at least `release`, and the largest score in it. */
 function* runs(scores, index, release) {
   let run = null;

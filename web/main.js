@@ -1,7 +1,7 @@
 // The page: the microphone live, or a recording as a whole.
 
 import { Classifier } from "./classifier.js";
-import { findEvents } from "./events.js";
+import { EventStream, findEvents } from "./events.js";
 import { record } from "./microphone.js";
 import { WindowStream, coveringStarts } from "./windows.js";
 
@@ -26,8 +26,8 @@ async function start() {
   const input = element("window");
   input.min = Math.ceil((minLength / rateHz) * 1000) / 1000;
   input.max = Math.floor((maxLength / rateHz) * 1000) / 1000;
-  // Half of what the model takes: a shorter window locates better, and still holds a sound as a whole
-  input.value = Math.max(input.min, Math.round((maxLength / rateHz) * 5) / 10);
+  // Shorter than what the model takes: locates better, and still holds a sound as a whole
+  input.value = Math.max(input.min, Math.round((maxLength / rateHz) * 0.6 * 10) / 10);
   element("listen").onclick = () => (stopListening ? stopListening() : listen());
   element("file").onchange = openFile;
   setIdle(true);
@@ -56,7 +56,7 @@ async function listen() {
   setIdle(false);
   say("Waiting for the microphone…");
   const windows = new WindowStream(chosen.window, chosen.hop);
-  const history = new History(chosen);
+  const events = new EventStream(classifier.labels, chosen);
   let waiting = 0;
   let work = Promise.resolve();
   let isOn = true;
@@ -68,7 +68,7 @@ async function listen() {
     element("listen").textContent = "Start microphone";
     await stop();
     await work;
-    history.finish().forEach(list);
+    events.finish().forEach(list);
     element("now").hidden = true;
     say("Stopped.");
     if (message) complain(message);
@@ -78,7 +78,7 @@ async function listen() {
     const [scores] = await classifier.score([samples]);
     waiting--;
     if (isOn) showBars(scores);
-    history.add(scores, start).forEach(list);
+    events.add(scores, start).forEach(list);
   };
   const onSamples = (piece) => {
     if (!isOn) return;
@@ -101,47 +101,6 @@ async function listen() {
   element("listen").disabled = false;
   element("now").hidden = false;
   say("Listening.");
-}
-
-/** Scores of the last windows, and the events that no window to come can change. */
-class History {
-  constructor({ window, threshold }) {
-    this.length = window;
-    this.threshold = threshold;
-    this.scores = [];
-    this.times = [];
-    this.ends = new Map(); // by label, of the events that were returned
-  }
-
-  /** Add the scores of a window, and return the events that are settled now. */
-  add(scores, start) {
-    this.scores.push(scores);
-    this.times.push([start, start + this.length]);
-    const events = this.#events();
-    const settled = events.filter((event) => event.end <= start);
-    const open = events.filter((event) => event.end > start);
-    const oldest = Math.min(start, ...open.map((event) => event.start)) - 2 * this.length;
-    while (this.times[0][0] < oldest) {
-      this.times.shift();
-      this.scores.shift();
-    }
-    return this.#taken(settled);
-  }
-
-  /** Return the events that are left when the stream has ended. */
-  finish() {
-    return this.#taken(this.#events());
-  }
-
-  #events() {
-    const events = findEvents(this.scores, this.times, classifier.labels, this.threshold);
-    return events.filter(({ label, start }) => start >= (this.ends.get(label) ?? 0));
-  }
-
-  #taken(events) {
-    events.forEach(({ label, end }) => this.ends.set(label, end));
-    return events;
-  }
 }
 
 /** Label a recording as a whole. */
