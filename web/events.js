@@ -44,8 +44,8 @@ export class EventStream {
     const events = this.#undecided();
     const open = events.filter((event) => event.end > start);
     this.settled = start;
-    // Two windows before them: what begins in the first ones seems to have begun earlier
-    const oldest = Math.min(start, ...open.map((event) => event.start)) - 2 * this.length;
+    // Two windows before them: a run from the first window that is kept would seem to begin earlier
+    const oldest = Math.min(this.#startOfRuns(), ...open.map((event) => event.start)) - 2 * this.length;
     const numOld = this.times.findIndex((time) => time[0] >= oldest);
     this.times.splice(0, numOld);
     this.scores.splice(0, numOld);
@@ -59,6 +59,17 @@ export class EventStream {
       this.times.push(this.times.at(-1).map((time) => time + this.hop));
     }
     return this.#undecided();
+  }
+
+  /** Start of the first window of all runs that last. */
+  #startOfRuns() {
+    let first = this.times.length - 1;
+    this.labels.forEach((_, index) => {
+      let i = this.times.length;
+      while (i > 0 && this.scores[i - 1][index] >= this.threshold / 2) i--;
+      first = Math.min(first, i);
+    });
+    return this.times[first][0];
   }
 
   #undecided() {

@@ -11,7 +11,10 @@ const BATCH_SIZE = 8;
 const MAX_WAITING = 10;
 
 const element = (id) => document.getElementById(id);
+// Speech Commands and others name so what stands for everything that is none of the classes
+const isListed = (label) => !/^_.*_$/.test(label);
 let classifier;
+let listed; // Numbers of the labels that are listed
 let stopListening = null;
 
 async function start() {
@@ -22,12 +25,13 @@ async function start() {
     return complain(`The model cannot be loaded: ${error.message}`);
   }
   const { labels, numBytes, rateHz, minLength, maxLength } = classifier;
+  listed = Array.from(labels.keys()).filter((index) => isListed(labels[index]));
   element("about").prepend(`${labels.length} labels, ${(numBytes / 1e6).toFixed(1)} MB. `);
   const input = element("window");
-  input.min = Math.ceil((minLength / rateHz) * 1000) / 1000;
-  input.max = Math.floor((maxLength / rateHz) * 1000) / 1000;
+  input.min = minLength / rateHz;
+  input.max = maxLength / rateHz;
   // Shorter than what the model takes: locates better, and still holds a sound as a whole
-  input.value = Math.max(input.min, Math.round((maxLength / rateHz) * 0.6 * 10) / 10);
+  input.value = Math.max(input.min, Math.round((maxLength / rateHz) * 6) / 10);
   element("listen").onclick = () => (stopListening ? stopListening() : listen());
   element("file").onchange = openFile;
   setIdle(true);
@@ -56,7 +60,7 @@ async function listen() {
   setIdle(false);
   say("Waiting for the microphone…");
   const windows = new WindowStream(chosen.window, chosen.hop);
-  const events = new EventStream(classifier.labels, chosen);
+  const events = new EventStream(pick(classifier.labels), chosen);
   let waiting = 0;
   let work = Promise.resolve();
   let isOn = true;
@@ -78,7 +82,7 @@ async function listen() {
     const [scores] = await classifier.score([samples]);
     waiting--;
     if (isOn) showBars(scores);
-    events.add(scores, start).forEach(list);
+    events.add(pick(scores), start).forEach(list);
   };
   const onSamples = (piece) => {
     if (!isOn) return;
@@ -96,6 +100,7 @@ async function listen() {
     complain(error.message);
     return setIdle(true);
   }
+  if (!isOn) return stop(); // it failed before it could be stopped
   stopListening = () => end();
   element("listen").textContent = "Stop";
   element("listen").disabled = false;
@@ -125,7 +130,7 @@ async function openFile() {
       say(`${file.name}: ${Math.round((100 * scores.length) / starts.length)} %`);
     }
     const times = starts.map((first) => [first, first + length]);
-    findEvents(scores, times, labels, chosen.threshold).reverse().forEach(list);
+    findEvents(scores.map(pick), times, pick(labels), chosen.threshold).reverse().forEach(list);
     say(`${file.name}: ${(samples.length / rateHz).toFixed(1)} s`);
     if (!element("heard").rows.length) element("nothing").textContent = "None of the labels was heard.";
   } catch (error) {
@@ -154,9 +159,10 @@ async function read(file) {
   return samples;
 }
 
+const pick = (values) => listed.map((index) => values[index]);
+
 /** Add an event on top of the list. */
 function list({ label, start, end, peak }) {
-  if (/^_.*_$/.test(label)) return;
   const row = element("heard").insertRow(0);
   const seconds = (samples) => (samples / classifier.rateHz).toFixed(2);
   row.insertCell().textContent = `${seconds(start)} – ${seconds(end)} s`;

@@ -211,7 +211,13 @@ def test_a_microphone_that_is_not_allowed(browser: Browser, address: str) -> Non
 
 def test_events_are_those_of_find_events(page: Page) -> None:
     generator = torch.Generator().manual_seed(0)
-    for window, hop, num_samples in ((800, 200, 4000), (800, 300, 4100), (800, 800, 4000), (800, 150, 900), (5, 2, 99)):
+    for window, hop, num_samples in (
+        (800, 200, 4000),
+        (800, 300, 4100),
+        (800, 800, 4000),
+        (800, 150, 900),
+        (5, 2, 99),
+    ):
         starts = page.evaluate(
             "async numbers => (await import('./windows.js')).coveringStarts(...numbers)", [num_samples, window, hop]
         )
