@@ -4,7 +4,7 @@ BIN = .venv/bin
 # Two processes with one thread each: faster for many small tests than one with two
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
-.PHONY: demo test check docs lint types unit slow test-common bench bench-long spot corpus-faults zoo retrain evaluate web test-browser clean
+.PHONY: demo test check docs lint types unit slow test-common bench bench-long spot corpus-faults zoo ablation fidelity retrain evaluate web test-browser clean
 
 demo: .venv/installed  ## Label the recordings that come with the package
 	$(BIN)/hf-ast classify hf_ast/assets/ast-keywords/recordings/*.flac
@@ -49,8 +49,14 @@ corpus-faults: .venv/installed  ## Extraction that is killed again and again
 zoo: .venv/installed  ## Every released checkpoint: convert, verify, card, open; 10 GB of temporary files
 	$(BIN)/python -m tests.benchmarks.zoo
 
+ablation: .venv/installed  ## What helps in fine-tuning with 10 and 40 clips per word; under an hour
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.small_data
+
 evaluate: .venv/installed  ## Accuracy of the embedded model on held-out voices
 	$(BIN)/python -m hf_ast.recipes.keywords evaluate
+
+fidelity: .venv/installed  ## Every golden case: its difference to the official code, beside that of transformers' own AST
+	$(BIN)/python -m tests.benchmarks.fidelity
 
 retrain: .venv/installed  ## Train the embedded model again, into build/ast-keywords
 	$(BIN)/python -m hf_ast.recipes.keywords train --out build/ast-keywords

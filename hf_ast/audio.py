@@ -11,9 +11,11 @@ Several channels are mixed down to their mean.
 """
 
 import io
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Real
 from types import ModuleType
 from typing import Any
 
@@ -27,6 +29,10 @@ SUFFIXES = frozenset(
 BLOCK_S = 10.0
 # An array of two axes is taken for a recording of several channels if just one axis is no longer than this
 MAX_CHANNELS = 32
+# Rates beyond these are wrong, by mistake or on purpose: at 1 Hz, resampling would make 16,000 samples of each
+LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1000, 10**7
+# Of all channels at once, whatever a header says about rate and channels
+MAX_BLOCK_VALUES = 2**26
 URL_TIMEOUT_S = 60.0
 
 
@@ -52,9 +58,11 @@ def read(
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is no audio file, its format is unknown, it holds no samples where they are read, or it is an
-            array that holds no float samples or whose channel axis is ambiguous.
+        ValueError: It is no audio file, its format is unknown, it holds no samples where they are read, or NaN or
+            infinite ones, or it is an array that holds no float samples or whose channel axis is ambiguous; or a rate
+            or time is no number in its range.
     """
+    sampling_rate = None if sampling_rate is None else checked_rate("sampling_rate", sampling_rate)
     rate, blocks = 0, []
     for block, rate in _mono_blocks(source, source_rate or sampling_rate, BLOCK_S, start_s, duration_s):  # noqa: B007
         blocks.append(block)
@@ -76,6 +84,7 @@ def stream(
     Yields:
         Consecutive mono pieces, float32, each of shape (S,); together they are the waveform of `read`.
     """
+    sampling_rate = checked_rate("sampling_rate", sampling_rate)
     resampler = None
     for block, rate in _mono_blocks(source, source_rate or sampling_rate, block_s, 0.0, None):
         if rate == sampling_rate:
@@ -103,6 +112,25 @@ def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     if from_rate == to_rate:
         return waveform
     return _import("soxr").resample(waveform, from_rate, to_rate)
+
+
+def checked_rate(name: str, rate: Any) -> int:
+    """A sampling rate in Hz as an int, or a ValueError that names it if it is none."""
+    number = rate.item() if hasattr(rate, "item") and math.prod(getattr(rate, "shape", ())) == 1 else rate
+    is_number = isinstance(number, Real) and not isinstance(number, bool)
+    if not is_number or not LOWEST_RATE_HZ <= number <= HIGHEST_RATE_HZ or number != int(number):
+        raise ValueError(
+            f"{name}={rate!r:.80} must be a whole number in Hz, from {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}, which "
+            "recordings of sound have."
+        )
+    return int(number)
+
+
+def _checked_seconds(name: str, seconds: Any) -> float:
+    is_number = isinstance(seconds, Real) and not isinstance(seconds, bool)
+    if not is_number or not 0 <= seconds < 1e9:
+        raise ValueError(f"{name}={seconds!r:.80} must be a number of seconds, not negative and finite.")
+    return float(seconds)
 
 
 def unwrap(source: Any) -> Any:
@@ -136,49 +164,65 @@ def _mono_blocks(
     """Consecutive pieces (S,) of a recording at its own rate, and that rate; at least one piece."""
     source = unwrap(source)
     num_read = 0
+    start_s = _checked_seconds("start_s", start_s)
+    duration_s = None if duration_s is None else _checked_seconds("duration_s", duration_s)
     if _is_file(source):
         with _open(source) as recording:
             rate = recording.samplerate
+            max_samples = max(1, min(round(block_s * rate), MAX_BLOCK_VALUES // recording.channels))
             recording.seek(min(round(start_s * rate), recording.frames))
             num_wanted = np.inf if duration_s is None else round(duration_s * rate)
             while num_read < num_wanted:
-                num_samples = int(min(max(1, round(block_s * rate)), num_wanted - num_read))
+                num_samples = int(min(max_samples, num_wanted - num_read))
                 samples = recording.read(num_samples, dtype="float32", always_2d=True)
                 if len(samples) == 0:
                     break
                 num_read += len(samples)
-                yield samples.mean(axis=1), rate
+                yield _finite(samples.mean(axis=1), source), rate
     else:
         waveform, rate = _as_mono(source, source_rate)
         start = round(start_s * rate)
         waveform = waveform[start : None if duration_s is None else start + round(duration_s * rate)]
         num_read, size = len(waveform), max(1, round(block_s * rate))
         for first in range(0, num_read, size):
-            yield waveform[first : first + size], rate
+            yield _finite(waveform[first : first + size], source), rate
     if num_read == 0:
         raise ValueError(f"{_name(source)} holds no samples{' there' if start_s or duration_s else ''}.")
+
+
+def _finite(samples: np.ndarray, source: Any) -> np.ndarray:
+    if not np.isfinite(samples).all():
+        raise ValueError(f"{_name(source)} holds samples that are NaN or infinite; remove them.")
+    return samples
 
 
 def _as_mono(source: Any, source_rate: int | None) -> tuple[np.ndarray, int]:
     """A waveform in any form, or a mapping with one, as mono float32 samples (S,), and its rate."""
     if isinstance(source, Mapping):
-        source_rate = source_rate if source["sampling_rate"] is None else int(source["sampling_rate"])
+        source_rate = source_rate if source["sampling_rate"] is None else source["sampling_rate"]
         source = source["array"]
     if source_rate is None:
         raise ValueError("source is a waveform without a sampling rate; give it as source_rate, in Hz.")
-    if hasattr(source, "detach"):  # a tensor
-        source = source.detach().cpu()
-        source = source.float() if source.is_floating_point() else source
+    source_rate = checked_rate("sampling_rate of source", source_rate)
+    return _mixed_down(as_floats("source", source)), source_rate
+
+
+def as_floats(name: str, samples: Any) -> np.ndarray:
+    """Float samples in any form as a float32 array of any shape, or a ValueError that names the argument."""
+    if hasattr(samples, "detach"):  # a tensor
+        samples = samples.detach()
+        samples = samples.float() if samples.is_floating_point() else samples
     try:
-        waveform = np.asarray(source)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"source cannot be read as a waveform: {error}.") from error
-    if waveform.dtype.kind != "f":
+        array = np.asarray(samples.cpu() if hasattr(samples, "cpu") else samples)
+    except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{name} cannot be read as a waveform: {error}.") from error
+    if array.dtype.kind != "f":
         raise ValueError(
-            f"source is a {type(source).__name__} of {waveform.dtype}, but must be a path, the bytes of a file, or "
+            f"{name} is a {type(samples).__name__} of {array.dtype}, but must be a path, the bytes of a file, or "
             "float samples in [-1, 1]; divide 16-bit samples by 32768."
         )
-    return _mixed_down(waveform.astype(np.float32, copy=False)), source_rate
+    with np.errstate(over="ignore"):  # what becomes infinite is refused later
+        return array.astype(np.float32, copy=False)
 
 
 def _mixed_down(waveform: np.ndarray) -> np.ndarray:
@@ -206,12 +250,15 @@ def _open(file: str | os.PathLike[str] | bytes) -> Iterator[Any]:
     if not isinstance(file, bytes | bytearray):
         if os.path.isdir(file):
             raise IsADirectoryError(f"{_name(file)} is a folder, but must be an audio file.")
-        if not os.path.isfile(file):
+        if not os.path.exists(file):
             raise FileNotFoundError(f"{_name(file)} does not exist.")
+        if not os.path.isfile(file):  # reading it might never end
+            raise ValueError(f"{_name(file)} is a device, pipe or socket, but must be an audio file.")
     try:
         with soundfile.SoundFile(
             io.BytesIO(file) if isinstance(file, bytes | bytearray) else os.fspath(file)
         ) as recording:
+            checked_rate(f"{_name(file)}: the sampling rate in its header", recording.samplerate)
             yield recording
     except soundfile.LibsndfileError as error:
         known = ", ".join(sorted(soundfile.available_formats()))
@@ -233,7 +280,7 @@ def _name(source: Any) -> str:
     """What an error calls a recording."""
     if isinstance(source, bytes | bytearray):
         return f"file={f'{len(source)} bytes of audio'!r}"
-    return f"file={os.fspath(source)!r}" if _is_file(source) else "source"
+    return f"file={os.fspath(source)!r:.500}" if _is_file(source) else "source"
 
 
 def _import(name: str) -> ModuleType:

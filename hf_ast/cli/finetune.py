@@ -28,7 +28,7 @@ from .datasets import (
     resumable,
 )
 from .errors import note
-from .options import Json, positive, quiet_loading
+from .options import DEFAULT_MODEL, Json, Model, positive, quiet_loading
 from .output import show_result
 
 
@@ -54,15 +54,8 @@ OF_PRESET = "that of the preset"
 
 def finetune(
     data: Data,
-    model: Annotated[
-        str,
-        typer.Option(
-            metavar="MODEL",
-            help="AST, SSAST or PaSST to start from: id on the Hub, folder, or any name of a released checkpoint.",
-            show_default=False,
-        ),
-    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the model.", show_default=False)],
+    model: Model = DEFAULT_MODEL,
     preset: Annotated[
         Preset, typer.Option(help="Recipe; all but small-data are the official ones.")
     ] = Preset.SMALL_DATA,
@@ -117,6 +110,14 @@ def finetune(
     bf16: BFloat16 = False,
     report_to: ReportTo = "none",
     push_to_hub: PushToHub = None,
+    license: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Licence for the model card, as the Hub names it.",
+            show_default="that of the model it starts from, if its card has one",
+        ),
+    ] = None,
     resume: Resume = False,
     as_json: Json = False,
 ) -> None:
@@ -133,6 +134,8 @@ def finetune(
     from hf_ast.training.finetune import finetune
 
     quiet_loading()
+    if model == DEFAULT_MODEL:
+        note("starting from the embedded keyword model, which is small and knows only speech; --model names others")
     with resumable(out):
         found = read_labelled(
             data,
@@ -165,6 +168,7 @@ def finetune(
             report_to=report_to,
             resume=resume,
             push_to_hub=push_to_hub,
+            license=license,
             progress=sys.stderr.isatty(),
         )
     if not done.is_main_process:

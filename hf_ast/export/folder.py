@@ -19,8 +19,8 @@ import hf_ast
 from hf_ast.inference.features import FeatureExtractor
 from hf_ast.inference.tagging import label_names
 
-from .onnx_file import DEFAULT_OPSET, quantize_onnx, write_onnx
-from .package import write_aoti, write_program
+from .onnx_file import DEFAULT_OPSET, quantize_onnx, require, write_onnx
+from .package import require_compiler, write_aoti, write_program
 from .program import SOURCES, as_module, export_program, input_limits
 from .runtimes import OPENERS
 from .verification import TOLERANCE, Verification, verify
@@ -73,6 +73,7 @@ TARGETS = {
         "import torch, torch._inductor",
         'MODULE = torch._inductor.aoti_load_package(str(FOLDER / META["file"]))\n'
         "run = lambda inputs: MODULE(torch.from_numpy(inputs)).numpy(force=True)",
+        "- The file itself does not check the length of its input; `classify.py` does.\n"
         "- Compiled for the processor of the machine where it was made, and for its version of torch; elsewhere,\n"
         "  make it again.\n",
     ),
@@ -124,6 +125,10 @@ def export_model(
         raise ValueError(f"to={to!r} is unknown; choose one of {tuple(TARGETS)}.")
     if int8 and to != "onnx":
         raise ValueError(f"int8=True needs to='onnx', not {to!r}: its quantiser is the one of onnxruntime.")
+    if to == "onnx":
+        require("onnx", "onnxscript", "onnxruntime")
+    elif to == "aoti":
+        require_compiler()
     limits = input_limits(model, feature_extractor, source=source)
     reference = as_module(model, feature_extractor, source=source).model
     program = export_program(model, feature_extractor, source=source)

@@ -74,13 +74,16 @@ def quantize_onnx(source: Path, path: Path) -> None:
     require("onnx", "onnxruntime")
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
-    graph = onnx.load(source, load_external_data=False).graph
+    model = onnx.load(source)
+    # It would warn that the file was not pre-processed: torch has folded the constants and inferred the shapes
+    add_pre_process_metadata(model)
     quantize_dynamic(
-        source,
+        model,
         path,
         op_types_to_quantize=["MatMul", "Gemm"],
-        nodes_to_exclude=[node.name for node in graph.node if node.name.startswith(FRONT_END)],
+        nodes_to_exclude=[node.name for node in model.graph.node if node.name.startswith(FRONT_END)],
         per_channel=True,
         weight_type=QuantType.QInt8,
     )

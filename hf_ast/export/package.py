@@ -1,10 +1,11 @@
 """Packages of torch: exported programs as they are, and compiled by AOTInductor."""
 
-import shutil
 from pathlib import Path
 
 import torch
 from torch._inductor import aoti_compile_and_package
+from torch._inductor.cpp_builder import get_cpp_compiler
+from torch._inductor.exc import InvalidCxxCompiler
 from torch.export import ExportedProgram
 
 
@@ -23,21 +24,16 @@ def write_aoti(program: ExportedProgram, path: Path) -> None:
     Raises:
         ValueError: There is no C++ compiler.
     """
-    from torch._inductor import config
-    from torch._inductor.cpp_builder import get_cpp_compiler
+    require_compiler()
+    aoti_compile_and_package(program, package_path=str(path))
 
+
+def require_compiler() -> None:
+    """Raise a ValueError that says how to install one if there is no C++ compiler."""
     try:
-        compiler = get_cpp_compiler()
-    except Exception as error:  # torch has its own errors, which are not public
-        raise _no_compiler() from error
-    if shutil.which(compiler) is None:
-        raise _no_compiler()
-    with config.patch({"aot_inductor.output_path": ""}):
-        aoti_compile_and_package(program, package_path=str(path))
-
-
-def _no_compiler() -> ValueError:
-    return ValueError(
-        "AOTInductor compiles C++, but there is no compiler; install one (Debian: `apt install g++`), name it in the "
-        "environment variable CXX, or take --to onnx or torch-export."
-    )
+        get_cpp_compiler()
+    except InvalidCxxCompiler as error:
+        raise ValueError(
+            "AOTInductor compiles C++, but there is no compiler; install one (Debian: `apt install g++`), name it in "
+            "the environment variable CXX, or export to 'onnx' or 'torch-export'."
+        ) from error

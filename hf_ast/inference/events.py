@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hf_ast.models.feature_extraction_checks import as_finite
+
 # Shares of the windows that cover a moment: the least that makes an event, and, of the largest one, the extent
 LEAST_SHARE = 1 / 2
 EXTENT_SHARE = 2 / 3
@@ -66,7 +68,8 @@ def find_events(
 
 def checked_release(threshold: float, release: float | None = None) -> float:
     """Return the release of `find_events`, half of the threshold if None; a ValueError if either is out of range."""
-    release = threshold / 2 if release is None else release
+    threshold = as_finite("threshold", threshold)
+    release = threshold / 2 if release is None else as_finite("release", release)
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold={threshold} must be greater than 0 and at most 1.")
     if not 0 < release <= threshold:

@@ -6,6 +6,8 @@ import numpy as np
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from hf_ast import audio
+
 from .evaluating import evaluating
 from .features import FeatureExtractor
 from .tagging import Tag, WindowScorer, top_tags
@@ -77,15 +79,14 @@ class StreamTagger:
         Raises:
             ValueError: The samples have another shape or kind, or are NaN or infinite. They are not taken then.
         """
-        samples = np.asarray(samples)
-        if samples.ndim != 1 or (len(samples) and samples.dtype.kind != "f"):
+        samples = audio.as_floats("samples", samples)
+        if samples.ndim != 1:
             raise ValueError(
-                f"samples has shape {samples.shape} and dtype {samples.dtype}, but must be mono float samples in "
-                "[-1, 1], shape (samples,); take the mean over channels, and divide 16-bit samples by 32768."
+                f"samples has shape {samples.shape}, but must be mono, shape (samples,); take the mean over channels."
             )
         if not np.isfinite(samples).all():
             raise ValueError("samples holds NaN or infinite values.")
-        return self._scored(self._stream.push(samples.astype(np.float32, copy=False)))
+        return self._scored(self._stream.push(samples))
 
     def flush(self) -> list[StreamWindow]:
         """End the stream, and begin a new one.

@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 from transformers import BatchFeature, PreTrainedModel
 
 from hf_ast import audio
+from hf_ast.models.feature_extraction_checks import as_count
 
 from .evaluating import evaluating
 from .events import Event, checked_release, find_events
@@ -98,8 +99,6 @@ class WindowScorer:
         batch_size: int = 4,
         shared_features: bool = True,
     ):
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} must be at least 1.")
         self.model = model
         self.feature_extractor = feature_extractor
         self.labels = label_names(model)
@@ -113,7 +112,7 @@ class WindowScorer:
                 "s); take a shorter one, or load both the model and the extractor with a larger max_length."
             )
         check_windows(self.window, self.hop)
-        self.batch_size = batch_size
+        self.batch_size = as_count("batch_size", batch_size)
         self.shared_features = shared_features
 
     @property

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hf_ast.models.feature_extraction_checks import as_finite
+
 
 def covering_starts(num_samples: int, window: int, hop: int) -> list[int]:
     """First samples of the windows that cover a recording.
@@ -126,7 +128,7 @@ class WindowStream:
 
 def as_samples(name: str, seconds: float, sampling_rate: int) -> int:
     """A length in seconds, which an argument of that name gives, as samples; a ValueError if that is less than one."""
-    num_samples = round(seconds * sampling_rate)
+    num_samples = round(as_finite(name, seconds) * sampling_rate)
     if num_samples < 1:
         raise ValueError(f"{name}={seconds} must be at least one sample long.")
     return num_samples

@@ -322,7 +322,7 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         else:
             features = log_mel(torch.stack(list(prepared)))
         for feature in features:
-            yield (feature - self.mean) / (self.std * 2) if self.do_normalize else feature
+            yield (feature - self.mean).div_(self.std * 2) if self.do_normalize else feature
 
     def _check_sampling_rate(self, sampling_rate: int | None) -> None:
         if sampling_rate is None:

@@ -91,6 +91,15 @@ class SpectrogramPreTrainedModel(PreTrainedModel):
             return None
         return cls.config_class.from_pretrained(path, **{k: kwargs[k] for k in HUB_ARGUMENTS if k in kwargs})
 
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the patch embedding; under FSDP2 the module that is sharded as a whole and holds it.
+
+        For accelerate shards what this returns as a unit of its own, which a part of a unit cannot be.
+        """
+        embeddings = cast("SpectrogramModel", self.base_model).embeddings
+        is_sharded = _unsharded_class(type(embeddings)) is not type(embeddings)
+        return embeddings if is_sharded else embeddings.patch_embedding
+
     def resize_input(
         self,
         *,
@@ -125,6 +134,14 @@ class SpectrogramPreTrainedModel(PreTrainedModel):
         The code of a subclass that a script or a notebook defines cannot be saved: transformers warns, and the config
         names no code for the model.
         """
+        sharded_class = type(self)
+        self.__class__ = _unsharded_class(sharded_class)  # whose code and name are saved
+        try:
+            self._save_with_code(save_directory, *args, **kwargs)
+        finally:
+            self.__class__ = sharded_class
+
+    def _save_with_code(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
         modeling = sys.modules[type(self).__module__]
         file_name = modeling.__name__.rpartition(".")[2]
         auto_map = dict(getattr(self.config, "auto_map", None) or {})
@@ -146,6 +163,14 @@ def _gathered(module: nn.Module) -> AbstractContextManager[None]:
     deepspeed = importlib.import_module("deepspeed")
     context: AbstractContextManager[None] = deepspeed.zero.GatheredParameters(list(module.parameters()))
     return context
+
+
+def _unsharded_class(module_class: type) -> type:
+    """Return the class of a module without what FSDP2 (`fully_shard`) has made of it."""
+    # By its name, as `torch.distributed` need not be there
+    return next(
+        base for base in module_class.__mro__ if all(parent.__name__ != "FSDPModule" for parent in base.__mro__)
+    )
 
 
 def _with_geometry(config: SpectrogramConfig, geometry: dict[str, int]) -> SpectrogramConfig:

@@ -21,6 +21,7 @@ class MelFilterBank(nn.Module):
     The constants are buffers that are not saved. They are computed anew wherever they would be copied, so that
     neither `.half()` rounds them nor a loader that starts from empty tensors (transformers' `from_pretrained`) leaves
     them empty. The filters are cut into groups without most of their zeros: half the time of one dense product.
+    The window has zeros behind it, up to the size of the FFT.
 
     Args:
         sampling_rate: In Hz.
@@ -60,6 +61,7 @@ class MelFilterBank(nn.Module):
     @torch.inference_mode(False)
     def _build(self, device: torch.device | str | None, dtype: torch.dtype) -> None:
         window = torch.hann_window(self.window_length, periodic=False, dtype=dtype, device=device)
+        window = nn.functional.pad(window, (0, self.n_fft - self.window_length))
         self.register_buffer("window", window, persistent=False)
         low, high = self.edges_hz
         with torch.device("cpu"):  # also where a model is built on the meta device: the values are needed here
@@ -110,11 +112,10 @@ class MelFilterBank(nn.Module):
         return 700.0 * torch.expm1(mel / 1127.0)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Windowed frames (..., window_length) -> energies of their spectra under the filters (..., M)."""
-        # Padding here and not with `rfft(n=...)`, and no `abs()`: together 4x faster on CPU
-        frames = nn.functional.pad(frames, (0, self.n_fft - self.window_length))
-        real, imaginary = torch.view_as_real(torch.fft.rfft(frames)).unbind(-1)
-        power = real.square().addcmul_(imaginary, imaginary)
+        """Windowed frames (..., n_fft) -> energies of their spectra under the filters (..., M)."""
+        # No `abs()`, and squares before the parts are separated: a fifth, and half of the time on CPU
+        squares = torch.view_as_real(torch.fft.rfft(frames)).square_()
+        power = squares[..., 0] + squares[..., 1]
         # Autocast would round the energies to half precision
         with torch.autocast(frames.device.type, enabled=False):
             groups = [self.get_buffer(f"filters_{index}") for index in range(len(self.reaches))]
@@ -186,13 +187,23 @@ def check_waveform(waveform: Tensor) -> None:
         )
 
 
-def map_frames(function: Callable[[Tensor], Tensor], frames: Tensor, frames_per_chunk: int) -> Tensor:
-    """Apply a function to frames (B, T, L), on a CPU in chunks that stay in its cache; the result is (B, T, M).
+def map_segments(
+    function: Callable[[Tensor], Tensor],
+    waveform: Tensor,
+    *,
+    frame_length: int,
+    frame_shift: int,
+    frames_per_segment: int,
+) -> Tensor:
+    """Apply a function from waveforms (B, S) to spectrograms (B, T, M): on a CPU to segments that stay in its cache.
 
-    A compiled, exported or traced graph has one chunk: it would keep the number of chunks of its example.
+    A compiled, exported or traced graph has one segment: it would keep the number of segments of its example.
     """
     tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    if frames.device.type != "cpu" or tracing:
-        return function(frames)
-    chunks = [function(chunk) for clip in frames for chunk in clip.split(frames_per_chunk)]
-    return torch.cat(chunks).view(*frames.shape[:2], -1)
+    if waveform.device.type != "cpu" or tracing:
+        return function(waveform)
+    num_frames = (waveform.shape[1] - frame_length) // frame_shift + 1
+    step, overlap = frames_per_segment * frame_shift, frame_length - frame_shift
+    starts = range(0, num_frames * frame_shift, step)
+    segments = (clips[:, start : start + step + overlap] for clips in waveform[:, None] for start in starts)
+    return torch.cat([function(segment)[0] for segment in segments]).view(len(waveform), num_frames, -1)

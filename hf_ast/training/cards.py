@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData, hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from transformers import PreTrainedModel
 
 import hf_ast
@@ -33,6 +34,8 @@ class TrainingFacts:
         settings: The recipe, with what was changed.
         num_steps: Steps of the optimiser.
         seed: Of the training.
+        license: Of the result, as the Hub names licences; None if it is not known.
+        license_is_inherited: Whether it is that of the checkpoint.
         best_step: Step whose weights were kept, if not the last ones or an average.
     """
 
@@ -41,7 +44,27 @@ class TrainingFacts:
     settings: Preset
     num_steps: int
     seed: int
+    license: str | None
+    license_is_inherited: bool
     best_step: int | None
+
+
+def source_license(model: str) -> str | None:
+    """Return the licence in the card of a model, as the Hub names it; None if no card or no licence is found.
+
+    Args:
+        model: A folder, such as one that `hf-ast convert` made, or the id of a model on the Hub.
+    """
+    card = Path(model) / CARD
+    if not Path(model).is_dir():
+        try:
+            card = Path(hf_hub_download(model, CARD))
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError):
+            return None
+    if not card.is_file():
+        return None
+    found = ModelCard.load(card).data.get("license")
+    return found if isinstance(found, str) and found != "unknown" else None
 
 
 def write_results(
@@ -112,6 +135,7 @@ def render_card(
             library_name="transformers",
             pipeline_tag="audio-classification",
             tags=["audio-spectrogram-transformer", model.config.model_type, "audio", "hf-ast"],
+            license=facts.license or "unknown",
             base_model=facts.source if is_hub_id else None,
             **results,
         ),

@@ -13,11 +13,12 @@ import torch
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.utils import logging
 
+from hf_ast.checkpoints import resolve_model
 from hf_ast.inference.loading import load_classifier
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 
 from .averaging import SWACallback
-from .cards import TrainingFacts, write_results
+from .cards import TrainingFacts, source_license, write_results
 from .clips import Clips
 from .collation import TrainingCollator
 from .data import LabelledData
@@ -72,6 +73,10 @@ class RecipeTrainer(Trainer):
         self.preset = preset
         self.main_metric = main_metric
         super().__init__(*args, **kwargs)
+        if self.is_fsdp_enabled:
+            # Of sharded states `Trainer` makes no model, and its processes may disagree on which one is the best, as
+            # each looks for the folder while another one is making it
+            self.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
@@ -138,6 +143,7 @@ def finetune(
     report_to: str = "none",
     resume: bool = False,
     push_to_hub: str | None = None,
+    license: str | None = None,
     progress: bool = False,
     callbacks: list[TrainerCallback] | None = None,
 ) -> FineTuned:
@@ -167,6 +173,8 @@ def finetune(
         report_to: Where `Trainer` reports to: "none", "tensorboard", "wandb", ...
         resume: Continue from the last saved state in `output`, as if there had been no interruption.
         push_to_hub: Repository on the Hub, "owner/name", that the result is uploaded to.
+        license: Licence for the model card, as the Hub names it, such as "cc-by-4.0"; by default that in the card of
+            the model that it starts from, else "unknown".
         progress: Whether to show progress bars on stderr.
         callbacks: Other callbacks for `Trainer`.
 
@@ -212,6 +220,8 @@ def finetune(
         settings=settings,
         num_steps=trainer.state.global_step,
         seed=seed,
+        license=license or source_license(resolve_model(model)),
+        license_is_inherited=license is None,
         best_step=trainer.state.best_global_step if arguments.load_best_model_at_end else None,
     )
     return _measured(trainer, feature_extractor, data, output, facts, push_to_hub=push_to_hub, progress=progress)

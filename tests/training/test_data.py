@@ -67,8 +67,8 @@ def test_recordings_that_are_too_short_or_not_finite_are_skipped(tmp_path: Path)
         soundfile.write(tmp_path / name / "a.wav", content, 16000, subtype="FLOAT")
     data = read_data(tmp_path)
     assert data.labels == ["good"]
+    assert "holds samples that are NaN or infinite" in data.skipped.pop("nan/a.wav")
     assert data.skipped == {
-        "nan/a.wav": "it holds values that are NaN or infinite",
         "short/a.wav": "it lasts 0.0187 s, less than 0.025 s",
     }
 

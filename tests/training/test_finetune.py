@@ -221,6 +221,22 @@ def test_several_labels_per_recording(data: LabelledData, start: Path, tmp_path:
     assert "accuracy" not in done.evaluation.metrics.values
 
 
+def test_the_card_states_the_licence_of_the_weights_or_that_it_is_unknown(
+    data: LabelledData, start: Path, tmp_path: Path
+) -> None:
+    def card(name: str, model: Path, license: str | None = None) -> ModelCard:
+        finetune(data, tmp_path / name, model=model, preset=ONE_EPOCH, num_workers=0, license=license)
+        return ModelCard.load(tmp_path / name / "README.md")
+
+    unknown = card("unknown", start)
+    assert unknown.data.license == "unknown"
+    assert "--license" in unknown.text
+    own = card("own", start, "cc-by-4.0")
+    assert (own.data.license, "began with" in own.text) == ("cc-by-4.0", False)
+    inherited = card("inherited", tmp_path / "own")
+    assert (inherited.data.license, "began with" in inherited.text) == ("cc-by-4.0", True)
+
+
 def test_presets_are_the_official_recipes(data: LabelledData, start: Path, tmp_path: Path) -> None:
     def augmentation(name: str, num_frames: int) -> Augmentation:
         return PRESETS[name].augmentation(HfASTFeatureExtractor(max_length=num_frames))
