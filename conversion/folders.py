@@ -176,8 +176,16 @@ def _is_whole_zip(file: Path) -> bool:
                 # Before it is unpacked: few bytes may stand for terabytes
                 fits = is_stored and sum(entry.file_size for entry in entries) <= file.stat().st_size
                 is_damaged = fits and archive.testzip() is not None
-        # Names that are no text are ValueErrors
-        except (zipfile.BadZipFile, NotImplementedError, EOFError, OverflowError, RuntimeError, ValueError) as error:
+        # Names that are no text are ValueErrors, and places before the beginning are OSErrors
+        except (
+            OSError,
+            zipfile.BadZipFile,
+            NotImplementedError,
+            EOFError,
+            OverflowError,
+            RuntimeError,
+            ValueError,
+        ) as error:
             raise ValueError(_DAMAGED.format(str(file))) from error
     if is_damaged:
         raise ValueError(_DAMAGED.format(str(file)))

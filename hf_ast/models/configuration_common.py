@@ -89,6 +89,8 @@ class SpectrogramConfig(PreTrainedConfig):
         num_labels = kwargs.get("num_labels", 1)  # no field, so that its type and value are checked here
         if num_labels is not None and (type(num_labels) is not int or not 1 <= num_labels <= MAX_LABELS):
             raise ValueError(f"num_labels={num_labels!r} must be a positive whole number, at most {MAX_LABELS}.")
+        if num_labels is None:
+            kwargs.pop("num_labels")
         names: Any = self.id2label
         if names is not None and not _are_labels(names):
             raise ValueError(f"id2label={names!r:.200} must have a name for each of the numbers 0, 1, 2, ...")

@@ -64,7 +64,7 @@ class SSASTConfig(SpectrogramConfig):
                 f"mask_ratio={self.mask_ratio} must be between 0 and 1, or None to mask num_mask_patches."
             )
         weights = (self.classification_loss_weight, self.reconstruction_loss_weight)
-        if not (min(weights) >= 0 and SMALLEST <= max(weights) <= LARGEST):
+        if not (all(0 <= weight <= LARGEST for weight in weights) and max(weights) >= SMALLEST):
             raise ValueError(
                 f"classification_loss_weight and reconstruction_loss_weight are {weights}, but none may be negative "
                 f"or larger than {LARGEST:g}, and one must be positive."
