@@ -63,10 +63,9 @@ def read(
             or time is no number in its range.
     """
     sampling_rate = None if sampling_rate is None else checked_rate("sampling_rate", sampling_rate)
+    source_rate = sampling_rate if source_rate is None else source_rate
     rate, blocks = 0, []
-    for block, rate in _mono_blocks(
-        source, sampling_rate if source_rate is None else source_rate, BLOCK_S, start_s, duration_s
-    ):  # noqa: B007
+    for block, rate in _mono_blocks(source, source_rate, BLOCK_S, start_s, duration_s):  # noqa: B007
         blocks.append(block)
     waveform = np.concatenate(blocks)
     if sampling_rate is None:

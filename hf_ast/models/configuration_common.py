@@ -105,12 +105,7 @@ class SpectrogramConfig(PreTrainedConfig):
     @property
     def patch_sides(self) -> tuple[int, int]:
         """Height and width of a patch (mel bins, frames)."""
-        sides = self.patch_size
-        if isinstance(sides, int):
-            return sides, sides
-        if len(sides) != 2:
-            raise ValueError(f"patch_size={self.patch_size} must be one number or the pair (mel bins, frames).")
-        return sides[0], sides[1]
+        return as_pair(self.patch_size)
 
     @property
     def strides(self) -> tuple[int, int]:
@@ -144,8 +139,8 @@ class SpectrogramConfig(PreTrainedConfig):
     def validate_numbers(self) -> None:
         """Counts are positive, and probabilities below 1."""
         for name in COUNTS:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be positive.")
+            if not 1 <= getattr(self, name) < 2**31:
+                raise ValueError(f"{name}={getattr(self, name)} must be positive, and less than 2^31.")
         for name in POSITIVE:
             if not SMALLEST <= getattr(self, name) <= LARGEST:
                 raise ValueError(
@@ -187,6 +182,15 @@ class SpectrogramConfig(PreTrainedConfig):
             raise ValueError(
                 f"hidden_size={self.hidden_size} must be a multiple of num_attention_heads={self.num_attention_heads}."
             )
+
+
+def as_pair(patch_size: int | list[int] | tuple[int, ...]) -> tuple[int, int]:
+    """Height and width of a patch, from one number or the pair of them."""
+    if isinstance(patch_size, int):
+        return patch_size, patch_size
+    if not isinstance(patch_size, list | tuple) or len(patch_size) != 2:
+        raise ValueError(f"patch_size={patch_size} must be one number or the pair (mel bins, frames).")
+    return patch_size[0], patch_size[1]
 
 
 def _are_labels(names: Any) -> bool:
