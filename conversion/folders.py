@@ -167,17 +167,17 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
 def _is_whole_zip(file: Path) -> bool:
     """Whether it is a zip archive, as torch writes them; one that is damaged, or larger when unpacked, is an error."""
     with file.open("rb") as stream:
-        if not zipfile.is_zipfile(stream):
-            return False
         try:
+            if not zipfile.is_zipfile(stream):
+                return False
             with zipfile.ZipFile(stream) as archive:
                 entries = archive.infolist()
                 is_stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
                 # Before it is unpacked: few bytes may stand for terabytes
                 fits = is_stored and sum(entry.file_size for entry in entries) <= file.stat().st_size
                 is_damaged = fits and archive.testzip() is not None
-        # Names that are no text are ValueErrors
-        except (zipfile.BadZipFile, NotImplementedError, EOFError, OverflowError, RuntimeError, ValueError) as error:
+        # Names that are no text are ValueErrors, and places before the beginning are OSErrors
+        except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, ValueError) as error:
             raise ValueError(_DAMAGED.format(str(file))) from error
     if is_damaged:
         raise ValueError(_DAMAGED.format(str(file)))

@@ -92,6 +92,8 @@ class SpectrogramConfig(PreTrainedConfig):
         num_labels = kwargs.get("num_labels", 1)  # no field, so that its type and value are checked here
         if num_labels is not None and (type(num_labels) is not int or not 1 <= num_labels <= MAX_LABELS):
             raise ValueError(f"num_labels={num_labels!r} must be a positive whole number, at most {MAX_LABELS}.")
+        if num_labels is None:
+            kwargs.pop("num_labels")
         names: Any = self.id2label
         if names is not None and not _are_labels(names):
             raise ValueError(f"id2label={names!r:.200} must have a name for each of the numbers 0, 1, 2, ...")
@@ -106,12 +108,7 @@ class SpectrogramConfig(PreTrainedConfig):
     @property
     def patch_sides(self) -> tuple[int, int]:
         """Height and width of a patch (mel bins, frames)."""
-        sides = self.patch_size
-        if isinstance(sides, int):
-            return sides, sides
-        if len(sides) != 2:
-            raise ValueError(f"patch_size={self.patch_size} must be one number or the pair (mel bins, frames).")
-        return sides[0], sides[1]
+        return as_pair(self.patch_size)
 
     @property
     def strides(self) -> tuple[int, int]:
@@ -145,8 +142,8 @@ class SpectrogramConfig(PreTrainedConfig):
     def validate_numbers(self) -> None:
         """Counts are positive, and probabilities below 1."""
         for name in COUNTS:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be positive.")
+            if not 1 <= getattr(self, name) < 2**31:
+                raise ValueError(f"{name}={getattr(self, name)} must be positive, and less than 2^31.")
         for name in POSITIVE:
             if not SMALLEST <= getattr(self, name) <= LARGEST:
                 raise ValueError(
@@ -190,6 +187,15 @@ class SpectrogramConfig(PreTrainedConfig):
             raise ValueError(
                 f"hidden_size={self.hidden_size} must be a multiple of num_attention_heads={self.num_attention_heads}."
             )
+
+
+def as_pair(patch_size: int | list[int] | tuple[int, ...]) -> tuple[int, int]:
+    """Height and width of a patch, from one number or the pair of them."""
+    if isinstance(patch_size, int):
+        return patch_size, patch_size
+    if not isinstance(patch_size, list | tuple) or len(patch_size) != 2:
+        raise ValueError(f"patch_size={patch_size} must be one number or the pair (mel bins, frames).")
+    return patch_size[0], patch_size[1]
 
 
 def _are_labels(names: Any) -> bool:

@@ -1,7 +1,6 @@
 """Generated cases: `hypothesis.given` whose number of examples comes from a profile, and which are counted.
 
-`HYPOTHESIS_PROFILE=fuzz` runs nineteen times as many of them, other ones every time; the default is the same every
-time.
+`HYPOTHESIS_PROFILE=fuzz` runs 19 times as many of them, other ones every time; the default is always the same.
 """
 
 import functools

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from transformers import pipeline
 from conversion.folders import changed_files, file_digests
 from hf_ast import HfASTFeatureExtractor, load_classifier
 from hf_ast.cli import main
-from tests.support.cases import cases, outcome
+from tests.support.cases import cases
 from tests.support.tiny import tiny_model
 from tests.trust.test_hostile_checkpoints import bounded
 
@@ -47,8 +48,8 @@ def test_a_flipped_bit_is_an_error_or_in_the_digests(whole: Path, name: str, pos
     content[position % len(content)] ^= 1 << bit
     (damaged / name).write_bytes(content)
     assert changed_files(damaged, {"files": file_digests(whole)}) == [name]
-    logits = outcome(lambda: scores(damaged), "")
-    assert logits is None or len(logits) == 1
+    with suppress(OSError, ValueError):  # some are transformers' own
+        assert len(scores(damaged)) == 1
 
 
 HOSTILE: dict[str, dict[str, Any]] = {
