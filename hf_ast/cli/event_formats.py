@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, TextIO
 
+from hf_ast.text import visible
+
 from .output import results, show
 
 if TYPE_CHECKING:
@@ -60,9 +62,10 @@ def document(
 def table_lines(file: str, events: Sequence["Event"]) -> Iterator[str]:
     """Format each event as a line; a recording without events has one that says so."""
     for event in events:
-        yield f"{file}  {event.start_s:7.2f} - {event.end_s:7.2f} s  {event.peak:6.1%}  {event.label}"
+        times = f"{event.start_s:7.2f} - {event.end_s:7.2f} s"
+        yield f"{visible(file)}  {times}  {event.peak:6.1%}  {visible(event.label)}"
     if not events:
-        yield f"{file}  no events"
+        yield f"{visible(file)}  no events"
 
 
 def csv_lines(file: str, events: Sequence["Event"]) -> Iterator[str]:
@@ -103,11 +106,11 @@ def srt_time(seconds: float) -> str:
 
 
 def _one_line(label: str) -> str:
-    """Replace tabs and line breaks, which would end a label."""
-    return " ".join(label.split())
+    """Replace tabs and line breaks, which would end a label, and other control characters."""
+    return visible(" ".join(label.split()))
 
 
 def _csv_line(values: Sequence[str]) -> str:
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(values)
-    return line.getvalue().removesuffix("\n")
+    csv.writer(line).writerow(values)  # which quotes what its own line terminator consists of
+    return line.getvalue().removesuffix("\r\n")

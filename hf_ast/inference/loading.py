@@ -3,6 +3,7 @@
 import os
 from typing import Any, cast
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     AutoConfig,
     AutoFeatureExtractor,
@@ -95,9 +96,26 @@ def _load(
 ) -> tuple[PreTrainedModel, FeatureExtractor, list[str]]:
     """The model, its feature extractor, and the parameters that its checkpoint does not have."""
     path = resolve_model(model)
-    is_native = AutoConfig.from_pretrained(path).model_type == NATIVE_MODEL_TYPE
+    try:
+        return _load_from(path, native_class, auto_class)
+    except (ImportError, OSError, ValueError):
+        raise
+    except StrictDataclassError as error:  # is not a ValueError
+        raise ValueError(f"model={os.fspath(model)!r} has wrong settings: {error.__cause__ or error}") from error
+    except Exception as error:  # of weights and settings that are damaged, which raise anything
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"model={os.fspath(model)!r} cannot be opened: its files are damaged, do not fit together, or would run "
+            f"code; nothing of them was run ({type(error).__name__}: {reason:.300})."
+        ) from error
+
+
+def _load_from(path: str, native_class: Any, auto_class: Any) -> tuple[PreTrainedModel, FeatureExtractor, list[str]]:
+    # Without it, transformers asks on the terminal whether to run code of the model, and waits
+    never: dict[str, Any] = {"trust_remote_code": False}
+    is_native = AutoConfig.from_pretrained(path, **never).model_type == NATIVE_MODEL_TYPE
     model_class, extractor_class = (
         (native_class, HfASTFeatureExtractor) if is_native else (auto_class, AutoFeatureExtractor)
     )
-    loaded, info = model_class.from_pretrained(path, output_loading_info=True)
-    return loaded, extractor_class.from_pretrained(path), sorted(info["missing_keys"])
+    loaded, info = model_class.from_pretrained(path, output_loading_info=True, **never)
+    return loaded, extractor_class.from_pretrained(path, **never), sorted(info["missing_keys"])

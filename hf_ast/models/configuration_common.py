@@ -172,8 +172,8 @@ class SpectrogramConfig(PreTrainedConfig):
         rows, columns = self.grid
         if rows * columns > MAX_PATCHES:
             raise ValueError(
-                f"max_length={self.max_length} frames make {rows} x {columns} patches, but at most {MAX_PATCHES} are "
-                "allowed; cut recordings into windows."
+                f"max_length={self.max_length} frames make {rows} x {columns} patches of num_mel_bins="
+                f"{self.num_mel_bins}, but at most {MAX_PATCHES} are allowed; cut recordings into windows."
             )
         block = self.hidden_size * (4 * self.hidden_size + 2 * self.intermediate_size)
         num_parameters = self.num_hidden_layers * block + self.hidden_size * (
