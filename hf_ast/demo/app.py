@@ -81,7 +81,9 @@ def build(model: str = str(EMBEDDED_MODEL)) -> Any:
         gradio.Markdown(INTRODUCTION)
         with gradio.Row():
             with gradio.Column():
-                recording = gradio.Audio(type="filepath", sources=["upload", "microphone"], label="Recording")
+                recording = gradio.Audio(
+                    type="filepath", sources=["upload", "microphone"], label="Recording", buttons=[]
+                )
                 gradio.Examples([[str(RECORDINGS / f"{word}.flac")] for word in EXAMPLES], recording, label="Examples")
             with gradio.Column():
                 choice = gradio.Dropdown(model_choices(model), value=model, label="Model", info=MODEL_INFO)

@@ -129,6 +129,9 @@ def labels_of_events(page: Page) -> str:
 
 def test_upload(page: Page, recording: Path, tmp_path: Path) -> None:
     upload(page, recording)
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("Window in seconds").fill("1")
+    page.get_by_label("Window in seconds").blur()
     analyse(page)
     expect(page.get_by_alt_text("Timeline: ")).to_be_visible(timeout=ANALYSIS_MS)
     assert all(f"{word} at" in labels_of_events(page) for word in WORDS)
