@@ -5,6 +5,8 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hf_ast.text import visible
+
 if TYPE_CHECKING:  # `hf-ast --help` imports this file, but not torch
     from .events import Event
 
@@ -21,9 +23,10 @@ def as_data(file: str, duration_s: float, events: Sequence["Event"]) -> dict[str
 def table_lines(file: str, events: Sequence["Event"]) -> Iterator[str]:
     """Format each event as a line; a recording without events has one that says so."""
     for event in events:
-        yield f"{file}  {event.start_s:7.2f} - {event.end_s:7.2f} s  {event.peak:6.1%}  {event.label}"
+        times = f"{event.start_s:7.2f} - {event.end_s:7.2f} s"
+        yield f"{visible(file)}  {times}  {event.peak:6.1%}  {visible(event.label)}"
     if not events:
-        yield f"{file}  no events"
+        yield f"{visible(file)}  no events"
 
 
 def csv_lines(file: str, events: Sequence["Event"]) -> Iterator[str]:
@@ -56,12 +59,12 @@ def srt_time(seconds: float) -> str:
 
 
 def _one_line(label: str) -> str:
-    """Replace tabs and line breaks, which would end a label."""
-    return " ".join(label.split())
+    """Replace tabs and line breaks, which would end a label, and other control characters."""
+    return visible(" ".join(label.split()))
 
 
 def csv_line(values: Sequence[str]) -> str:
     """Format a row of CSV, without the end of the line."""
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(values)
-    return line.getvalue().removesuffix("\n")
+    csv.writer(line).writerow(values)  # which quotes what its own line terminator consists of
+    return line.getvalue().removesuffix("\r\n")

@@ -16,6 +16,7 @@ from transformers.utils import logging
 
 from hf_ast import HfASTFeatureExtractor, SSASTConfig, SSASTForPreTraining
 from hf_ast.models.configuration_common import SIZES
+from hf_ast.models.modules_masking import LARGEST_CLUSTER
 
 from .crops import ClipMasks, Crops, collate_crops, crop_statistics
 from .mixtures import Mixture, read_mixture
@@ -28,16 +29,18 @@ logger = logging.get_logger(__name__)
 KINDS = ("patch", "frame")
 # 400 of 512 patches in the paper
 MASK_RATIO = 400 / 512
+# Of patches in a grid that is too small for clusters; measured in BENCHMARKS.md, on 2 x 12 patches
+SMALL_GRID_MASK_RATIO = 0.5
 
 
 def pretraining_config(size: str, kind: str, *, duration_s: float = 10.24, **changes: Any) -> SSASTConfig:
-    """Return the config of an official size and kind.
+    """Return the config of an official size and kind, with masks that fit to its patch grid.
 
     Args:
         size: "tiny", "small" or "base".
         kind: "patch" (16 mel bins x 16 frames) or "frame" (all mel bins x 2 frames).
         duration_s: Length of the clips that the model is trained on.
-        changes: Other fields of the config.
+        changes: Other fields of the config; those of the masks replace the ones of `mask_settings`.
 
     Raises:
         ValueError: Size or kind is unknown, or the duration does not hold two patches.
@@ -50,8 +53,23 @@ def pretraining_config(size: str, kind: str, *, duration_s: float = 10.24, **cha
     if not 0.02 * width <= duration_s < float("inf"):
         raise ValueError(f"duration_s={duration_s} must be at least {0.02 * width} s, two patches of {width} frames.")
     max_length = int(100 * duration_s) // width * width
-    values: dict[str, Any] = {"patch_size": (height, width), "max_length": max_length, "mask_ratio": MASK_RATIO}
-    return SSASTConfig(**SIZES[size] | values | changes)
+    values: dict[str, Any] = SIZES[size] | {"patch_size": (height, width), "max_length": max_length} | changes
+    return SSASTConfig(**mask_settings(*SSASTConfig(**values).grid) | values)
+
+
+def mask_settings(num_rows: int, num_columns: int) -> dict[str, Any]:
+    """Return the fields of a config for the masks of a patch grid.
+
+    The share of the paper, 400 of 512 patches, is masked, and in the default way: in clusters, if there are rows and
+    columns. A grid with fewer rows or columns than the largest cluster has patches a side is masked in single patches,
+    and only half of them: the paper's share would leave a few whole columns.
+
+    Args:
+        num_rows, num_columns: F' and T'.
+    """
+    if num_rows > 1 and min(num_rows, num_columns) < LARGEST_CLUSTER:
+        return {"mask_ratio": SMALL_GRID_MASK_RATIO, "mask_clusters": False}
+    return {"mask_ratio": MASK_RATIO}
 
 
 def pretrain(

@@ -26,17 +26,13 @@ from hf_ast.recipes.keywords.clips import KEYWORDS, speak, unknown_words
 from hf_ast.recipes.keywords.speech import NOISE_KINDS, SAMPLING_RATE_HZ, make_noise, mix_at_snr, place, set_peak
 from hf_ast.training.augmentation import spec_augment
 from hf_ast.training.optimizers import MuonAdamW
-from hf_ast.training.pretraining import MASK_RATIO
+from hf_ast.training.pretraining import mask_settings
 from hf_ast.training.pretraining_trainer import PretrainingTrainer
 
 NUM_MEL_BINS, NUM_FRAMES = 64, 96
 NUM_SAMPLES = 400 + 160 * (NUM_FRAMES - 1)
 SIZE = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 512}
-# 24 patches each. A cluster of 3 to 5 patches a side would span both rows of the patch-based grid
-KINDS: dict[str, dict[str, Any]] = {
-    "patch": {"patch_size": (32, 8), "mask_ratio": 0.5, "mask_clusters": False},
-    "frame": {"patch_size": (NUM_MEL_BINS, 4), "mask_ratio": MASK_RATIO},
-}
+PATCH_SIZES = {"patch": (32, 8), "frame": (NUM_MEL_BINS, 4)}  # 24 patches each
 SHARE_OF_SOUNDS = 0.2  # of the unlabelled clips: noise, hum, clicks, babble without a word
 
 
@@ -118,14 +114,17 @@ def new_extractor() -> HfASTFeatureExtractor:
 
 def new_config(kind: str, **changes: Any) -> SSASTConfig:
     """A model of 0.8 million parameters; `changes` are other fields of the config."""
+    height, width = PATCH_SIZES[kind]
     values: dict[str, Any] = {
+        "patch_size": (height, width),
         "num_mel_bins": NUM_MEL_BINS,
         "max_length": NUM_FRAMES,
         "initializer_range": 0.06,  # as for the keyword recogniser: a narrow model learns faster from it
         "num_labels": len(KEYWORDS),
         "problem_type": "single_label_classification",
     }
-    return SSASTConfig(**SIZE | values | KINDS[kind] | changes)
+    masks = mask_settings(NUM_MEL_BINS // height, NUM_FRAMES // width)
+    return SSASTConfig(**SIZE | values | masks | changes)
 
 
 def run_trainer(

@@ -23,7 +23,7 @@ from transformers.utils import logging
 
 from hf_ast import SSASTForAudioClassification, SSASTForPreTraining
 from tests.benchmarks.keyword_task import (
-    KINDS,
+    PATCH_SIZES,
     Clips,
     Items,
     labelled_clips,
@@ -129,7 +129,7 @@ def table(results: dict[str, list[dict[str, float]]]) -> str:
 def main() -> None:
     """Run all kinds and seeds, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--kinds", nargs="+", choices=PATCH_SIZES, default=list(PATCH_SIZES))
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
     parser.add_argument(
         "--pretrainings",

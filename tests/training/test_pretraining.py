@@ -2,6 +2,7 @@ import json
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from transformers import TrainingArguments
 from hf_ast import HfASTFeatureExtractor, SSASTForAudioClassification, SSASTForPreTraining, audio
 from hf_ast.training.crops import ClipMasks, Crops
 from hf_ast.training.mixtures import read_mixture
-from hf_ast.training.pretraining import pretrain, pretraining_config
+from hf_ast.training.pretraining import MASK_RATIO, pretrain, pretraining_config
 from hf_ast.training.pretraining_trainer import PretrainingTrainer
 from tests.support.tiny import SIZE, spectrograms, tiny_ssast
 
@@ -240,6 +241,22 @@ def test_read_a_part(folder: Path) -> None:
     assert audio.duration(path) == len(whole) / rate
     with pytest.raises(ValueError, match="no samples"):
         audio.read(path, start_s=10.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "masks"),
+    [
+        ("patch", {}, (MASK_RATIO, True)),  # 8 x 64 patches
+        ("patch", {"duration_s": 0.8}, (MASK_RATIO, True)),  # 8 x 5
+        ("patch", {"duration_s": 0.64}, (0.5, False)),  # 8 x 4: no room for clusters of 5
+        ("patch", {"num_mel_bins": 64, "patch_size": (32, 8)}, (0.5, False)),  # 2 x 127
+        ("patch", {"duration_s": 0.64, "mask_ratio": 0.3}, (0.3, False)),
+        ("frame", {"duration_s": 0.64}, (MASK_RATIO, False)),  # 1 x 32
+    ],
+)
+def test_masks_fit_to_the_grid(kind: str, changes: dict[str, Any], masks: tuple[float, bool]) -> None:
+    config = pretraining_config("tiny", kind, **changes)
+    assert (config.mask_ratio, config.mask_clusters) == masks
 
 
 @pytest.mark.parametrize(("size", "kind"), [("huge", "patch"), ("tiny", "square")])
