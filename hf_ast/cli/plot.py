@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hf_ast.whole import whole_file
+
 from .errors import note
 from .files import Recordings, expand_arguments
 from .options import DEFAULT_MODEL, Hop, Json, Model, Window, positive, quiet_loading
@@ -315,10 +317,6 @@ def read_result(path: Path) -> dict[str, Any]:
 def write(figure: "Figure", out: Path, as_json: bool) -> None:
     """Write a figure, completely or not at all, and print its path."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    try:
+    with whole_file(out) as partial:
         figure.savefig(partial, dpi=DOTS_PER_INCH, format=out.suffix[1:].lower())
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
     show_result(as_json, {"out": str(out)}, [str(out)])

@@ -2,11 +2,8 @@
 
 import json
 import os
-import shutil
 import string
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files
@@ -18,6 +15,7 @@ from transformers import PreTrainedModel
 import hf_ast
 from hf_ast.inference.features import FeatureExtractor
 from hf_ast.inference.tagging import label_names
+from hf_ast.whole import whole_folder
 
 from .onnx_file import DEFAULT_OPSET, quantize_onnx, require, write_onnx
 from .package import require_compiler, write_aoti, write_program
@@ -121,6 +119,8 @@ def export_model(
         OSError: The folder cannot be written.
     """
     folder = Path(out)
+    if folder.exists():
+        raise ValueError(f"out={str(out)!r} exists; give another folder, or remove it.")
     if to not in TARGETS:
         raise ValueError(f"to={to!r} is unknown; choose one of {tuple(TARGETS)}.")
     if int8 and to != "onnx":
@@ -132,7 +132,7 @@ def export_model(
     limits = input_limits(model, feature_extractor, source=source)
     reference = as_module(model, feature_extractor, source=source).model
     program = export_program(model, feature_extractor, source=source)
-    with new_folder(folder) as partial:
+    with whole_folder(folder) as partial:
         file = partial / TARGETS[to].file
         if to == "onnx":
             _write_onnx(program, file, source, int8, opset)
@@ -212,29 +212,3 @@ def _write_onnx(program: Any, file: Path, source: str, int8: bool, opset: int) -
         whole = Path(folder) / file.name
         write_onnx(program, whole, input_name=SOURCES[source], opset=opset)
         quantize_onnx(whole, file)
-
-
-@contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """Give a temporary folder to write to, which becomes `out` if the block succeeds, and is removed if it fails.
-
-    Raises:
-        ValueError: `out` exists.
-    """
-    if out.exists():
-        raise ValueError(f"out={str(out)!r} exists; give another folder, or remove it.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
-    try:
-        yield partial
-        partial.chmod(0o777 & ~_umask())
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _umask() -> int:
-    """The permissions that new files do not get."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 import hf_ast
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 from hf_ast.text import code, markdown
+from hf_ast.whole import whole_file
 
 from .data import LabelledData
 from .evaluate import Evaluation
@@ -92,12 +93,15 @@ def write_results(
     """
     if evaluation is not None:
         result = {"split": split} | evaluation.as_data()
-        (folder / METRICS).write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
-        evaluation.figure().savefig(folder / FIGURE, dpi=100)
+        with whole_file(folder / METRICS) as partial:
+            partial.write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
+        with whole_file(folder / FIGURE) as partial:
+            evaluation.figure().savefig(partial, dpi=100, format="png")
     card = render_card(
         model, feature_extractor, data, evaluation, split, facts, repo_id=repo_id or folder.resolve().name
     )
-    (folder / CARD).write_text(f"{card}\n", encoding="utf-8")
+    with whole_file(folder / CARD) as partial:
+        partial.write_text(f"{card}\n", encoding="utf-8")
 
 
 def render_card(

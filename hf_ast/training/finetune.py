@@ -24,7 +24,15 @@ from .collation import TrainingCollator
 from .data import LabelledData
 from .evaluate import Evaluation, evaluate
 from .metrics import compute_metrics, main_metric
-from .output import CHECKPOINTS, create_repository, expect_same_record, state_to_resume, upload, write_record
+from .output import (
+    CHECKPOINTS,
+    create_repository,
+    expect_same_record,
+    save_result,
+    state_to_resume,
+    upload,
+    write_record,
+)
 from .parameter_groups import parameter_groups
 from .preparation import STATS, default_stats, load_for_training, with_statistics
 from .presets import DEFAULT_PRESET, Preset, find_preset
@@ -213,7 +221,7 @@ def finetune(
             create_repository(push_to_hub)
         write_record(output, _record(data))
     trainer.train(resume_from_checkpoint=None if last is None else str(last))
-    trainer.save_model(str(output))
+    save_result(trainer, output)
     facts = TrainingFacts(
         source=str(model),
         preset=preset if isinstance(preset, str) else "your own",

@@ -1,15 +1,23 @@
 """The output folder of a training: states to resume from, the record of its data, and its way to the Hub."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi
+from transformers import Trainer
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.utils import CONFIG_NAME
+
+from hf_ast.whole import whole_file
 
 # In the output folder: saved states, and what they were trained on
 CHECKPOINTS, RECORD = "checkpoints", "training.json"
+# The result while it is being saved; hidden, so that it is not uploaded
+STAGED = ".result"
 
 
 def state_to_resume(output: Path, resume: bool) -> Path | None:
@@ -38,14 +46,43 @@ def last_state(output: Path) -> Path:
 
 def saved_states(output: Path) -> list[Path]:
     """List the folders of saved states that are complete."""
-    # `Trainer` writes this file last, so that a state without it was being written when the training was killed
-    return [path.parent for path in (output / CHECKPOINTS).glob(f"{PREFIX_CHECKPOINT_DIR}-*/trainer_state.json")]
+    files = (output / CHECKPOINTS).glob(f"{PREFIX_CHECKPOINT_DIR}-*/{TRAINER_STATE_NAME}")
+    return [file.parent for file in files if _is_complete(file)]
+
+
+def _is_complete(file: Path) -> bool:
+    """Whether a state is: `Trainer` writes this file last, and on a full disk only a part of it."""
+    try:
+        json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
+
+
+def save_result(trainer: Trainer, output: Path) -> None:
+    """Save the model and its feature extractor, so that the folder opens once all of their files are whole.
+
+    All processes of a training call it.
+    """
+    staged = output / STAGED
+    if trainer.is_world_process_zero():
+        shutil.rmtree(staged, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
+    trainer.save_model(str(staged))
+    trainer.accelerator.wait_for_everyone()
+    if trainer.is_world_process_zero():
+        # Without its config, a folder is no model
+        for file in sorted(staged.iterdir(), key=lambda file: file.name == CONFIG_NAME):
+            file.replace(output / file.name)
+        staged.rmdir()
+    trainer.accelerator.wait_for_everyone()
 
 
 def write_record(output: Path, record: dict[str, Any]) -> None:
     """Write down what a training is made with, as far as it follows from the data."""
     output.mkdir(parents=True, exist_ok=True)
-    (output / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+    with whole_file(output / RECORD) as partial:
+        partial.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def expect_same_record(output: Path, record: dict[str, Any], names: Sequence[str]) -> None:

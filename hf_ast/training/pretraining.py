@@ -20,7 +20,15 @@ from hf_ast.models.modules_masking import LARGEST_CLUSTER
 
 from .crops import ClipMasks, Crops, collate_crops, crop_statistics
 from .mixtures import Mixture, read_mixture
-from .output import CHECKPOINTS, create_repository, expect_same_record, state_to_resume, upload, write_record
+from .output import (
+    CHECKPOINTS,
+    create_repository,
+    expect_same_record,
+    save_result,
+    state_to_resume,
+    upload,
+    write_record,
+)
 from .pretraining_trainer import DamagedRecordings, PretrainingTrainer
 from .splitting import VALIDATION
 
@@ -202,7 +210,7 @@ def pretrain(
             create_repository(push_to_hub)
         write_record(output, mixture.record())
     trainer.train(resume_from_checkpoint=None if last is None else str(last))
-    trainer.save_model(str(output))
+    save_result(trainer, output)
     if push_to_hub is not None and trainer.is_world_process_zero():
         upload(output, push_to_hub, "Pretrained by hf-ast")
     return network

@@ -125,6 +125,9 @@ def test_a_training_continues_only_with_the_same_data(data: LabelledData, start:
         finetune(fewer, tmp_path, model=start, preset=ONE_EPOCH, resume=True)
     # A state that was being written when the training was killed
     (tmp_path / "checkpoints" / "checkpoint-9").mkdir()
+    # ... or when the disk became full
+    (tmp_path / "checkpoints" / "checkpoint-11").mkdir()
+    (tmp_path / "checkpoints" / "checkpoint-11" / "trainer_state.json").write_text('{"best')
     assert last_state(tmp_path).name == "checkpoint-3"
 
 
