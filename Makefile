@@ -4,12 +4,18 @@ BIN = .venv/bin
 # Two processes with one thread each: faster for many small tests than one with two
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
-.PHONY: demo test lint types unit slow fuzz test-common bench bench-long spot corpus-faults zoo retrain evaluate clean
+.PHONY: demo test check docs lint types unit slow fuzz test-common bench bench-gpu bench-long spot corpus-faults zoo ablation evaluate fidelity retrain web test-browser clean
 
 demo: .venv/installed  ## Label the recordings that come with the package
 	$(BIN)/hf-ast classify hf_ast/assets/ast-keywords/recordings/*.flac
 
 test: lint types unit  ## Everything that must hold before a commit
+
+check: lint types  ## Under a minute, before a commit: `make test` without the tests that take most of its time
+	$(PYTEST) tests/models tests/training tests/test_imports.py tests/test_docs.py -k "not runs and not run"
+
+docs: .venv/installed  ## The documentation as pages, into build/docs; a dead reference is an error
+	$(BIN)/sphinx-build -q -W docs build/docs
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -32,7 +38,10 @@ test-common: .venv/installed  ## transformers' own common tests on our classes
 	PYTHON=$(abspath $(BIN)/python) tests/transformers_common/run.sh tests/transformers_common/adapters/hf_ast.py
 
 bench: .venv/installed  ## Our speed against transformers' own AST, both in one run
-	$(BIN)/python -m tests.benchmarks.bench_ast
+	$(BIN)/python -m tests.benchmarks.bench
+
+bench-gpu: .venv/installed  ## Speed on a GPU, against transformers' pipeline and the rate of a matrix product
+	$(BIN)/python -m tests.benchmarks.bench_gpu
 
 bench-long: .venv/installed  ## Long recordings, overlapping windows, clips of mixed lengths
 	$(BIN)/python -m tests.benchmarks.long_recordings
@@ -46,8 +55,14 @@ corpus-faults: .venv/installed  ## Extraction that is killed again and again
 zoo: .venv/installed  ## Every released checkpoint: convert, verify, card, open; 10 GB of temporary files
 	$(BIN)/python -m tests.benchmarks.zoo
 
+ablation: .venv/installed  ## What helps in fine-tuning with 10 and 40 clips per word; under an hour
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.small_data
+
 evaluate: .venv/installed  ## Accuracy of the embedded model on held-out voices
 	$(BIN)/python -m hf_ast.recipes.keywords evaluate
+
+fidelity: .venv/installed  ## Every golden case: its difference to the official code, beside that of transformers' own AST
+	$(BIN)/python -m tests.benchmarks.fidelity
 
 retrain: .venv/installed  ## Train the embedded model again, into build/ast-keywords
 	$(BIN)/python -m hf_ast.recipes.keywords train --out build/ast-keywords
@@ -57,6 +72,23 @@ retrain: .venv/installed  ## Train the embedded model again, into build/ast-keyw
 	$(BIN)/pip install -q -c constraints.txt torch
 	$(BIN)/pip install -q -c constraints.txt -e ".[test]"
 	touch $@
+
+# Kept out of the sources: npm's folder, and the page with all that it needs
+RUNTIME = build/npm/node_modules/onnxruntime-web/dist
+
+web: .venv/installed  ## The page that labels sound in a browser, into build/web; needs npm; MODEL=... for another model
+	mkdir -p build/npm
+	cp web/package.json build/npm
+	npm install --prefix build/npm --ignore-scripts --no-package-lock --no-audit --no-fund
+	rm -rf build/web
+	mkdir build/web
+	cp web/*.html web/*.css web/*.js build/web
+	cp $(RUNTIME)/ort.wasm.min.mjs $(RUNTIME)/ort-wasm-simd-threaded.mjs $(RUNTIME)/ort-wasm-simd-threaded.wasm build/web
+	$(BIN)/hf-ast export $(MODEL) --to onnx --out build/web/model
+	@echo 'python -m http.server --directory build/web'
+
+test-browser: web  ## The page in Chromium, which must be installed, with a recording as its microphone
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m browser tests/web tests/demo
 
 clean:
 	rm -rf .venv build dist

@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoFeatureExtractor, PreTrainedConfig, Seq
 
 import hf_ast  # noqa: F401  Registers our classes
 from hf_ast.text import code, markdown
+from hf_ast.whole import whole_file
 
 from .checkpoint import MULTI_LABEL, Checkpoint, Metric, file_name
 from .folders import read_provenance
@@ -45,7 +46,9 @@ IMAGE_MODEL = "facebook/deit-base-distilled-patch16-384"
 def write_card(folder: Path, repo_id: str | None = None) -> Path:
     """Write README.md into a converted folder; arguments and errors as in `render_card`."""
     path = folder / "README.md"
-    path.write_text(render_card(folder, repo_id), encoding="utf-8")
+    card = render_card(folder, repo_id)
+    with whole_file(path) as partial:
+        partial.write_text(card, encoding="utf-8")
     return path
 
 

@@ -24,9 +24,9 @@ from transformers import (
 
 import hf_ast
 from hf_ast.models.modeling_ast_native import to_native_name
+from hf_ast.whole import whole_folder
 
 from .convert import expected_shapes
-from .folders import whole_folder
 from .key_maps import ConfigField, Dropped, KeyMap
 from .layouts import EMBEDDINGS, JOINT_TABLE, LAYOUTS, POSITIONS, Layout, restore_native
 

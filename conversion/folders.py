@@ -1,25 +1,21 @@
 """Convert a checkpoint file to a folder that `from_pretrained` opens, completely or not at all."""
 
-import glob
 import hashlib
 import json
-import os
 import pickle
 import re
-import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 import hf_ast
+from hf_ast.whole import whole_file, whole_folder
 
 from .changes import split_changes
 from .checkpoint import Checkpoint
@@ -196,39 +192,6 @@ def _is_plain(tensor: Tensor) -> bool:
     return not tensor.is_quantized and tensor.nbytes <= tensor.untyped_storage().nbytes()
 
 
-@contextmanager
-def whole_folder(out: Path) -> Iterator[Path]:
-    """Give a temporary folder to write to, which becomes `out` if the block succeeds, and is removed if it fails."""
-    out = out.resolve()  # replace the target of a symbolic link, not the link
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _clean_up(out)
-    partial, replaced = (out.with_name(f".{out.name}.{state}-{os.getpid()}") for state in ("partial", "replaced"))
-    partial.mkdir()
-    try:
-        yield partial
-        if out.exists():
-            out.rename(replaced)
-        partial.rename(out)
-    finally:
-        if replaced.exists() and not out.exists():
-            replaced.rename(out)
-        for left in (partial, replaced):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _clean_up(out: Path) -> None:
-    """Remove what killed processes left beside `out`, and restore a folder that one of them was replacing."""
-    for left in out.parent.glob(f".{glob.escape(out.name)}.*-*"):
-        found = re.fullmatch(r"\.(partial|replaced)-(\d+)", left.name.removeprefix(f".{out.name}"))
-        # In a container, the killed process may have had our own process id
-        if found is None or (int(found[2]) != os.getpid() and psutil.pid_exists(int(found[2]))):
-            continue
-        if found[1] == "replaced" and not out.exists():
-            left.rename(out)
-        else:
-            shutil.rmtree(left)
-
-
 def sha256(file: Path) -> str:
     """Return the digest of a file, in hexadecimal digits."""
     with file.open("rb") as stream:
@@ -255,9 +218,5 @@ def write_provenance(folder: Path, content: Mapping[str, Any]) -> None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file atomically."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with whole_file(path) as partial:
         partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -28,7 +28,7 @@ def visible(text: str) -> str:
 
 def markdown(text: str) -> str:
     """A name as ordinary text of a Markdown page or of one of its tables, whatever it holds."""
-    return re.sub(r"([\\`*_{}\[\]()#+\-.!|~:$@])", r"\\\1", html.escape(visible(text), quote=False))
+    return re.sub(r"([\\`*_{}\[\]#|~:$@]|^[-+])", r"\\\1", html.escape(visible(text), quote=False))
 
 
 def code(text: str) -> str:

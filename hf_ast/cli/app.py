@@ -13,24 +13,29 @@ from .card import card
 from .checkpoints import checkpoints
 from .classify import classify
 from .convert import convert
+from .demo import demo
 from .embed import embed
 from .errors import SHOW_TRACEBACK, Commands
 from .evaluate import evaluate
+from .export import export
 from .export_official import export_official
 from .extract import extract
 from .finetune import finetune
 from .listen import listen
+from .plot import plot
 from .pretrain import pretrain
 from .publish import publish
 from .stats import stats
 from .tag import tag
 from .verify import verify
 
-# Headings of the help, each with its commands
-Groups = dict[str, tuple[Callable[..., None], ...]]
-RECORDINGS: Groups = {"Recordings": (classify, tag, listen, embed, extract)}
+# Headings of the help, each with its commands and groups of commands
+Groups = dict[str, tuple[Callable[..., None] | typer.Typer, ...]]
+RECORDINGS: Groups = {"Recordings": (classify, tag, listen, embed, extract, plot, demo)}
 TRAINING: Groups = {"Training": (finetune, pretrain, evaluate, stats)}
 CHECKPOINTS: Groups = {"Checkpoints": (checkpoints, convert, verify, card, export_official, publish)}
+DEPLOYMENT: Groups = {"Deployment": (export,)}
+ALL_COMMANDS: Groups = RECORDINGS | TRAINING | CHECKPOINTS | DEPLOYMENT
 EXIT_STATUS = """\
 Results go to stdout as soon as they are known, with `--json` as JSON; messages and progress go to stderr. Exit status:
 0 if everything was done, 1 if something could not be done (the rest was), 2 if the arguments are wrong, 130 after
@@ -41,7 +46,7 @@ Ctrl-C, and 141 if the program that reads the output has ended.
 def run(arguments: Sequence[str] | None, program: str) -> int:
     """Run a command; arguments and result as in `hf_ast.cli.main`."""
     if program == "hf-ast":
-        app = build(RECORDINGS | TRAINING | CHECKPOINTS, "Audio spectrogram transformers: AST, SSAST and PaSST.")
+        app = build(ALL_COMMANDS, "Audio spectrogram transformers: AST, SSAST and PaSST.")
     else:
         app = build(CHECKPOINTS, "The commands of hf-ast for released checkpoints.", add_completion=False)
     for stream in (sys.stdout, sys.stderr):
@@ -55,7 +60,7 @@ def run(arguments: Sequence[str] | None, program: str) -> int:
 
 
 def build(commands: Groups, title: str, **settings: Any) -> typer.Typer:
-    """Build a typer application from commands; a function's name is that of its command."""
+    """Build a typer application from commands; a function's name is that of its command, a group has its own."""
     app = typer.Typer(
         cls=Commands,
         help=title,
@@ -69,6 +74,9 @@ def build(commands: Groups, title: str, **settings: Any) -> typer.Typer:
     app.callback()(start)
     for heading, functions in commands.items():
         for function in functions:
+            if isinstance(function, typer.Typer):
+                app.add_typer(function, rich_help_panel=heading)
+                continue
             app.command(function.__name__.replace("_", "-"), rich_help_panel=heading)(function)
     return app
 

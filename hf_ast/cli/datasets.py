@@ -1,8 +1,10 @@
-"""What commands for labelled recordings share: their options, and what they say about the data."""
+"""What commands for the data of trainings share: their options, and what they say about the data."""
 
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -48,8 +50,34 @@ HeadersOnly = Annotated[
     bool,
     typer.Option("--headers-only", help="Check only the headers of the recordings at first, for very large data."),
 ]
-# How many names of skipped files are shown
-MAX_NAMES = 10
+BFloat16 = Annotated[bool, typer.Option("--bf16", help="Compute in bfloat16 where that is accurate enough.")]
+GradientAccumulation = Annotated[int, typer.Option(min=1, help="Forward passes per step.")]
+ReportTo = Annotated[
+    str, typer.Option(metavar="NAME", help="Where to report to: tensorboard, wandb, or another one of Trainer.")
+]
+PushToHub = Annotated[
+    str | None,
+    typer.Option(metavar="OWNER/NAME", help="Repository on the Hub for the result.", show_default="none"),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last state saved in --out.")]
+NumWorkers = Annotated[int, typer.Option(min=0, help="Processes that read audio.")]
+
+
+@contextmanager
+def resumable(out: Path) -> Iterator[None]:
+    """Send the logs that `Trainer` prints to stderr, and say how an interrupted training goes on."""
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    except KeyboardInterrupt:
+        if any((out / "checkpoints").glob("checkpoint-*")):
+            raise KeyboardInterrupt("; --resume continues from the last saved state") from None
+        raise
+
+
+def is_main_process() -> bool:
+    """Whether this is the only process, or the first of several."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def read_labelled(source: str, **settings: Any) -> "LabelledData":
@@ -57,7 +85,7 @@ def read_labelled(source: str, **settings: Any) -> "LabelledData":
     from hf_ast.training.data import read_data
 
     data = read_data(source, progress=sys.stderr.isatty(), **settings)
-    if os.environ.get("RANK", "0") == "0":  # the first of several processes
+    if is_main_process():
         for line in describe(data):
             note(line)
     return data
@@ -74,12 +102,7 @@ def describe(data: "LabelledData") -> Iterator[str]:
     yield "  ".join([f"{'class':<{width}}", *(f"{split:>10}" for split in splits)])
     for label, numbers in counts.items():
         yield "  ".join([f"{label:<{width}}", *(f"{numbers[split]:>10}" for split in splits)])
-    if data.skipped:
-        yield f"skipped: {len(data.skipped)} files"
-        for name, reason in list(data.skipped.items())[:MAX_NAMES]:
-            yield f"  {name}: {reason}"
-        if len(data.skipped) > MAX_NAMES:
-            yield f"  and {len(data.skipped) - MAX_NAMES} others"
+    yield from data.describe_skipped()
 
 
 def as_lines(evaluation: "Evaluation") -> Iterator[str]:

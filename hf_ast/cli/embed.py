@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
+from hf_ast.whole import whole_file
+
 from .errors import for_each
 from .files import Recordings, expand_arguments
 from .options import DEFAULT_MODEL, Json, Model, positive, quiet_loading
@@ -131,13 +133,8 @@ def writer(out: Path) -> Callable[[dict[str, "np.ndarray"]], None]:
     out.parent.mkdir(parents=True, exist_ok=True)
 
     def write(columns: dict[str, "np.ndarray"]) -> None:
-        partial = out.with_name(f".{out.name}.partial")
-        try:
-            with partial.open("wb") as stream:
-                writers[out.suffix](stream, columns)
-            partial.replace(out)
-        finally:
-            partial.unlink(missing_ok=True)
+        with whole_file(out) as partial, partial.open("wb") as stream:
+            writers[out.suffix](stream, columns)
 
     return write
 

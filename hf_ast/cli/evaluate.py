@@ -101,8 +101,8 @@ def evaluate(
 
     Whole recordings are scored, in windows where they are longer than the model's input, as `hf-ast classify` does it.
     Prints accuracy (single-label data), mAP, AUC and d-prime. With `--json`, an object of `split`, `num_recordings`,
-    `metrics`, `classes` and `skipped`; with `--protocol`, of `folds` and their `mean`. A class without a recording has
-    no average precision and is left out of the means.
+    `metrics`, `classes`, `confusion` and `skipped`; with `--protocol`, of `folds` and their `mean`. A class without a
+    recording has no average precision and is left out of the means.
     """
     from hf_ast.inference.loading import load_classifier
     from hf_ast.training.evaluate import evaluate

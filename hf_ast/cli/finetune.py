@@ -1,7 +1,6 @@
 """`hf-ast finetune`."""
 
 import sys
-from contextlib import redirect_stdout
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -10,19 +9,26 @@ import typer
 
 from .datasets import (
     AudioFolder,
+    BFloat16,
     Data,
+    GradientAccumulation,
     GroupColumn,
     HeadersOnly,
     LabelColumn,
     LabelSeparator,
     MultiLabel,
+    NumWorkers,
+    PushToHub,
+    ReportTo,
+    Resume,
     SplitColumn,
     Subset,
     as_lines,
     read_labelled,
+    resumable,
 )
 from .errors import note
-from .options import Json, positive, quiet_loading
+from .options import DEFAULT_MODEL, Json, Model, positive, quiet_loading
 from .output import show_result
 
 
@@ -48,15 +54,8 @@ OF_PRESET = "that of the preset"
 
 def finetune(
     data: Data,
-    model: Annotated[
-        str,
-        typer.Option(
-            metavar="MODEL",
-            help="AST, SSAST or PaSST to start from: id on the Hub, folder, or any name of a released checkpoint.",
-            show_default=False,
-        ),
-    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the model.", show_default=False)],
+    model: Model = DEFAULT_MODEL,
     preset: Annotated[
         Preset, typer.Option(help="Recipe; all but small-data are the official ones.")
     ] = Preset.SMALL_DATA,
@@ -66,7 +65,7 @@ def finetune(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Recordings per forward pass and process.", show_default=OF_PRESET)
     ] = None,
-    gradient_accumulation: Annotated[int, typer.Option(min=1, help="Forward passes per step.")] = 1,
+    gradient_accumulation: GradientAccumulation = 1,
     learning_rate: Annotated[
         float | None,
         typer.Option(metavar="NUMBER", callback=positive, help="Largest learning rate.", show_default=OF_PRESET),
@@ -106,17 +105,20 @@ def finetune(
         int | None,
         typer.Option(min=1, help="Steps between evaluations, and between saved states.", show_default="an epoch"),
     ] = None,
-    num_workers: Annotated[int, typer.Option(min=0, help="Processes that read audio.")] = 2,
+    num_workers: NumWorkers = 2,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of all that is random.")] = 0,
-    bf16: Annotated[bool, typer.Option("--bf16", help="Compute in bfloat16 where that is accurate enough.")] = False,
-    report_to: Annotated[
-        str, typer.Option(metavar="NAME", help="Where to report to: tensorboard, wandb, or another one of Trainer.")
-    ] = "none",
-    push_to_hub: Annotated[
+    bf16: BFloat16 = False,
+    report_to: ReportTo = "none",
+    push_to_hub: PushToHub = None,
+    license: Annotated[
         str | None,
-        typer.Option(metavar="OWNER/NAME", help="Repository on the Hub for the result.", show_default="none"),
+        typer.Option(
+            metavar="NAME",
+            help="Licence for the model card, as the Hub names it.",
+            show_default="that of the model it starts from, if its card has one",
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last state saved in --out.")] = False,
+    resume: Resume = False,
     as_json: Json = False,
 ) -> None:
     """Fine-tune a model on labelled recordings.
@@ -124,7 +126,7 @@ def finetune(
     Counts of the classes are shown first, with the files that cannot be used. --out gets the model that did best on
     the validation recordings, its metrics (metrics.json), a figure (results.png) and a model card (README.md); it
     opens with `hf-ast classify --model`. Prints the metrics; with `--json`, an object with `folder`, `split`,
-    `num_recordings`, `metrics`, `classes` and `skipped`.
+    `num_recordings`, `metrics`, `classes`, `confusion` and `skipped`.
 
     On several processes: `accelerate launch -m hf_ast.cli finetune DATA --model MODEL --out DIR`, or the same with
     `torchrun --nproc-per-node N -m`; FSDP and DeepSpeed by `accelerate config`. --batch-size is that of each process.
@@ -132,45 +134,43 @@ def finetune(
     from hf_ast.training.finetune import finetune
 
     quiet_loading()
-    try:
-        with redirect_stdout(sys.stderr):  # where the Trainer prints its logs
-            found = read_labelled(
-                data,
-                label_column=label_column,
-                split_column=split_column,
-                group_column=group_column,
-                label_separator=label_separator,
-                multi_label=multi_label,
-                audio_folder=audio_folder,
-                subset=subset,
-                validation_fraction=validation,
-                decode=not headers_only,
-                seed=seed,
-            )
-            done = finetune(
-                found,
-                out,
-                model=model,
-                preset=preset.value,
-                num_epochs=epochs,
-                batch_size=batch_size,
-                gradient_accumulation_steps=gradient_accumulation,
-                learning_rate=learning_rate,
-                duration_s=duration,
-                stats=None if stats is None else stats.value,
-                eval_every=eval_every,
-                num_workers=num_workers,
-                seed=seed,
-                bf16=bf16,
-                report_to=report_to,
-                resume=resume,
-                push_to_hub=push_to_hub,
-                progress=sys.stderr.isatty(),
-            )
-    except KeyboardInterrupt:
-        if any((out / "checkpoints").glob("checkpoint-*")):
-            raise KeyboardInterrupt("; --resume continues from the last saved state") from None
-        raise
+    if model == DEFAULT_MODEL:
+        note("starting from the embedded keyword model, which is small and knows only speech; --model names others")
+    with resumable(out):
+        found = read_labelled(
+            data,
+            label_column=label_column,
+            split_column=split_column,
+            group_column=group_column,
+            label_separator=label_separator,
+            multi_label=multi_label,
+            audio_folder=audio_folder,
+            subset=subset,
+            validation_fraction=validation,
+            decode=not headers_only,
+            seed=seed,
+        )
+        done = finetune(
+            found,
+            out,
+            model=model,
+            preset=preset.value,
+            num_epochs=epochs,
+            batch_size=batch_size,
+            gradient_accumulation_steps=gradient_accumulation,
+            learning_rate=learning_rate,
+            duration_s=duration,
+            stats=None if stats is None else stats.value,
+            eval_every=eval_every,
+            num_workers=num_workers,
+            seed=seed,
+            bf16=bf16,
+            report_to=report_to,
+            resume=resume,
+            push_to_hub=push_to_hub,
+            license=license,
+            progress=sys.stderr.isatty(),
+        )
     if not done.is_main_process:
         return
     if done.evaluation is None:

@@ -1,13 +1,26 @@
 """`hf-ast pretrain`."""
 
 import sys
-from contextlib import redirect_stdout
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from .datasets import (
+    AudioFolder,
+    BFloat16,
+    GradientAccumulation,
+    NumWorkers,
+    PushToHub,
+    ReportTo,
+    Resume,
+    SplitColumn,
+    Subset,
+    is_main_process,
+    resumable,
+)
+from .errors import note
 from .options import Json, positive
 from .output import show_result
 
@@ -27,8 +40,23 @@ class Kind(StrEnum):
     FRAME = "frame"
 
 
+def all_positive(values: list[float] | None) -> list[float] | None:
+    """Check that all values are greater than zero and finite."""
+    for value in values or []:
+        positive(value)
+    return values
+
+
 def pretrain(
-    data: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with recordings, also in subfolders.")],
+    data: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="DATA...",
+            help="Recordings: a folder with its subfolders; manifest (.csv, .tsv, .json, .jsonl, .parquet) with a "
+            "column of paths; or data set of `datasets`, as a folder or its id on the Hub. Labels are not needed.",
+            show_default=False,
+        ),
+    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the model.")] = Path("ssast"),
     size: Annotated[Size, typer.Option(help="Size of the model.")] = Size.TINY,
     kind: Annotated[
@@ -46,46 +74,81 @@ def pretrain(
         float, typer.Option(metavar="SECONDS", callback=positive, help="Length of the clips that the model sees.")
     ] = 10.24,
     steps: Annotated[int, typer.Option(min=1, help="Steps of the optimiser.")] = 100_000,
-    batch_size: Annotated[int, typer.Option(min=1, help="Clips per step and device.")] = 24,
+    batch_size: Annotated[int, typer.Option(min=1, help="Clips per forward pass and process.")] = 24,
+    gradient_accumulation: GradientAccumulation = 1,
     learning_rate: Annotated[
         float, typer.Option(metavar="NUMBER", callback=positive, help="Largest learning rate.")
     ] = 1e-4,
     eval_every: Annotated[
         int, typer.Option(min=1, help="Steps between evaluations, and between saved states.")
     ] = 1000,
-    num_workers: Annotated[int, typer.Option(min=0, help="Processes that read audio.")] = 2,
+    weight: Annotated[
+        list[float] | None,
+        typer.Option(
+            metavar="NUMBER",
+            callback=all_positive,
+            help="Share of a source in the crops, in any unit; once for each DATA, in the same order.",
+            show_default="durations",
+        ),
+    ] = None,
+    split_column: SplitColumn = "split",
+    audio_folder: AudioFolder = None,
+    subset: Subset = None,
+    num_workers: NumWorkers = 2,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of weights, clips and masks.")] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last state saved in --out.")] = False,
+    bf16: BFloat16 = False,
+    report_to: ReportTo = "none",
+    push_to_hub: PushToHub = None,
+    resume: Resume = False,
     as_json: Json = False,
 ) -> None:
     """Pretrain an SSAST on recordings without labels.
 
-    The recordings may have any format that libsndfile reads. Damaged ones are left out and named at the end. Prints
-    the folder of the model; with `--json`, an object with `folder` and `num_parameters`.
+    The recordings may have any format that libsndfile reads. Files that cannot be read are named first, damaged ones
+    at the end. Where DATA name splits, only those for training are trained on. Prints the folder of the model; with
+    `--json`, an object with `folder`, `num_parameters` and `skipped`.
+
+    On several processes: `accelerate launch -m hf_ast.cli pretrain DATA --out DIR`, or the same with `torchrun
+    --nproc-per-node N -m`. --batch-size is that of each process.
     """
     from hf_ast.checkpoints import resolve_model
-    from hf_ast.training import pretraining
+    from hf_ast.training import mixtures, pretraining
 
     start = None if model is None else resolve_model(model)
-    try:
-        with redirect_stdout(sys.stderr):  # where the Trainer prints its logs
-            network = pretraining.pretrain(
-                data,
-                out,
-                size=size,
-                kind=kind,
-                model=start,
-                duration_s=duration,
-                num_steps=steps,
-                batch_size=batch_size,
-                learning_rate=learning_rate,
-                eval_every=eval_every,
-                num_workers=num_workers,
-                seed=seed,
-                resume=resume,
-            )
-    except KeyboardInterrupt:
-        if any((out / "checkpoints").glob("checkpoint-*")):
-            raise KeyboardInterrupt("; --resume continues from the last saved state") from None
-        raise
-    show_result(as_json, {"folder": str(out), "num_parameters": network.num_parameters()}, [str(out)])
+    with resumable(out):
+        mixture = mixtures.read_mixture(
+            data,
+            weights=weight or None,
+            split_column=split_column,
+            audio_folder=audio_folder,
+            subset=subset,
+            seed=seed,
+            progress=sys.stderr.isatty(),
+        )
+        if is_main_process():
+            for line in mixture.describe():
+                note(line)
+        network = pretraining.pretrain(
+            mixture,
+            out,
+            size=size,
+            kind=kind,
+            model=start,
+            duration_s=duration,
+            num_steps=steps,
+            batch_size=batch_size,
+            gradient_accumulation_steps=gradient_accumulation,
+            learning_rate=learning_rate,
+            eval_every=eval_every,
+            num_workers=num_workers,
+            seed=seed,
+            bf16=bf16,
+            report_to=report_to,
+            resume=resume,
+            push_to_hub=push_to_hub,
+            progress=sys.stderr.isatty(),
+        )
+    if is_main_process():
+        skipped = {name: reason for part in mixture.parts for name, reason in part.skipped.items()}
+        result = {"folder": str(out), "num_parameters": network.num_parameters(), "skipped": skipped}
+        show_result(as_json, result, [str(out)])

@@ -1,7 +1,7 @@
 """Models by any name that people have for them, with their feature extractor."""
 
 import os
-from typing import Any
+from typing import Any, cast
 
 from huggingface_hub.errors import StrictDataclassError
 from transformers import (
@@ -14,20 +14,24 @@ from transformers import (
 
 from hf_ast.checkpoints import resolve_model
 from hf_ast.models.configuration_ast import NATIVE_MODEL_TYPE
+from hf_ast.models.configuration_ssast import SSASTConfig
 from hf_ast.models.feature_extraction_ast import HfASTFeatureExtractor
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 from hf_ast.models.modeling_ast import HfASTForAudioClassification, HfASTModel
+from hf_ast.models.modeling_ssast import SSASTForPreTraining
 
+from .fast import prepare_fast
 from .features import FeatureExtractor
 
 
-def load_classifier(model: str | os.PathLike[str]) -> tuple[PreTrainedModel, FeatureExtractor]:
+def load_classifier(model: str | os.PathLike[str], *, fast: bool = False) -> tuple[PreTrainedModel, FeatureExtractor]:
     """Load a classification model in eval mode, and its feature extractor.
 
     Checkpoints of transformers' own AST open as ours, which gives the numbers of the official code.
 
     Args:
         model: A folder, the id of a model on the Hub, or any name of a released checkpoint (`resolve_model`).
+        fast: Whether to prepare the model with `prepare_fast`, which rounds: logits stay within 2 % of their range.
 
     Raises:
         ValueError: The name is none of these, or the checkpoint has no trained classification head.
@@ -39,7 +43,7 @@ def load_classifier(model: str | os.PathLike[str]) -> tuple[PreTrainedModel, Fea
             f"model={os.fspath(model)!r} is not a trained classifier: the checkpoint has no {', '.join(missing)}. "
             "With new, random weights every label would be wrong; fine-tune the model first, or take its embeddings."
         )
-    return classifier, feature_extractor
+    return prepare_fast(classifier) if fast else classifier, feature_extractor
 
 
 def load_encoder(model: str | os.PathLike[str]) -> tuple[PreTrainedModel, SpectrogramFeatureExtractor]:
@@ -62,6 +66,29 @@ def load_encoder(model: str | os.PathLike[str]) -> tuple[PreTrainedModel, Spectr
             f"model={os.fspath(model)!r} is a {type(encoder).__name__}; embeddings need an AST, SSAST or PaSST."
         )
     return encoder, feature_extractor
+
+
+def load_pretraining(model: str | os.PathLike[str]) -> tuple[SSASTForPreTraining, SpectrogramFeatureExtractor]:
+    """Load an SSAST with the heads of its pretraining in eval mode, and its feature extractor.
+
+    Args:
+        model: As in `load_classifier`.
+
+    Raises:
+        ValueError: The name is unknown, or the checkpoint is not one of a pretraining.
+        OSError: The checkpoint cannot be downloaded or read.
+    """
+    path = resolve_model(model)
+    family = AutoConfig.from_pretrained(path).model_type
+    if family != SSASTConfig.model_type:
+        raise ValueError(f"model={os.fspath(model)!r} is of the family {family!r}, but must be a pretrained SSAST.")
+    network, feature_extractor, missing = _load(path, SSASTForPreTraining, SSASTForPreTraining)
+    if missing:
+        raise ValueError(
+            f"model={os.fspath(model)!r} has no heads of the pretraining: the checkpoint lacks {', '.join(missing)}. "
+            "Take one that `hf-ast pretrain` made, or a released one that was not fine-tuned."
+        )
+    return cast("SSASTForPreTraining", network), cast("SpectrogramFeatureExtractor", feature_extractor)
 
 
 def _load(

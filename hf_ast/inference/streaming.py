@@ -33,7 +33,8 @@ class StreamTagger:
     Memory and delay are bounded: it keeps less than one window of samples besides what one call pushes, and a window
     is scored by the call that brings its last sample.
 
-    Example:
+    Example::
+
         tagger = StreamTagger(model, feature_extractor, hop_s=0.5)
         for samples in microphone:
             for window in tagger.push(samples):

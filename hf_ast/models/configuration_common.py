@@ -56,6 +56,8 @@ class SpectrogramConfig(PreTrainedConfig):
         time_patchout, frequency_patchout, unstructured_patchout: Columns, rows and single patches to drop at random in
             training mode.
         patchout_per_clip: Draw them for every clip, instead of once for the whole batch as the official code does.
+        token_merging: Share of the patch tokens that each layer merges with similar ones in eval mode, at most 0.5:
+            speed at some cost in accuracy. 0 merges nothing. Clips of a batch must then have one length.
     """
 
     hidden_size: int = 768
@@ -84,6 +86,7 @@ class SpectrogramConfig(PreTrainedConfig):
     frequency_patchout: int = 0
     unstructured_patchout: int = 0
     patchout_per_clip: bool = False
+    token_merging: float | int = 0.0
 
     def __post_init__(self, **kwargs: Any) -> None:
         num_labels = kwargs.get("num_labels", 1)  # no field, so that its type and value are checked here
@@ -149,6 +152,8 @@ class SpectrogramConfig(PreTrainedConfig):
         for name in PROBABILITIES:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be in [0, 1).")
+        if not 0 <= self.token_merging <= 0.5:
+            raise ValueError(f"token_merging={self.token_merging} must be in [0, 0.5]; 0 merges nothing.")
         for name in ("time_patchout", "frequency_patchout", "unstructured_patchout"):
             # Whether something is left depends on the clips, and is checked in training
             if getattr(self, name) < 0:

@@ -75,8 +75,13 @@ class HfASTFeatureExtractor(SpectrogramFeatureExtractor):
         frame_length, frame_shift, _ = frame_geometry(self.sampling_rate)
         return frame_length + (num_frames - 1) * frame_shift
 
+    @property
+    def first_frame_s(self) -> float:
+        """Centre of the first frame of a clip, in seconds: half a frame, because frames lie whole in the clip."""
+        return self.num_samples(1) / 2 / self.sampling_rate
+
     def _prepared(self, clip: Tensor) -> Tensor:
-        return clip - clip.mean() if self.subtract_mean else clip
+        return clip - clip.mean(-1, keepdim=True) if self.subtract_mean else clip
 
     def _front_end_settings(self) -> dict[str, Any]:
         return {"sampling_rate": self.sampling_rate, "num_mel_bins": self.num_mel_bins}

@@ -44,7 +44,8 @@ def as_waveforms(raw_speech: Any, *, min_samples: int, sampling_rate: int) -> li
                 "waveform of shape (samples, channels) must be mixed down first."
             )
     clips = [clip.to(clips[0].device) for clip in clips]
-    peaks = torch.stack([clip.abs().max() for clip in clips]).tolist()  # waits for a GPU once, not per clip
+    extremes = torch.stack([torch.stack(clip.aminmax()) for clip in clips])
+    peaks = extremes.abs().amax(dim=1).tolist()  # waits for a GPU once, not per clip
     for index, peak in enumerate(peaks):
         if not peak <= LOUDEST_PEAK:
             raise ValueError(

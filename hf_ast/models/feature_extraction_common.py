@@ -113,6 +113,17 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         return self.num_samples(2) - self.num_samples(1)
 
     @property
+    def first_frame_s(self) -> float:
+        """Centre of the first frame of a clip, in seconds."""
+        raise NotImplementedError
+
+    @property
+    def mel_centres_hz(self) -> Tensor:
+        """Centre frequency of each mel bin in Hz, float64, shape (M,)."""
+        front_end: Any = self._front_end_on(torch.device("cpu"))
+        return front_end.filter_bank.centres_hz
+
+    @property
     def num_edge_frames(self) -> int:
         """Frames at each end of a clip that depend on where the clip ends."""
         return 0
@@ -139,7 +150,7 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         return self._front_end[1]
 
     def _prepared(self, clip: Tensor) -> Tensor:
-        """Prepare a waveform (S,) as the family wants it before it is cut."""
+        """Prepare waveforms (..., S) as the family wants them before they are cut."""
         return clip
 
     @property
@@ -311,7 +322,7 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         else:
             features = log_mel(torch.stack(list(prepared)))
         for feature in features:
-            yield (feature - self.mean) / (self.std * 2) if self.do_normalize else feature
+            yield (feature - self.mean).div_(self.std * 2) if self.do_normalize else feature
 
     def _check_sampling_rate(self, sampling_rate: int | None) -> None:
         if sampling_rate is None:

@@ -84,6 +84,11 @@ class PaSSTFeatureExtractor(SpectrogramFeatureExtractor):
         return num_frames * self.hop_length
 
     @property
+    def first_frame_s(self) -> float:
+        """Centre of the first frame of a clip, in seconds: its start, around which the clip is reflected."""
+        return 0.0
+
+    @property
     def num_edge_frames(self) -> int:
         """Frames whose window reaches beyond the end of a clip, where the waveform is reflected."""
         return math.ceil(self.window_length / 2 / self.hop_length)

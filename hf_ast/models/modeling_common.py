@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Unpack, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig, PreTrainedModel
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
-from transformers.masking_utils import create_bidirectional_mask
+from transformers.masking_utils import create_bidirectional_mask, sdpa_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -23,12 +23,16 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_common import GEOMETRY_FIELDS, SpectrogramConfig
 from .modules_classification import ClassificationHead, classification_loss, infer_problem_type
-from .modules_encoder import EncoderLayer, SelfAttention, eager_attention
+from .modules_encoder import EncoderLayer, SelfAttention, eager_attention, per_head_attention
 from .modules_transformer import SpectrogramTransformer, encode, initialize_weights
 
 HUB_ARGUMENTS = (
     "cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token",
 )  # fmt: skip
+
+# `attn_implementation="per_head"`, of all families
+AttentionInterface.register("per_head", per_head_attention)
+AttentionMaskInterface.register("per_head", sdpa_mask)
 
 
 class SpectrogramLayer(GradientCheckpointingLayer, EncoderLayer):
@@ -91,6 +95,15 @@ class SpectrogramPreTrainedModel(PreTrainedModel):
             return None
         return cls.config_class.from_pretrained(path, **{k: kwargs[k] for k in HUB_ARGUMENTS if k in kwargs})
 
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the patch embedding; under FSDP2 the module that is sharded as a whole and holds it.
+
+        For accelerate shards what this returns as a unit of its own, which a part of a unit cannot be.
+        """
+        embeddings = cast("SpectrogramModel", self.base_model).embeddings
+        is_sharded = _unsharded_class(type(embeddings)) is not type(embeddings)
+        return embeddings if is_sharded else embeddings.patch_embedding
+
     def resize_input(
         self,
         *,
@@ -125,6 +138,14 @@ class SpectrogramPreTrainedModel(PreTrainedModel):
         The code of a subclass that a script or a notebook defines cannot be saved: transformers warns, and the config
         names no code for the model.
         """
+        sharded_class = type(self)
+        self.__class__ = _unsharded_class(sharded_class)  # whose code and name are saved
+        try:
+            self._save_with_code(save_directory, *args, **kwargs)
+        finally:
+            self.__class__ = sharded_class
+
+    def _save_with_code(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
         modeling = sys.modules[type(self).__module__]
         file_name = modeling.__name__.rpartition(".")[2]
         auto_map = dict(getattr(self.config, "auto_map", None) or {})
@@ -146,6 +167,14 @@ def _gathered(module: nn.Module) -> AbstractContextManager[None]:
     deepspeed = importlib.import_module("deepspeed")
     context: AbstractContextManager[None] = deepspeed.zero.GatheredParameters(list(module.parameters()))
     return context
+
+
+def _unsharded_class(module_class: type) -> type:
+    """Return the class of a module without what FSDP2 (`fully_shard`) has made of it."""
+    # By its name, as `torch.distributed` need not be there
+    return next(
+        base for base in module_class.__mro__ if all(parent.__name__ != "FSDPModule" for parent in base.__mro__)
+    )
 
 
 def _with_geometry(config: SpectrogramConfig, geometry: dict[str, int]) -> SpectrogramConfig:
@@ -209,6 +238,7 @@ class SpectrogramModel(SpectrogramPreTrainedModel):
             token_mask,
             encoder_mask,
             pooling=self.config.pooling,
+            token_merging=0.0 if self.training or masked_patches is not None else self.config.token_merging,
             attention_function=attention,
             **kwargs,
         )

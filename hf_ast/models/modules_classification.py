@@ -43,9 +43,9 @@ def classification_loss(
 
     Args:
         logits: Shape (B, C).
-        labels: For a single label, class indices (B,), -100 for clips to leave out, or soft labels (B, C), floats
-            between 0 and 1; for multi-label, multi-hot or soft labels (B, C); for regression, targets (B, C), or (B,)
-            if C is 1.
+        labels: For a single label, class indices (B,), or soft labels (B, C), floats between 0 and 1; -100, for
+            all classes, leaves a clip out. For multi-label, multi-hot or soft labels (B, C), -100 for classes of which
+            it is not known whether a clip has them; for regression, targets (B, C), or (B,) if C is 1.
         problem_type: One of `PROBLEM_TYPES`.
         num_items_in_batch: Label values in the whole optimizer step.
 
@@ -60,11 +60,11 @@ def classification_loss(
     labels = labels.to(logits.device)
     reduction = "mean" if num_items_in_batch is None else "sum"
     if problem_type == "multi_label_classification":
-        loss = nn.functional.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction=reduction)
+        loss = _multi_label_loss(logits, labels.to(logits.dtype), reduction)
     elif problem_type == "regression":
         loss = nn.functional.mse_loss(logits, labels.to(logits.dtype).view_as(logits), reduction=reduction)
     elif labels.is_floating_point():
-        loss = nn.functional.cross_entropy(logits, labels.to(logits.dtype), reduction=reduction)
+        loss = _soft_label_loss(logits, labels.to(logits.dtype), reduction)
         if num_items_in_batch is not None:
             loss = loss * num_labels  # C label values belong to one clip, over which the mean is
     else:
@@ -78,6 +78,22 @@ def classification_loss(
 
 # Of `nn.functional.cross_entropy`
 IGNORED_LABEL = -100
+
+
+def _multi_label_loss(logits: Tensor, labels: Tensor, reduction: str) -> Tensor:
+    """Binary cross entropy over the values (B, C) that are not `IGNORED_LABEL`."""
+    counts = labels != IGNORED_LABEL
+    loss = nn.functional.binary_cross_entropy_with_logits(
+        logits, labels.where(counts, 0.0), weight=counts.to(logits.dtype), reduction="sum"
+    )
+    return loss if reduction == "sum" else loss / counts.sum().clamp(min=1)
+
+
+def _soft_label_loss(logits: Tensor, labels: Tensor, reduction: str) -> Tensor:
+    """Cross entropy over the rows of (B, C) that are not `IGNORED_LABEL`."""
+    counts = (labels != IGNORED_LABEL).all(1)
+    loss = nn.functional.cross_entropy(logits, labels.where(counts[:, None], 0.0), reduction="sum")
+    return loss if reduction == "sum" else loss / counts.sum().clamp(min=1)
 
 
 def check_labels(labels: Tensor, batch_size: int, num_labels: int, problem_type: str) -> None:
@@ -96,7 +112,10 @@ def check_labels(labels: Tensor, batch_size: int, num_labels: int, problem_type:
         raise ValueError(_wrong_shape(labels, batch_size, num_labels, problem_type))
 
     if is_soft:
-        are_valid = (labels >= 0) & (labels <= 1)
+        are_left_out = labels == IGNORED_LABEL
+        if problem_type == "single_label_classification":  # a clip as a whole
+            are_left_out = are_left_out.all(1, keepdim=True)
+        are_valid = (labels >= 0) & (labels <= 1) | are_left_out
     elif problem_type == "regression":
         are_valid = labels.isfinite()
     else:  # as they are used: in unsigned integers, the number to ignore would be a large one
@@ -107,7 +126,7 @@ def check_labels(labels: Tensor, batch_size: int, num_labels: int, problem_type:
         torch._assert_async(all_valid, "labels has a value that is out of range, NaN or infinite.")
     elif not all_valid:
         wanted = {
-            "multi_label_classification": "numbers between 0 and 1; scale it, and leave out clips whose label is NaN",
+            "multi_label_classification": "numbers between 0 and 1; scale it, and leave out what is NaN, by -100",
             "regression": "finite numbers; leave out clips whose target is NaN or infinite",
             "single_label_classification": (
                 f"class indices from 0 to {num_labels - 1}, or {IGNORED_LABEL} for clips to leave out; load a model "

@@ -124,6 +124,11 @@ class SpectrogramEmbeddings(nn.Module):
         """Rows of the patch grid, F'."""
         return grid_shape(self.num_mel_bins, self.patch_size[1], self.patch_size, self.stride)[0]
 
+    @property
+    def max_frames(self) -> int:
+        """Frames of the longest clip that has no more columns than the position table."""
+        return self.positions.num_columns * self.stride[1] + self.patch_size[1] - 1
+
     def forward(
         self,
         input_values: Tensor,
@@ -245,9 +250,8 @@ class SpectrogramEmbeddings(nn.Module):
                 )
         _, num_columns = grid_shape(self.num_mel_bins, num_frames, self.patch_size, self.stride)
         if num_columns > self.positions.num_columns and self.position_overflow == "error":
-            longest = (self.positions.num_columns - 1) * self.stride[1] + patch_frames + self.stride[1] - 1
             raise ValueError(
-                f"input_values has {num_frames} frames, the position table is for at most {longest}. Cut the input "
-                f"into windows, load the model with `max_length={num_frames}` (resizes the table), or set "
+                f"input_values has {num_frames} frames, the position table is for at most {self.max_frames}. Cut the "
+                f"input into windows, load the model with `max_length={num_frames}` (resizes the table), or set "
                 '`position_overflow="interpolate"` or `"crop"` in the config.'
             )

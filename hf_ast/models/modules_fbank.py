@@ -7,14 +7,14 @@ official AST and SSAST data loaders call (src/dataloader.py), for whole batches 
 import torch
 from torch import Tensor, nn
 
-from .modules_mel_filters import PREEMPHASIS, MelFilterBank, check_waveform, map_frames
+from .modules_mel_filters import PREEMPHASIS, MelFilterBank, check_waveform, map_segments
 
 FRAME_LENGTH_S = 0.025
 FRAME_SHIFT_S = 0.010
 # Kaldi's floor under the mel energies: the float32 epsilon, whatever the dtype
 LOG_FLOOR = 1.1920928955078125e-07
-# 512 kB per intermediate result: it stays in a CPU's cache, and the allocator keeps its memory between chunks
-FRAMES_PER_CHUNK = 256
+# 1 MB per intermediate result: it stays in a CPU's cache, and the allocator keeps its memory between segments
+FRAMES_PER_SEGMENT = 512
 
 
 def kaldi_fbank(waveform: Tensor, *, sampling_rate: int = 16000, num_mel_bins: int = 128) -> Tensor:
@@ -81,17 +81,23 @@ class KaldiFbank(nn.Module):
                 f"waveform has {waveform.shape[1]} samples, less than one frame of {frame_length} samples "
                 f"({1000 * FRAME_LENGTH_S:.0f} ms at {self.sampling_rate} Hz); pad it to that length."
             )
-        frames = waveform.unfold(1, frame_length, self.frame_shift)
-        return map_frames(lambda chunk: _log_mel(chunk, filter_bank), frames, FRAMES_PER_CHUNK)
+        return map_segments(
+            lambda segment: _log_mel(segment, filter_bank, self.frame_shift),
+            waveform,
+            frame_length=frame_length,
+            frame_shift=self.frame_shift,
+            frames_per_segment=FRAMES_PER_SEGMENT,
+        )
 
 
-def _log_mel(frames: Tensor, filter_bank: MelFilterBank) -> Tensor:
-    """Frames of raw samples (..., frame_length) -> log-mel energies (..., M)."""
-    frames = frames - frames.mean(-1, keepdim=True)
-    # The sample before a frame's first one is taken equal to it, as in Kaldi
-    previous = torch.cat((frames[..., :1], frames[..., :-1]), dim=-1)
-    frames = torch.sub(frames, previous, alpha=PREEMPHASIS).mul_(filter_bank.window)
-    return filter_bank(frames).clamp_min(LOG_FLOOR).log()
+def _log_mel(waveform: Tensor, filter_bank: MelFilterBank, frame_shift: int) -> Tensor:
+    """Raw samples (B, S) -> log-mel energies (B, T, M)."""
+    means = waveform.unfold(1, filter_bank.window_length, frame_shift).mean(-1, keepdim=True)
+    # The sample before a frame, where Kaldi takes the first one twice, and those behind it: the window is 0 there
+    padded = nn.functional.pad(waveform, (1, filter_bank.n_fft - filter_bank.window_length))
+    frames = padded.unfold(1, filter_bank.n_fft + 1, frame_shift) - means
+    emphasised = torch.sub(frames[..., 1:], frames[..., :-1], alpha=PREEMPHASIS)
+    return filter_bank(emphasised.mul_(filter_bank.window)).clamp_min(LOG_FLOOR).log()
 
 
 def frame_geometry(sampling_rate: int) -> tuple[int, int, int]:

@@ -21,6 +21,7 @@ class MelFilterBank(nn.Module):
     The constants are buffers that are not saved. They are computed anew wherever they would be copied, so that
     neither `.half()` rounds them nor a loader that starts from empty tensors (transformers' `from_pretrained`) leaves
     them empty. The filters are cut into groups without most of their zeros: half the time of one dense product.
+    The window has zeros behind it, up to the size of the FFT.
 
     Args:
         sampling_rate: In Hz.
@@ -60,6 +61,7 @@ class MelFilterBank(nn.Module):
     @torch.inference_mode(False)
     def _build(self, device: torch.device | str | None, dtype: torch.dtype) -> None:
         window = torch.hann_window(self.window_length, periodic=False, dtype=dtype, device=device)
+        window = nn.functional.pad(window, (0, self.n_fft - self.window_length))
         self.register_buffer("window", window, persistent=False)
         low, high = self.edges_hz
         with torch.device("cpu"):  # also where a model is built on the meta device: the values are needed here
@@ -100,17 +102,27 @@ class MelFilterBank(nn.Module):
             dtype=waveform.dtype,
         )
 
+    @property
+    def centres_hz(self) -> Tensor:
+        """Centre frequency of each filter in Hz, float64 on the CPU, shape (M,)."""
+        low_hz, high_hz = self.edges_hz
+        low, high = hz_to_mel(low_hz), hz_to_mel(self.sampling_rate / 2 if high_hz is None else high_hz)
+        step = (high - low) / (self.num_mel_bins + 1)
+        mel = low + step * torch.arange(1, self.num_mel_bins + 1, dtype=torch.float64, device="cpu")
+        return 700.0 * torch.expm1(mel / 1127.0)
+
     def forward(self, frames: Tensor) -> Tensor:
-        """Windowed frames (..., window_length) -> energies of their spectra under the filters (..., M)."""
-        # Padding here and not with `rfft(n=...)`, and no `abs()`: together 4x faster on CPU
-        frames = nn.functional.pad(frames, (0, self.n_fft - self.window_length))
-        real, imaginary = torch.view_as_real(torch.fft.rfft(frames)).unbind(-1)
-        power = real.square().addcmul_(imaginary, imaginary)
+        """Windowed frames (..., n_fft) -> energies of their spectra under the filters (..., M)."""
+        # No `abs()`, and squares before the parts are separated: a fifth, and half of the time on CPU
+        squares = torch.view_as_real(torch.fft.rfft(frames)).square_()
+        power = squares[..., 0] + squares[..., 1]
         # Autocast would round the energies to half precision
         with torch.autocast(frames.device.type, enabled=False):
             groups = [self.get_buffer(f"filters_{index}") for index in range(len(self.reaches))]
-            energies = [power[..., reach] @ group for reach, group in zip(self.reaches, groups, strict=True)]
-            return torch.cat(energies, dim=-1)
+            # As one matrix: torch.export would refuse products of slices for a single clip or frame
+            rows = power.flatten(end_dim=-2)
+            energies = [rows[:, reach] @ group for reach, group in zip(self.reaches, groups, strict=True)]
+            return torch.cat(energies, dim=-1).view(*frames.shape[:-1], self.num_mel_bins)
 
 
 def _precise(dtype: torch.dtype) -> torch.dtype:
@@ -151,7 +163,7 @@ def kaldi_mel_filters(
             f"order, {SMALLEST_BAND_HZ:g} Hz or more apart, between 0 and {sampling_rate / 2} (half of "
             f"sampling_rate={sampling_rate})."
         )
-    low, high = (1127.0 * math.log(1.0 + f / 700.0) for f in (low_frequency_hz, high_frequency_hz))
+    low, high = hz_to_mel(low_frequency_hz), hz_to_mel(high_frequency_hz)
     step = (high - low) / (num_mel_bins + 1)
     left = low + step * torch.arange(num_mel_bins, dtype=torch.float64).unsqueeze(1)
     frequencies = sampling_rate / n_fft * torch.arange(n_fft // 2, dtype=torch.float64)
@@ -159,6 +171,11 @@ def kaldi_mel_filters(
     rising, falling = (mel - left) / step, (left + 2 * step - mel) / step
     filters = torch.minimum(rising, falling).clamp_min(0.0)
     return nn.functional.pad(filters, (0, 1)).float()
+
+
+def hz_to_mel(frequency_hz: float) -> float:
+    """Frequency in Hz -> place on Kaldi's mel scale."""
+    return 1127.0 * math.log(1.0 + frequency_hz / 700.0)
 
 
 def check_waveform(waveform: Tensor) -> None:
@@ -170,13 +187,23 @@ def check_waveform(waveform: Tensor) -> None:
         )
 
 
-def map_frames(function: Callable[[Tensor], Tensor], frames: Tensor, frames_per_chunk: int) -> Tensor:
-    """Apply a function to frames (B, T, L), on a CPU in chunks that stay in its cache; the result is (B, T, M).
+def map_segments(
+    function: Callable[[Tensor], Tensor],
+    waveform: Tensor,
+    *,
+    frame_length: int,
+    frame_shift: int,
+    frames_per_segment: int,
+) -> Tensor:
+    """Apply a function from waveforms (B, S) to spectrograms (B, T, M): on a CPU to segments that stay in its cache.
 
-    A compiled, exported or traced graph has one chunk: it would keep the number of chunks of its example.
+    A compiled, exported or traced graph has one segment: it would keep the number of segments of its example.
     """
     tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    if frames.device.type != "cpu" or tracing:
-        return function(frames)
-    chunks = [function(chunk) for clip in frames for chunk in clip.split(frames_per_chunk)]
-    return torch.cat(chunks).view(*frames.shape[:2], -1)
+    if waveform.device.type != "cpu" or tracing:
+        return function(waveform)
+    num_frames = (waveform.shape[1] - frame_length) // frame_shift + 1
+    step, overlap = frames_per_segment * frame_shift, frame_length - frame_shift
+    starts = range(0, num_frames * frame_shift, step)
+    segments = (clips[:, start : start + step + overlap] for clips in waveform[:, None] for start in starts)
+    return torch.cat([function(segment)[0] for segment in segments]).view(len(waveform), num_frames, -1)

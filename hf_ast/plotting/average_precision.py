@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .style import BLUE, label_rows, new_figure, set_title, short_name
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -32,10 +34,6 @@ def plot_average_precision(
     Raises:
         ValueError: The shapes differ, or no class has a recording.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('Figures need matplotlib: pip install "hf-ast[plot]"') from error
     average_precision, num_positives = np.asarray(average_precision), np.asarray(num_positives)
     if not average_precision.shape == num_positives.shape == (len(labels),):
         raise ValueError(
@@ -53,19 +51,18 @@ def plot_average_precision(
         remarks.append(f"the {MAX_BARS // 2} best and the {MAX_BARS // 2} worst of {len(order)} classes")
     if len(known) < len(labels):
         remarks.append(f"left out, because no recording has them: {len(labels) - len(known)} of {len(labels)} classes")
-    if title is None:
-        title = f"mean average precision {mean:.3f}"
-
-    figure = Figure(figsize=(8, float(np.clip(1.2 + 0.25 * len(shown), 2.5, 18))), layout="constrained")
+    height = float(np.clip(1.2 + 0.25 * len(shown), 2.5, 16))
+    figure = new_figure(8, height)
     axes = figure.subplots()
-    axes.barh(range(len(shown)), average_precision[shown], color="#4477aa", height=0.7)
+    axes.barh(range(len(shown)), average_precision[shown], color=BLUE, height=0.7)
     axes.axvline(mean, color="black", linestyle="--", linewidth=1)
-    axes.set_yticks(range(len(shown)), [f"{labels[i]} ({num_positives[i]})" for i in shown])
+    label_rows(axes.yaxis, [f"{short_name(labels[i], 32)} ({num_positives[i]})" for i in shown], height - 1.2)
     if len(shown) < len(order):
         axes.axhline(MAX_BARS // 2 - 0.5, color="black", linewidth=0.8, linestyle=":")
     axes.set_xlim(0, 1)
     axes.set_ylim(-0.6, len(shown) - 0.4)
     axes.set_xlabel("average precision; dashed: mean over all classes")
-    axes.set_title("\n".join([title, *remarks]), loc="left", fontsize="medium")
+    axes.set_ylabel("class (recordings)")
+    set_title(axes, title or f"Mean average precision {mean:.3f}", *remarks)
     axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from hf_ast.inference.evaluating import evaluating
-from hf_ast.models.modules_fbank import FRAME_SHIFT_S
+from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 from hf_ast.models.modules_masking import masked_grid
 from hf_ast.models.modules_positions import grid_shape
+
+from .style import clip_of, draw_spectrogram, new_figure, set_title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,18 +21,24 @@ if TYPE_CHECKING:
 @torch.no_grad()
 def plot_reconstruction(
     model: "SSASTForPreTraining",
+    feature_extractor: SpectrogramFeatureExtractor,
     input_values: Tensor,
     *,
     mask_indices: Tensor | None = None,
     generator: torch.Generator | None = None,
+    start_s: float = 0.0,
+    title: str | None = None,
 ) -> "Figure":
     """Plot a spectrogram, the part of it that the model sees, and the model's reconstruction of the rest.
 
     Args:
-        model: A pretraining model with the reconstruction objective.
+        model: A pretraining model with the reconstruction objective; it runs in eval mode.
+        feature_extractor: Its feature extractor.
         input_values: Normalised log-mel spectrogram of one clip, shape (T, M) or (1, T, M).
         mask_indices: Patches to mask, numbered row by row, shape (K,); drawn by the model's own sampler if None.
         generator: Source of randomness for the sampler.
+        start_s: Time of the start of the clip in the recording.
+        title: Above the figure; what it shows if None.
 
     Returns:
         A matplotlib figure with three panels; `figure.savefig("reconstruction.png")` writes it.
@@ -42,7 +50,7 @@ def plot_reconstruction(
         raise ValueError(
             "model has no reconstruction objective (reconstruction_loss_weight is 0), so there is nothing to plot."
         )
-    clip = input_values.reshape(-1, input_values.shape[-1])
+    clip = clip_of(feature_extractor, input_values)
     given = None if mask_indices is None else mask_indices[None]
     with evaluating(model):
         output = model(clip[None].to(model.device), mask_indices=given, generator=generator)
@@ -51,11 +59,25 @@ def plot_reconstruction(
     rows, columns = grid_shape(clip.shape[1], len(clip), (height, width), (height, width))
     is_masked_patch = masked_grid(output.mask_indices, rows, columns)[0].cpu()
     is_masked = is_masked_patch.repeat_interleave(height, 0).repeat_interleave(width, 1)  # (mel bins, frames)
-    original = clip.T[: is_masked.shape[0], : is_masked.shape[1]].float().cpu()
+    original = clip.T[: is_masked.shape[0], : is_masked.shape[1]]
     rebuilt = fill_patches(original, output.mask_indices[0], output.reconstructions[0], (height, width))
-    panels = {"Spectrogram": original, "What the model sees": original.masked_fill(is_masked, torch.nan)}
     error = output.reconstruction_loss.item()
-    return _stacked({**panels, f"Masked patches reconstructed, mean squared error {error:.3f}": rebuilt})
+    panels = {
+        title or "Spectrogram": original,
+        f"What the model sees: {int((~is_masked_patch).sum())} of {is_masked_patch.numel()} patches; "
+        "the others are masked (grey)": original.masked_fill(is_masked, torch.nan),
+        f"Masked patches reconstructed, mean squared error {error:.3f}": rebuilt,
+    }
+
+    figure = new_figure(9, 7)
+    axes = figure.subplots(len(panels), sharex=True, sharey=True)
+    limits = (original.min().item(), original.max().item())  # the same colours in all panels
+    for axis, (text, spectrogram) in zip(axes, panels.items(), strict=True):
+        image = draw_spectrogram(axis, feature_extractor, spectrogram.T, start_s=start_s, limits=limits)
+        axis.label_outer()
+        set_title(axis, text)
+    figure.colorbar(image, ax=axes, label="normalised log energy", shrink=0.6, pad=0.01)
+    return figure
 
 
 def fill_patches(spectrogram: Tensor, patch_indices: Tensor, values: Tensor, patch_size: tuple[int, int]) -> Tensor:
@@ -76,33 +98,3 @@ def fill_patches(spectrogram: Tensor, patch_indices: Tensor, values: Tensor, pat
     row, column = patch_indices[is_patch] // grid.shape[1], patch_indices[is_patch] % grid.shape[1]
     grid[row, column] = values[is_patch].unflatten(1, (height, width)).to(grid)
     return grid.transpose(1, 2).reshape(spectrogram.shape)
-
-
-def _stacked(panels: dict[str, Tensor]) -> "Figure":
-    """Plot spectrograms (M, T) one above the other, with common axes and colours; NaN is grey."""
-    try:
-        from matplotlib import colormaps
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('Figures need matplotlib: pip install "hf-ast[plot]"') from error
-    first = next(iter(panels.values()))
-    num_mel_bins, num_frames = first.shape
-    figure = Figure(figsize=(8, 2 * len(panels)), layout="constrained")
-    axes = figure.subplots(len(panels), sharex=True, sharey=True)
-    colours = colormaps["magma"].with_extremes(bad="0.6")
-    for axis, (title, spectrogram) in zip(axes, panels.items(), strict=True):
-        image = axis.imshow(
-            spectrogram.numpy(),
-            origin="lower",
-            aspect="auto",
-            interpolation="nearest",
-            extent=(0, num_frames * FRAME_SHIFT_S, 0, num_mel_bins),
-            cmap=colours,
-            vmin=first.min().item(),
-            vmax=first.max().item(),
-        )
-        axis.set_title(title, loc="left", fontsize="medium")
-        axis.set_ylabel("mel bin")
-    axes[-1].set_xlabel("time in s")
-    figure.colorbar(image, ax=axes, label="normalised log energy", shrink=0.6)
-    return figure

@@ -1,10 +1,9 @@
 """Augmentations of the official AST, SSAST and PaSST training code, batched and in plain torch.
 
 Each is a function on batches whose draws are per clip and come from a generator; `Augmentation` holds the settings of
-all of them.
+all of them, and `TrainingCollator` applies them.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -31,16 +30,17 @@ class Augmentation:
     """Settings of all augmentations; every one is off by default.
 
     Args:
-        mixup_probability: Share of the clips that are mixed with another one of their batch (`mixup_waveforms`).
+        mixup_probability: Share of the clips that are mixed with another one of the data (`mixup_waveforms`).
         mixup_alpha: Weights are drawn from Beta(alpha, alpha): 10 in AST and SSAST, 2 in PaSST.
         mixup_favors_own: Whether a clip's own weight is the larger one of the two, as in PaSST.
-        spectrogram_mixup_alpha: If positive, every spectrogram is mixed with another one of its batch, with the larger
-            one of the weights from Beta(alpha, alpha) for itself (`mixup_spectrograms`): 0.3 in PaSST.
+        spectrogram_mixup_alpha: If positive, every spectrogram is mixed with another augmented one of its epoch, with
+            the larger one of the weights from Beta(alpha, alpha) for itself (`mixup_spectrograms`): 0.3 in PaSST. Each
+            recording is then read and transformed twice per epoch.
         label_smoothing: See `smooth_labels`.
         max_gain_db: See `gain`; 7 in PaSST.
         max_shift: See `time_shift`, in samples; 50 in PaSST.
-        low_frequency_jitter_hz, high_frequency_jitter_hz: Random edges of the mel scale, one draw per batch, for
-            PaSST's feature extractor only (see `PaSSTMel`): 10 and 2000 in PaSST. They are used by `TrainingCollator`.
+        low_frequency_jitter_hz, high_frequency_jitter_hz: Random edges of the mel scale, one draw per clip, for the
+            feature extractor of PaSST only (see `PaSSTMel`, which draws per batch): 10 and 2000 in PaSST.
         max_mel_mask, max_time_mask: Bounds of the bands of `spec_augment`, in mel bins and frames. Both papers use 48
             and 192 for 10 s of AudioSet.
         max_noise, max_roll: See `noise_and_roll`; 0.1 and 10 frames in AST.
@@ -81,31 +81,13 @@ class Augmentation:
         """Whether labels become numbers between 0 and 1 for every class."""
         return bool(self.mixup_probability or self.spectrogram_mixup_alpha or self.label_smoothing)
 
-    def waveforms(
-        self, waveforms: Sequence[Tensor] | Tensor, labels: Tensor, generator: torch.Generator | None = None
-    ) -> tuple[list[Tensor], Tensor]:
-        """Apply gain, time shift and mixup, in this order, as PaSST does.
-
-        Args:
-            waveforms: Clips (S,) of any lengths, or a batch (B, S).
-            labels: One-hot, multi-hot or soft labels, shape (B, C).
-            generator: Source of randomness; the global one if None.
-
-        Returns:
-            Clips of the same lengths, and their labels (B, C).
-        """
-        clips = list(waveforms)
+    def waveform(self, waveform: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Apply gain, then time shift, to one clip (S,), as PaSST does before its mixup."""
         if self.max_gain_db:
-            gains_db = _integers(-self.max_gain_db, self.max_gain_db, len(clips), generator)
-            clips = [gain(clip[None], gains_db=value)[0] for clip, value in zip(clips, gains_db.split(1), strict=True)]
+            waveform = gain(waveform[None], self.max_gain_db, generator=generator)[0]
         if self.max_shift:
-            shifts = _integers(-self.max_shift, self.max_shift + 1, len(clips), generator)
-            clips = [
-                time_shift(clip[None], shifts=value)[0] for clip, value in zip(clips, shifts.split(1), strict=True)
-            ]
-        if self.mixup_probability:
-            clips, labels = self._mixed(clips, labels, generator)
-        return clips, labels
+            waveform = time_shift(waveform[None], self.max_shift, generator=generator)[0]
+        return waveform
 
     def features(
         self,
@@ -145,49 +127,6 @@ class Augmentation:
                 generator=generator,
             )
         return input_values
-
-    def mixed_features(
-        self,
-        input_values: Tensor,
-        labels: Tensor,
-        attention_mask: Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Mix spectrograms after `features`, as PaSST does.
-
-        Args:
-            input_values: Shape (B, T, M).
-            labels: One-hot, multi-hot or soft labels, shape (B, C).
-            attention_mask, generator: See `features`.
-
-        Returns:
-            Spectrograms (B, T, M) and their labels (B, C).
-        """
-        if not self.spectrogram_mixup_alpha:
-            return input_values, labels
-        num_clips = len(input_values)
-        weights = mixup_weights(num_clips, self.spectrogram_mixup_alpha, favors_own=True, generator=generator)
-        device = generator.device if generator else "cpu"
-        partners = torch.randperm(num_clips, generator=generator, device=device).cpu()
-        mixed = mixup_spectrograms(input_values, input_values[partners], weights, attention_mask)
-        weights = weights.to(labels)[:, None]
-        return mixed, weights * labels + (1 - weights) * labels[partners]
-
-    def _mixed(
-        self, clips: list[Tensor], labels: Tensor, generator: torch.Generator | None
-    ) -> tuple[list[Tensor], Tensor]:
-        """Mix a share of the clips, each with one that is drawn from the batch, itself included."""
-        is_mixed = _uniform((len(clips),), generator) < self.mixup_probability
-        partners = _integers(0, len(clips), len(clips), generator)
-        weights = mixup_weights(len(clips), self.mixup_alpha, favors_own=self.mixup_favors_own, generator=generator)
-        mixed = [
-            mixup_waveforms(clips[own], clips[int(partners[own])], float(weights[own]))
-            if is_mixed[own]
-            else clips[own]
-            for own in range(len(clips))
-        ]
-        own_weights = torch.where(is_mixed, weights, 1.0).to(labels)[:, None]
-        return mixed, own_weights * labels + (1 - own_weights) * labels[partners]
 
 
 def mixup_waveforms(first: Tensor, second: Tensor, weight: float | Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Averages of weights: over saved checkpoints, and over the steps or epochs of a training."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -104,7 +105,8 @@ class AveragingCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Begin anew, or with the average of the checkpoint that is resumed."""
-        if args.fsdp or args.deepspeed:
+        by_accelerate = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+        if args.fsdp or args.deepspeed or by_accelerate:
             raise ValueError(
                 f"{type(self).__name__} needs whole weights in every process, which FSDP and DeepSpeed split; save "
                 "checkpoints and use average_checkpoints."

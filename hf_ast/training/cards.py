@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData, hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from transformers import PreTrainedModel
 
 import hf_ast
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 from hf_ast.text import code, markdown
+from hf_ast.whole import whole_file
 
 from .data import LabelledData
 from .evaluate import Evaluation
@@ -34,6 +36,8 @@ class TrainingFacts:
         settings: The recipe, with what was changed.
         num_steps: Steps of the optimiser.
         seed: Of the training.
+        license: Of the result, as the Hub names licences; None if it is not known.
+        license_is_inherited: Whether it is that of the checkpoint.
         best_step: Step whose weights were kept, if not the last ones or an average.
     """
 
@@ -42,7 +46,27 @@ class TrainingFacts:
     settings: Preset
     num_steps: int
     seed: int
+    license: str | None
+    license_is_inherited: bool
     best_step: int | None
+
+
+def source_license(model: str) -> str | None:
+    """Return the licence in the card of a model, as the Hub names it; None if no card or no licence is found.
+
+    Args:
+        model: A folder, such as one that `hf-ast convert` made, or the id of a model on the Hub.
+    """
+    card = Path(model) / CARD
+    if not Path(model).is_dir():
+        try:
+            card = Path(hf_hub_download(model, CARD))
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError):
+            return None
+    if not card.is_file():
+        return None
+    found = ModelCard.load(card).data.get("license")
+    return found if isinstance(found, str) and found != "unknown" else None
 
 
 def write_results(
@@ -69,12 +93,15 @@ def write_results(
     """
     if evaluation is not None:
         result = {"split": split} | evaluation.as_data()
-        (folder / METRICS).write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
-        evaluation.figure().savefig(folder / FIGURE, dpi=100)
+        with whole_file(folder / METRICS) as partial:
+            partial.write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
+        with whole_file(folder / FIGURE) as partial:
+            evaluation.figure().savefig(partial, dpi=100, format="png")
     card = render_card(
         model, feature_extractor, data, evaluation, split, facts, repo_id=repo_id or folder.resolve().name
     )
-    (folder / CARD).write_text(f"{card}\n", encoding="utf-8")
+    with whole_file(folder / CARD) as partial:
+        partial.write_text(f"{card}\n", encoding="utf-8")
 
 
 def render_card(
@@ -113,6 +140,7 @@ def render_card(
             library_name="transformers",
             pipeline_tag="audio-classification",
             tags=["audio-spectrogram-transformer", model.config.model_type, "audio", "hf-ast"],
+            license=facts.license or "unknown",
             base_model=facts.source if is_hub_id else None,
             **results,
         ),

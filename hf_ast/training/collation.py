@@ -9,58 +9,41 @@ import torch
 from torch import Tensor
 
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
+from hf_ast.models.modules_classification import IGNORED_LABEL
 from hf_ast.models.modules_passt_mel import PaSSTMel
 
-from .augmentation import Augmentation, smooth_labels
-from .sampling import DRAW, multi_hot, seeded_generator
+from .augmentation import Augmentation, mixup_spectrograms, mixup_waveforms, mixup_weights, smooth_labels
+from .sampling import DRAW, PARTNER_DRAWS, Draw, multi_hot
+
+Row = dict[str, Any]
 
 
 class TrainingCollator:
     """Data collator: waveforms are augmented, become spectrograms as in inference, and are augmented again.
 
-    Only rows of `TrainingRows` are augmented, so that the same collator serves the evaluation set of a `Trainer`. It
-    needs `TrainingArguments(remove_unused_columns=False)`, without which `Trainer` takes the waveforms away.
+    The augmentation is that of `TrainingRows`; rows of other datasets, such as the evaluation set of a `Trainer`, have
+    none. The collator needs `TrainingArguments(remove_unused_columns=False)`, without which `Trainer` takes the
+    waveforms away.
 
-    All draws of a batch are seeded by `seed`, the epoch, and the numbers of its rows. They are the same in any worker
-    process and after a training is resumed. They differ between epochs, and between the processes of a distributed
-    training. Another batch size gives other draws.
+    What becomes of a row does not depend on the batch that it is in, so that a step is the same in one batch, in
+    several that are accumulated, and on several processes. Mixup takes its partners from the whole training set.
 
     Args:
         feature_extractor: Pads and masks as its settings say, which are those of inference. `attention_mask` is left
             out where no clip is padded, unless the extractor always returns it.
-        augmentation: None for no augmentation.
         num_labels: C.
         multi_label: Whether a clip may have several classes. Labels are then floats (B, C). Otherwise they are class
             indices (B,), or soft labels (B, C) from mixup and label smoothing; the model's config needs
             `problem_type="single_label_classification"` then, for it could not tell them from multi-label ones.
-        seed: Seed of the augmentation, at least 0.
-
-    Raises:
-        ValueError: The augmentation has jitter of the mel scale, which only PaSST's feature extractor takes.
     """
 
-    def __init__(
-        self,
-        feature_extractor: SpectrogramFeatureExtractor,
-        augmentation: Augmentation | None = None,
-        *,
-        num_labels: int,
-        multi_label: bool,
-        seed: int = 0,
-    ):
+    def __init__(self, feature_extractor: SpectrogramFeatureExtractor, *, num_labels: int, multi_label: bool):
         self.feature_extractor = feature_extractor
-        self.augmentation = augmentation or Augmentation()
         self.num_labels = num_labels
         self.multi_label = multi_label
-        self.seed = seed
-        self._jitter: PaSSTMel | None = None
-        low, high = self.augmentation.low_frequency_jitter_hz, self.augmentation.high_frequency_jitter_hz
-        if low or high:
-            self._jitter = PaSSTMel.from_extractor(
-                feature_extractor, low_frequency_jitter_hz=low, high_frequency_jitter_hz=high
-            )
+        self._jitters: dict[Augmentation, PaSSTMel] = {}
 
-    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+    def __call__(self, rows: Sequence[Row]) -> dict[str, Tensor]:
         """Make a batch.
 
         Args:
@@ -68,30 +51,92 @@ class TrainingCollator:
                 them, or none of them with labels.
 
         Returns:
-            `input_values` (B, T, M), `attention_mask` (B, T) if clips are padded, and `labels`.
+            `input_values` (B, T, M), `attention_mask` (B, T) if clips are padded, and `labels`, -100 for rows that do
+            not count.
 
         Raises:
-            ValueError: Rows lack a waveform, or some of them labels or the draw of `TrainingRows`; or what the feature
-                extractor raises.
+            ValueError: Rows lack a waveform, or some of them labels or the draw of `TrainingRows`; the augmentation
+                has jitter of the mel scale, which only PaSST's feature extractor takes; or what the feature extractor
+                raises.
         """
         _check_rows(rows)
-        waveforms = [torch.as_tensor(np.asarray(row["waveform"], dtype=np.float32)) for row in rows]
-        generator = self._generator(rows)
-        if generator is None:
-            labels = self._labels(rows)
-            batch = self._extracted(self.feature_extractor, waveforms)
+        if DRAW in rows[0]:
+            batch = self._augmented_batch(rows)
         else:
-            soft = self.augmentation.makes_soft_labels
-            labels = self._labels(rows, soft=soft)
-            targets = labels if soft and labels is not None else torch.zeros(len(rows), 0)
-            waveforms, targets = self.augmentation.waveforms(waveforms, targets, generator)
-            batch = self._extracted(self._jittered(generator), waveforms)
-            features, mask = batch["input_values"], batch.get("attention_mask")
-            features = self.augmentation.features(features, mask, generator, mask_value=self._mask_value)
-            batch["input_values"], targets = self.augmentation.mixed_features(features, targets, mask, generator)
-            if soft and labels is not None:
-                labels = smooth_labels(targets, self.augmentation.label_smoothing, multi_label=self.multi_label)
-        return batch if labels is None else batch | {"labels": labels}
+            batch = self._extracted([_waveform(row) for row in rows]) | self._labels(rows)
+        mask = batch.get("attention_mask")
+        if mask is not None and not self.feature_extractor.return_attention_mask and mask.all():
+            del batch["attention_mask"]
+        return batch
+
+    def _augmented_batch(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        """Return the batch of rows that have a draw."""
+        draws: list[Draw] = [row[DRAW] for row in rows]
+        soft = any(draw.rows.augmentation.makes_soft_labels for draw in draws)
+        batch = self._augmented(rows, soft=soft)
+        if any(draw.rows.augmentation.spectrogram_mixup_alpha for draw in draws):
+            batch |= self._mixed(batch, draws)
+        if "labels" in batch:
+            if soft:
+                batch["labels"] = torch.stack(
+                    [self._smoothed(*pair) for pair in zip(batch["labels"], draws, strict=True)]
+                )
+            batch["labels"][[not draw.counts for draw in draws]] = IGNORED_LABEL
+        return batch
+
+    def _augmented(self, rows: Sequence[Row], *, soft: bool) -> dict[str, Tensor]:
+        """Return spectrograms, mask and labels with all of the augmentation but the mixup of spectrograms."""
+        augmentations: list[Augmentation] = [row[DRAW].rows.augmentation for row in rows]
+        generators = [row[DRAW].generator() for row in rows]
+        heard = [self._heard(*arguments) for arguments in zip(rows, augmentations, generators, strict=True)]
+        extractors = [self._extractor(*pair) for pair in zip(augmentations, generators, strict=True)]
+        batch = self._extracted([row["waveform"] for row in heard], extractors)
+        features, mask = batch["input_values"], batch.get("attention_mask")
+        for number, (augmentation, generator) in enumerate(zip(augmentations, generators, strict=True)):
+            # Of the clip alone, so that the draws do not depend on how far the batch is padded
+            real = slice(None) if mask is None else _run_of_ones(mask[number])
+            clip = features[number : number + 1, real]
+            clip_mask = None if mask is None else mask[number : number + 1, real]
+            clip.copy_(augmentation.features(clip, clip_mask, generator, mask_value=self._mask_value))
+        return batch | self._labels(heard, soft=soft)
+
+    def _heard(self, row: Row, augmentation: Augmentation, generator: torch.Generator) -> Row:
+        """Return a row with its waveform augmented, and perhaps mixed with one of the dataset."""
+        waveform = augmentation.waveform(_waveform(row), generator)
+        if not augmentation.mixup_probability:
+            return row | {"waveform": waveform}
+        if torch.rand((), generator=generator) >= augmentation.mixup_probability:
+            return row | {"waveform": waveform}
+        dataset = row[DRAW].rows.dataset
+        partner = dataset[int(torch.randint(len(dataset), (), generator=generator))]
+        weight = mixup_weights(
+            1, augmentation.mixup_alpha, favors_own=augmentation.mixup_favors_own, generator=generator
+        )
+        other = augmentation.waveform(_waveform(partner), generator)
+        mixed = row | {"waveform": mixup_waveforms(waveform, other, weight[0])}
+        if "labels" in row:
+            own, others = (multi_hot(one["labels"], self.num_labels) for one in (row, partner))
+            mixed["labels"] = weight * own + (1 - weight) * others
+        return mixed
+
+    def _mixed(self, batch: dict[str, Tensor], draws: Sequence[Draw]) -> dict[str, Tensor]:
+        """Mix the spectrograms of a batch, each with an augmented one of the epoch."""
+        generators = [draw.generator(PARTNER_DRAWS) for draw in draws]
+        pairs = list(zip(draws, generators, strict=True))
+        weights = torch.cat([_spectrogram_weight(draw, generator) for draw, generator in pairs])
+        partners = self._augmented([draw.partner(generator) for draw, generator in pairs], soft=True)
+        features = batch["input_values"]
+        others = torch.full_like(features, self.feature_extractor.padding_value)
+        num_frames = min(features.shape[1], partners["input_values"].shape[1])
+        others[:, :num_frames] = partners["input_values"][:, :num_frames]
+        mixed = {"input_values": mixup_spectrograms(features, others, weights, batch.get("attention_mask"))}
+        if "labels" in batch:
+            mixed["labels"] = weights[:, None] * batch["labels"] + (1 - weights[:, None]) * partners["labels"]
+        return mixed
+
+    def _smoothed(self, labels: Tensor, draw: Draw) -> Tensor:
+        epsilon = draw.rows.augmentation.label_smoothing
+        return smooth_labels(labels[None], epsilon, multi_label=self.multi_label)[0]
 
     @property
     def _mask_value(self) -> float:
@@ -99,39 +144,60 @@ class TrainingCollator:
         extractor = self.feature_extractor
         return -extractor.mean / (2 * extractor.std) if extractor.do_normalize else 0.0
 
-    @staticmethod
-    def _extracted(extractor: SpectrogramFeatureExtractor, waveforms: list[Tensor]) -> dict[str, Tensor]:
-        """Return the spectrograms, and their mask where it says something."""
-        batch = dict(extractor(waveforms, sampling_rate=extractor.sampling_rate, return_tensors="pt"))
-        if "attention_mask" in batch and not extractor.return_attention_mask and batch["attention_mask"].all():
-            del batch["attention_mask"]
-        return batch
+    def _extracted(
+        self, waveforms: list[Tensor], extractors: Sequence[SpectrogramFeatureExtractor] = ()
+    ) -> dict[str, Tensor]:
+        """Return the spectrograms and their mask, each by an extractor of its own if these differ."""
+        extractor = self.feature_extractor
+        rate = extractor.sampling_rate
+        if all(other is extractor for other in extractors):
+            return dict(extractor(waveforms, sampling_rate=rate, return_tensors="pt"))
+        own: Any = [
+            dict(other(waveform, sampling_rate=rate, return_tensors="np"))
+            for other, waveform in zip(extractors, waveforms, strict=True)
+        ]
+        clips = [{name: values[0] for name, values in clip.items()} for clip in own]
+        return dict(extractor.pad(clips, return_tensors="pt"))
 
-    def _generator(self, rows: Sequence[dict[str, Any]]) -> torch.Generator | None:
-        """Return the source of randomness of a batch; None if its rows are not to be augmented."""
-        draws = [row[DRAW] for row in rows if DRAW in row]
-        if not draws:
-            return None
-        return seeded_generator(self.seed, draws[0][0], *(index for _, index in draws))
-
-    def _labels(self, rows: Sequence[dict[str, Any]], *, soft: bool = False) -> Tensor | None:
+    def _labels(self, rows: Sequence[Row], *, soft: bool = False) -> dict[str, Tensor]:
         if "labels" not in rows[0]:
-            return None
+            return {}
         if not (soft or self.multi_label) and all(np.ndim(row["labels"]) == 0 for row in rows):
-            return torch.tensor([int(row["labels"]) for row in rows])
-        return torch.stack([multi_hot(row["labels"], self.num_labels) for row in rows])
+            return {"labels": torch.tensor([int(row["labels"]) for row in rows])}
+        return {"labels": torch.stack([multi_hot(row["labels"], self.num_labels) for row in rows])}
 
-    def _jittered(self, generator: torch.Generator) -> SpectrogramFeatureExtractor:
+    def _extractor(self, augmentation: Augmentation, generator: torch.Generator) -> SpectrogramFeatureExtractor:
         """Return the feature extractor, with other edges of the mel scale if the augmentation draws them."""
-        if self._jitter is None:
+        low, high = augmentation.low_frequency_jitter_hz, augmentation.high_frequency_jitter_hz
+        if not (low or high):
             return self.feature_extractor
-        draws = self._jitter.draw(0, generator)
+        if augmentation not in self._jitters:
+            self._jitters[augmentation] = PaSSTMel.from_extractor(
+                self.feature_extractor, low_frequency_jitter_hz=low, high_frequency_jitter_hz=high
+            )
+        draws = self._jitters[augmentation].draw(0, generator)
         extractor: Any = copy.copy(self.feature_extractor)
         extractor.low_frequency_hz, extractor.high_frequency_hz = draws.low_frequency_hz, draws.high_frequency_hz
         return extractor
 
 
-def _check_rows(rows: Sequence[dict[str, Any]]) -> None:
+def _run_of_ones(mask: Tensor) -> slice:
+    """Return where the ones of a mask (T,) are."""
+    first = int(mask.argmax())
+    return slice(first, first + int(mask.sum()))
+
+
+def _waveform(row: Row) -> Tensor:
+    return torch.as_tensor(np.asarray(row["waveform"], dtype=np.float32))
+
+
+def _spectrogram_weight(draw: Draw, generator: torch.Generator) -> Tensor:
+    """Draw the weight (1,) of a row in the mixup of spectrograms; 1 if it is not mixed."""
+    alpha = draw.rows.augmentation.spectrogram_mixup_alpha
+    return mixup_weights(1, alpha, favors_own=True, generator=generator) if alpha else torch.ones(1)
+
+
+def _check_rows(rows: Sequence[Row]) -> None:
     if not all("waveform" in row for row in rows):
         keys = sorted(next(row for row in rows if "waveform" not in row))
         raise ValueError(

@@ -1,50 +1,32 @@
 """Random crops of unlabelled recordings, as spectrograms for pretraining. Needs the extra `audio`."""
 
+import itertools
 from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 from tqdm.auto import tqdm
+from transformers import default_data_collator
 from transformers.utils import logging
 
-from hf_ast import HfASTFeatureExtractor, SSASTConfig, audio
+from hf_ast import HfASTFeatureExtractor, SSASTConfig
+from hf_ast.inference.corpus.sources import Reader
 from hf_ast.models.modules_embeddings import real_column_mask
 from hf_ast.models.modules_masking import MaskSampler
 
-from .statistics import mean_and_std
+from .clips import read_part
+from .data import Clip
+from .mixtures import Mixture
+from .sampling import EpochDataset, seeded_generator
+from .splitting import TRAIN, VALIDATION
+from .statistics import feature_statistics
 
 logger = logging.get_logger(__name__)
 
 # Largest fraction of damaged recordings that is not an error
 MAX_DAMAGED = 0.1
-
-
-class Recording(NamedTuple):
-    """An audio file and its length."""
-
-    path: Path
-    duration_s: float
-
-
-def find_recordings(folder: Path) -> list[Recording]:
-    """List all recordings with a readable header in a folder and its subfolders, sorted by path."""
-    if not folder.is_dir():
-        raise ValueError(f"folder={str(folder)!r} is not a folder; give one that holds audio files.")
-    recordings, unreadable = [], []
-    for path in tqdm(sorted(p for p in folder.rglob("*") if p.is_file()), desc="Reading headers", unit="file"):
-        try:
-            recordings.append(Recording(path, audio.duration(path)))
-        except ValueError:
-            unreadable.append(path.name)
-    if unreadable:
-        logger.warning(f"{len(unreadable)} files are not audio that libsndfile can read, such as {unreadable[:3]}.")
-    if not recordings:
-        raise ValueError(f"folder={str(folder)!r} holds no recording that libsndfile can read.")
-    return recordings
 
 
 class ClipMasks:
@@ -69,120 +51,197 @@ class ClipMasks:
         """Draw the patches to mask (B, K), -1 for none, in clips with the frame mask (B, T)."""
         return self.sampler(self.columns(frame_mask), self.config.grid[0], generator)
 
+    def draw(self, frame_mask: Tensor, *seed: int) -> Tensor:
+        """Draw the patches to mask in one clip.
+
+        Args:
+            frame_mask: Which of its frames are real, shape (T,).
+            seed: Whole numbers that the choice follows from, on any device.
+
+        Returns:
+            Patch numbers, filled up with -1 to as many as the grid has, so that clips can be stacked, shape (F' * T').
+        """
+        frame_mask = frame_mask[None].cpu()
+        drawn = self(frame_mask, seeded_generator(*seed))[0]
+        num_patches = self.config.grid[0] * self.columns(frame_mask).shape[1]
+        return torch.nn.functional.pad(drawn, (0, num_patches - len(drawn)), value=-1)
+
     def count(self, mask_indices: Tensor, frame_mask: Tensor) -> Tensor:
         """Count the patches in `mask_indices` (B, K) that are real, as a tensor without dimensions."""
         columns = self.columns(frame_mask)
         return ((mask_indices >= 0) & columns.gather(1, mask_indices.clamp(min=0) % columns.shape[1])).sum()
 
 
-class Crops(Dataset[dict[str, Tensor]]):
-    """Spectrograms of random crops, as long as the feature extractor allows.
+class Crops(EpochDataset):
+    """Spectrograms of crops, as long as the feature extractor allows, with the patches of them that are masked.
 
-    The number of crops of a recording is its duration divided by that of a crop, at least one. A recording that turns
-    out to be damaged is replaced by the next one, and listed in `damaged`.
+    Those for training are random. Without weights of the sources, the number of crops of a recording is its duration
+    divided by that of a crop, at least one, and each is in every epoch once. With weights, an epoch has as many crops,
+    and of every source exactly its share, to within one crop: some of its crops, drawn anew in each epoch, or all of
+    them several times. The places of crops and their masks follow from the seed, the epoch and the number of the row,
+    and from nothing else, so that they are the same in any process and after a training is resumed. `Trainer` takes
+    the crops twice, as dataset and as callback, which tells them the epoch.
+
+    For evaluation, each recording gives one crop from its middle, and always the same patches of it are masked.
+
+    A recording that turns out to be damaged is replaced by the next one of its source, and listed in `damaged`.
 
     Args:
-        recordings: Recordings to crop.
+        mixture: The recordings.
         feature_extractor: Computes the spectrograms; shorter recordings are padded.
-        masks: Sampler of masks, for evaluation: each recording gives one crop from its middle, and always the same
-            patches of it are masked.
+        masks: Sampler of masks; None for none.
+        evaluation: Whether to take the recordings for evaluation, instead of those for training.
+        seed: Seed of crops and masks.
     """
 
     def __init__(
         self,
-        recordings: Sequence[Recording],
+        mixture: Mixture,
         feature_extractor: HfASTFeatureExtractor,
         masks: ClipMasks | None = None,
+        *,
+        evaluation: bool = False,
+        seed: int = 0,
     ):
+        super().__init__()
+        self.mixture = mixture
         self.feature_extractor = feature_extractor
         self.masks = masks
-        rate = feature_extractor.sampling_rate
-        self.duration_s = feature_extractor.max_samples / rate
-        shortest_s = feature_extractor.min_samples / rate
-        self.recordings = [recording for recording in recordings if recording.duration_s > shortest_s]
-        if not self.recordings:
-            raise ValueError(
-                f"recordings are all shorter than one frame of {1000 * shortest_s:.0f} ms; give longer ones."
-            )
+        self.evaluation = evaluation
+        self.seed = seed
+        self.duration_s = feature_extractor.max_samples / feature_extractor.sampling_rate
+        split = VALIDATION if evaluation else TRAIN
+        of_parts = [part.of(split) for part in mixture.parts]
+        self.recordings: list[Clip] = [clip for clips in of_parts for clip in clips]
+        # Recordings with these numbers and the following ones, up to the next, are in the source
+        self.starts = np.cumsum([0, *map(len, of_parts)])
         self.crops = [
-            number
-            for number, recording in enumerate(self.recordings)
-            for _ in range(1 if masks else max(1, round(recording.duration_s / self.duration_s)))
+            np.repeat(np.arange(start, start + len(clips)), [self._num_crops(clip) for clip in clips])
+            for start, clips in zip(self.starts, of_parts, strict=False)
         ]
+        self.num_crops = [len(crops) for crops in self.crops]
+        if mixture.weights is not None and not evaluation:
+            self.num_crops = apportioned(sum(self.num_crops), mixture.weights)
+            if 0 in self.num_crops:
+                source = mixture.parts[self.num_crops.index(0)].source.location
+                raise ValueError(
+                    f"weights={mixture.weights} give {source!r} none of the {len(self)} crops of an epoch; give it a "
+                    "larger weight, or leave it out."
+                )
         # In shared memory, so that this process learns what the workers of a data loader find
         self.is_damaged = torch.zeros(len(self.recordings), dtype=torch.bool).share_memory_()
+        self._numbers: tuple[int, np.ndarray] | None = None
+        self._readers: list[Reader] | None = None
 
     def __len__(self) -> int:
-        return len(self.crops)
+        return sum(self.num_crops)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        number = self.crops[index]
-        for next_number in [*range(number, len(self.recordings)), *range(number)]:
-            if not self.is_damaged[next_number]:
-                try:
-                    waveform = self._read(self.recordings[next_number])
-                except (OSError, ValueError) as error:
-                    self.is_damaged[next_number] = True
-                    logger.warning(f"A recording is left out: {error}")
-                else:
-                    return self._item(waveform, index)
-        self.expect_few_damaged()
-        raise AssertionError("unreachable: all recordings are damaged")
-
-    def _read(self, recording: Recording) -> np.ndarray:
-        """Read a crop (S,) of a recording."""
-        # The data loader seeds torch's generator anew for each worker and epoch
-        place = 0.5 if self.masks else torch.rand(()).item()
-        waveform, _ = audio.read(
-            recording.path,
-            self.feature_extractor.sampling_rate,
-            start_s=place * max(0.0, recording.duration_s - self.duration_s),
-            duration_s=self.duration_s,
-        )
-        if len(waveform) < self.feature_extractor.min_samples:
-            raise ValueError(f"file={str(recording.path)!r} ends earlier than its header says.")
-        return waveform
-
-    def _item(self, waveform: np.ndarray, index: int) -> dict[str, Tensor]:
         features = self.feature_extractor(
-            waveform,
+            self.waveform(index),
             sampling_rate=self.feature_extractor.sampling_rate,
             return_tensors="pt",
             return_attention_mask=True,
         )
         item = {name: values[0] for name, values in features.items()}
         if self.masks:
-            drawn = self.masks(item["attention_mask"][None], torch.Generator().manual_seed(index))[0]
-            # Pad to one length, so that clips can be stacked
-            num_patches = self.masks.config.grid[0] * self.masks.columns(item["attention_mask"][None]).shape[1]
-            item["mask_indices"] = torch.nn.functional.pad(drawn, (0, num_patches - len(drawn)), value=-1)
+            item["mask_indices"] = self.masks.draw(item["attention_mask"], self.seed, self._draw, index, 1)
         return item
 
+    def waveform(self, index: int) -> np.ndarray:
+        """Read a crop (S,)."""
+        number = self.numbers()[index]
+        place = 0.5 if self.evaluation else np.random.default_rng((self.seed, self._draw, index)).random()
+        part = int(np.searchsorted(self.starts, number, side="right")) - 1
+        first, end = self.starts[part : part + 2]
+        for next_number in itertools.chain(range(number, end), range(first, number)):
+            if not self.is_damaged[next_number]:
+                try:
+                    return self._read(part, self.recordings[next_number], place)
+                except (OSError, ValueError) as error:
+                    self.is_damaged[next_number] = True
+                    logger.warning(f"A recording is left out: {error}")
+        self.expect_few_damaged()
+        raise ValueError(
+            f"All {end - first} recordings of {self.mixture.parts[part].source.location!r} are damaged; repair them, "
+            "or leave out this source."
+        )
+
+    def numbers(self) -> np.ndarray:
+        """Return the number of the recording of each crop in this epoch, shape (number of crops,)."""
+        epoch = self._draw
+        if self._numbers is None or self._numbers[0] != epoch:
+            self._numbers = epoch, np.concatenate([self._drawn(part, epoch) for part in range(len(self.crops))])
+        return self._numbers[1]
+
     @property
-    def damaged(self) -> list[Path]:
+    def _draw(self) -> int:
+        """Return the number that draws differ by: the epoch, which evaluation does not depend on."""
+        return 0 if self.evaluation else int(self._epoch)
+
+    def _num_crops(self, clip: Clip) -> int:
+        return 1 if self.evaluation else max(1, round(clip.duration_s / self.duration_s))
+
+    def _drawn(self, part: int, epoch: int) -> np.ndarray:
+        """Return the numbers of the recordings of a source that its crops in an epoch are taken from."""
+        crops, number = self.crops[part], self.num_crops[part]
+        if number == len(crops):
+            return crops
+        chosen = np.random.default_rng((self.seed, epoch, part)).permutation(len(crops))[: number % len(crops)]
+        return np.concatenate([np.tile(crops, number // len(crops)), crops[chosen]])
+
+    def _read(self, part: int, clip: Clip, place: float) -> np.ndarray:
+        if self._readers is None:  # those of one process
+            self._readers = [part.source.reader() for part in self.mixture.parts]
+        rate = self.feature_extractor.sampling_rate
+        waveform = read_part(self._readers[part], clip, place, sampling_rate=rate, duration_s=self.duration_s)
+        if len(waveform) < self.feature_extractor.min_samples:
+            raise ValueError(f"{clip.name!r} ends earlier than its header says.")
+        return waveform
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_readers": None}
+
+    @property
+    def damaged(self) -> list[str]:
         """Recordings, among those used so far, that could not be read or hold values that are not finite."""
-        return [self.recordings[number].path for number in self.is_damaged.nonzero().flatten().tolist()]
+        return [self.recordings[number].name for number in self.is_damaged.nonzero().flatten().tolist()]
 
     def expect_few_damaged(self) -> None:
         """Raise a ValueError if more than a tenth of the recordings are damaged."""
         damaged = self.damaged
         if len(damaged) > MAX_DAMAGED * len(self.recordings):
             raise ValueError(
-                f"{len(damaged)} of {len(self.recordings)} recordings are damaged, such as "
-                f"{[str(path) for path in damaged[:3]]}; repair or remove them."
+                f"{len(damaged)} of {len(self.recordings)} recordings are damaged, such as {damaged[:3]}; repair or "
+                "remove them."
             )
 
 
-def feature_statistics(
-    recordings: Sequence[Recording], config: SSASTConfig, num_crops: int = 256
+def apportioned(number: int, shares: Sequence[float]) -> list[int]:
+    """Divide a whole number into parts that differ from the shares (which sum to 1) by less than one."""
+    exact = number * np.asarray(shares)
+    parts = np.floor(exact).astype(int)
+    largest_rests = np.argsort(parts - exact, kind="stable")[: number - parts.sum()]
+    parts[largest_rests] += 1
+    return [int(part) for part in parts]
+
+
+def collate_crops(items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Stack crops; masks get the length of the longest one."""
+    batch: dict[str, Tensor] = default_data_collator(list(items))
+    if "mask_indices" in batch:
+        batch["mask_indices"] = batch["mask_indices"][:, : int((batch["mask_indices"] >= 0).sum(dim=1).max())]
+    return batch
+
+
+def crop_statistics(
+    mixture: Mixture, config: SSASTConfig, *, num_crops: int = 256, seed: int = 0, progress: bool = False
 ) -> tuple[float, float]:
     """Compute the mean and standard deviation of the log-mel values in random crops, without padding."""
-    raw = HfASTFeatureExtractor(num_mel_bins=config.num_mel_bins, max_length=config.max_length, do_normalize=False)
-    crops = Crops(recordings, raw)
-    chosen = torch.randperm(len(crops))[:num_crops].tolist()
-    parts = []
-    for index in tqdm(chosen, desc="Statistics", unit="crop"):
-        item = crops[index]
-        parts.append(item["input_values"][item["attention_mask"].bool()].flatten())
+    extractor = HfASTFeatureExtractor(num_mel_bins=config.num_mel_bins, max_length=config.max_length)
+    crops = Crops(mixture, extractor, seed=seed)
+    chosen = np.random.default_rng(seed).permutation(len(crops))[:num_crops].tolist()
+    bar = tqdm(chosen, desc="Statistics", unit="crop", disable=not progress)
+    result = feature_statistics(extractor, (crops.waveform(index) for index in bar))
     crops.expect_few_damaged()
-    return mean_and_std(parts)
+    return result

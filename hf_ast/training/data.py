@@ -3,7 +3,7 @@
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,23 +12,25 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from hf_ast import audio
-from hf_ast.inference.corpus.sources import Source, find_source
+from hf_ast.inference.corpus.sources import Source, as_source
 
 from .entries import Entry, find_entries, normalized
 from .splitting import SPLITS, TRAIN, VALIDATION, held_out
 
 # Rate at which recordings are decoded to be checked; which one it is does not matter
 CHECK_RATE_HZ = 16000
+# How many names of skipped files are shown
+MAX_NAMES = 10
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """A labelled recording.
+    """A recording.
 
     Attributes:
         name: Its name in the source.
         index: Its place among the recordings of the source.
-        labels: Numbers of its classes.
+        labels: Numbers of its classes; none if they are not known.
         split: "train", "validation" or "test".
         group: What it was recorded with or by; recordings of a group stay in one split.
         duration_s: Its length in seconds.
@@ -36,38 +38,57 @@ class Clip:
 
     name: str
     index: int
-    labels: tuple[int, ...]
+    labels: tuple[int, ...] = ()
     split: str = TRAIN
     group: str | None = None
     duration_s: float = math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelledData:
-    """Labelled recordings that can be read.
+class Recordings:
+    """Recordings of a source that can be read.
 
     Attributes:
         source: Where they are.
         clips: The recordings.
-        labels: Names of the classes, C.
-        multi_label: Whether a recording may have any number of classes, or exactly one.
         skipped: Name of each recording that was left out -> why.
     """
 
     source: Source
     clips: list[Clip]
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def of(self, split: str) -> list[Clip]:
+        """The recordings of a split, or all of them for "all"."""
+        return [clip for clip in self.clips if split in ("all", clip.split)]
+
+    def describe_skipped(self) -> Iterator[str]:
+        """Say which recordings were skipped and why, as lines of text."""
+        if self.skipped:
+            yield f"skipped: {len(self.skipped)} files"
+            for name, reason in list(self.skipped.items())[:MAX_NAMES]:
+                yield f"  {name}: {reason}"
+            if len(self.skipped) > MAX_NAMES:
+                yield f"  and {len(self.skipped) - MAX_NAMES} others"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledData(Recordings):
+    """Labelled recordings that can be read.
+
+    Attributes:
+        source, clips, skipped: See `Recordings`.
+        labels: Names of the classes, C.
+        multi_label: Whether a recording may have any number of classes, or exactly one.
+    """
+
     labels: list[str]
     multi_label: bool
-    skipped: dict[str, str] = field(default_factory=dict)
 
     @property
     def problem_type(self) -> str:
         """What `transformers` calls this kind of labels."""
         return "multi_label_classification" if self.multi_label else "single_label_classification"
-
-    def of(self, split: str) -> list[Clip]:
-        """The recordings of a split, or all of them for "all"."""
-        return [clip for clip in self.clips if split in ("all", clip.split)]
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Name of each class -> split -> number of its recordings."""
@@ -108,7 +129,7 @@ class LabelledData:
 
 
 def read_data(
-    source: str | os.PathLike[str],
+    source: Any,
     *,
     label_column: str | None = None,
     split_column: str = "split",
@@ -134,7 +155,7 @@ def read_data(
         source: A folder with one subfolder per class; a CSV, TSV, JSON, JSON lines or Parquet manifest with a column
             of
             paths and one of labels; or a data set of `datasets`, as a folder or its id on the Hub, with a column of
-            audio. See `hf_ast.inference.corpus.sources.find_source`.
+            audio, or a `datasets.Dataset` or `DatasetDict` itself. See `hf_ast.inference.corpus.sources.as_source`.
         label_column: Column of labels; if None, the first that there is of `label`, `labels`, `category`, `class` and
             `target`. A value is one label, a list of labels, or text with several labels.
         split_column, group_column: Columns of splits and groups; they need not be there.
@@ -155,7 +176,7 @@ def read_data(
     """
     if not 0 <= validation_fraction < 1:
         raise ValueError(f"validation_fraction={validation_fraction} must be at least 0 and less than 1.")
-    place = find_source(source, subset=subset)
+    place = as_source(source, subset=subset)
     entries = find_entries(place, label_column, split_column, group_column, label_separator, audio_folder)
     return labelled_data(
         place,

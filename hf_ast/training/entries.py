@@ -42,15 +42,23 @@ def find_entries(
     group_column: str,
     separator: str,
     audio_folder: str | os.PathLike[str] | None,
+    *,
+    labelled: bool = True,
 ) -> list[Entry]:
-    """Return what a source says about its recordings, each once; arguments as in `read_data`."""
+    """Return what a source says about its recordings, each once.
+
+    Args:
+        source: The source.
+        label_column, split_column, group_column, separator, audio_folder: As in `read_data`.
+        labelled: Whether there must be labels; if False, none are read.
+    """
     rows = source.rows()
     if source.kind == "folder":
         return _by_folders(source, [name for name, _ in rows])
     columns = list(dict.fromkeys(column for _, row in rows for column in row))
-    if label_column is None:
+    if labelled and label_column is None:
         label_column = next((name for name in LABEL_COLUMNS if name in columns), None)
-    if label_column not in columns:
+    if labelled and label_column not in columns:
         wanted = f"none of {LABEL_COLUMNS}" if label_column is None else f"not label_column={label_column!r}"
         raise ValueError(f"source={source.location!r} has the columns {columns}, but {wanted}.")
     entries: dict[str, Entry] = {}
@@ -62,7 +70,7 @@ def find_entries(
         entry = Entry(
             name=name,
             index=number,
-            labels=_as_labels(row.get(label_column), separator),
+            labels=() if label_column is None else _as_labels(row.get(label_column), separator),
             split=None if split in (None, "") else split_name(str(split), source.location),
             group=None if group in (None, "") else str(group),
         )

@@ -53,14 +53,25 @@ class Evaluation:
         """Plot the confusion matrix, or for multi-label data the average precision of each class."""
         if self.multi_label:
             return plot_average_precision(self.metrics.average_precision, self.metrics.num_positives, self.labels)
+        labels, counts = self.confusion()
+        return plot_confusion(counts, labels)
+
+    def confusion(self) -> tuple[list[str], np.ndarray]:
+        """Return the classes that occur or are predicted, and recordings by true and predicted class, shape (C, C).
+
+        Of a model with hundreds of classes, others have empty rows and columns.
+        """
         true, predicted = self.targets.argmax(axis=1), self.scores.argmax(axis=1)
-        # Of a model with hundreds of classes, only those that occur
         shown = np.union1d(true, predicted)
         counts = confusion_counts(true, predicted, len(self.labels))[np.ix_(shown, shown)]
-        return plot_confusion(counts, [self.labels[index] for index in shown])
+        return [self.labels[index] for index in shown], counts
 
     def as_data(self) -> dict[str, Any]:
-        """Return the metrics as data for JSON, which knows no NaN and no infinity: those are None."""
+        """Return the result as data for JSON, which knows no NaN and no infinity: those are None.
+
+        `confusion` has the number of recordings of each pair of a true and a predicted class that occurs; it is None
+        for multi-label data.
+        """
         classes = [
             {
                 "label": label,
@@ -71,7 +82,14 @@ class Evaluation:
             for index, label in enumerate(self.labels)
         ]
         values = {name: _finite(value) for name, value in self.metrics.values.items()}
-        return {"num_recordings": len(self.names), "metrics": values, "classes": classes}
+        confusion = None
+        if not self.multi_label:
+            labels, counts = self.confusion()
+            confusion = [
+                {"true": labels[row], "predicted": labels[column], "num_recordings": int(counts[row, column])}
+                for row, column in zip(*counts.nonzero(), strict=True)
+            ]
+        return {"num_recordings": len(self.names), "metrics": values, "classes": classes, "confusion": confusion}
 
 
 def evaluate(

@@ -4,39 +4,44 @@ The work is done by `transformers.Trainer`; here are the parts that go into it. 
 `pipeline("audio-classification")`, `hf-ast classify` and `from_pretrained`.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import HfApi
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments, set_seed
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
+from hf_ast.checkpoints import resolve_model
 from hf_ast.inference.loading import load_classifier
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 
 from .averaging import SWACallback
-from .cards import TrainingFacts, write_results
+from .cards import TrainingFacts, source_license, write_results
 from .clips import Clips
 from .collation import TrainingCollator
 from .data import LabelledData
 from .evaluate import Evaluation, evaluate
 from .metrics import compute_metrics, main_metric
+from .output import (
+    CHECKPOINTS,
+    create_repository,
+    expect_same_record,
+    save_result,
+    state_to_resume,
+    upload,
+    write_record,
+)
 from .parameter_groups import parameter_groups
 from .preparation import STATS, default_stats, load_for_training, with_statistics
 from .presets import DEFAULT_PRESET, Preset, find_preset
-from .sampling import TrainingRows, class_balanced_weights
+from .sampling import EvenOrder, TrainingRows, class_balanced_weights
 from .schedules import exponential_warmup_linear_decay, step_decay
 from .splitting import SPLITS, TEST, TRAIN, VALIDATION
 
 logger = logging.get_logger(__name__)
 
-# In the output folder: saved states, and what they were trained on
-CHECKPOINTS, RECORD = "checkpoints", "training.json"
 # Besides those of transformers
 SCHEDULES: dict[str, Callable[..., torch.optim.lr_scheduler.LambdaLR]] = {
     "steps": step_decay,
@@ -64,7 +69,7 @@ class FineTuned:
 
 
 class RecipeTrainer(Trainer):
-    """`Trainer` with the optimiser and the schedule of a preset, made when `Trainer` makes its own.
+    """`Trainer` for `TrainingRows`, with the optimiser and the schedule of a preset.
 
     Args:
         preset: The preset.
@@ -76,6 +81,10 @@ class RecipeTrainer(Trainer):
         self.preset = preset
         self.main_metric = main_metric
         super().__init__(*args, **kwargs)
+        if self.is_fsdp_enabled:
+            # Of sharded states `Trainer` makes no model, and its processes may disagree on which one is the best, as
+            # each looks for the folder while another one is making it
+            self.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
@@ -91,6 +100,12 @@ class RecipeTrainer(Trainer):
             1 + loss
         )
         return metrics
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> EvenOrder:
+        """Give the order of an epoch that is the same for any number of processes."""
+        rows: Any = self.train_dataset if train_dataset is None else train_dataset
+        is_alone = self.args.world_size == 1
+        return EvenOrder(rows, 1 if is_alone else self.args.train_batch_size * self.args.world_size)
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """Make the optimiser, with the learning rates of layers and head."""
@@ -136,6 +151,7 @@ def finetune(
     report_to: str = "none",
     resume: bool = False,
     push_to_hub: str | None = None,
+    license: str | None = None,
     progress: bool = False,
     callbacks: list[TrainerCallback] | None = None,
 ) -> FineTuned:
@@ -165,6 +181,8 @@ def finetune(
         report_to: Where `Trainer` reports to: "none", "tensorboard", "wandb", ...
         resume: Continue from the last saved state in `output`, as if there had been no interruption.
         push_to_hub: Repository on the Hub, "owner/name", that the result is uploaded to.
+        license: Licence for the model card, as the Hub names it, such as "cc-by-4.0"; by default that in the card of
+            the model that it starts from, else "unknown".
         progress: Whether to show progress bars on stderr.
         callbacks: Other callbacks for `Trainer`.
 
@@ -177,16 +195,11 @@ def finetune(
     settings = replace(settings, **{name: value for name, value in changes.items() if value is not None})
     _check_arguments(settings, data, stats)
     output = Path(output)
-    last = last_state(output) if resume else None
-    if last is None and any(saved_states(output)):
-        raise ValueError(
-            f"output={str(output)!r} holds saved states of an earlier training; resume=True continues it, and a new "
-            "one needs another folder."
-        )
+    last = state_to_resume(output, resume)
     set_seed(seed)
     network, feature_extractor, data = load_for_training(model, data, settings, duration_s=duration_s)
     if last is not None:
-        _expect_same_data(output, data)
+        expect_same_record(output, _record(data), ("labels", "splits"))
         feature_extractor = type(feature_extractor).from_pretrained(last)
     elif (stats or default_stats(settings, feature_extractor)) == "data":
         feature_extractor = with_statistics(feature_extractor, data, seed=seed, progress=progress)
@@ -204,18 +217,19 @@ def finetune(
     )
     trainer = make_trainer(network, feature_extractor, data, settings, arguments, callbacks=callbacks or [])
     if trainer.is_world_process_zero():
-        if push_to_hub is not None:  # now, so that a name or token that does not work is not found after the training
-            HfApi().create_repo(push_to_hub, exist_ok=True)
-        output.mkdir(parents=True, exist_ok=True)
-        (output / RECORD).write_text(json.dumps(_record(data), indent=1, ensure_ascii=False), encoding="utf-8")
+        if push_to_hub is not None:
+            create_repository(push_to_hub)
+        write_record(output, _record(data))
     trainer.train(resume_from_checkpoint=None if last is None else str(last))
-    trainer.save_model(str(output))
+    save_result(trainer, output)
     facts = TrainingFacts(
         source=str(model),
         preset=preset if isinstance(preset, str) else "your own",
         settings=settings,
         num_steps=trainer.state.global_step,
         seed=seed,
+        license=license or source_license(resolve_model(model)),
+        license_is_inherited=license is None,
         best_step=trainer.state.best_global_step if arguments.load_best_model_at_end else None,
     )
     return _measured(trainer, feature_extractor, data, output, facts, push_to_hub=push_to_hub, progress=progress)
@@ -247,12 +261,7 @@ def _measured(
             )
         write_results(output, network, feature_extractor, data, evaluation, split, facts, repo_id=push_to_hub)
         if push_to_hub is not None:
-            HfApi().upload_folder(
-                repo_id=push_to_hub,
-                folder_path=output,
-                ignore_patterns=[f"{CHECKPOINTS}/*", ".*"],
-                commit_message="Fine-tuned by hf-ast",
-            )
+            upload(output, push_to_hub, "Fine-tuned by hf-ast")
     return FineTuned(
         model=network,
         feature_extractor=feature_extractor,
@@ -327,14 +336,9 @@ def make_trainer(
     weights = None
     if preset.balanced:
         weights = class_balanced_weights([list(clip.labels) for clip in clips[TRAIN].rows], len(data.labels))
-    rows = TrainingRows(clips[TRAIN], weights=weights, seed=arguments.seed)
-    collator = TrainingCollator(
-        feature_extractor,
-        preset.augmentation(feature_extractor),
-        num_labels=len(data.labels),
-        multi_label=data.multi_label,
-        seed=arguments.seed,
-    )
+    augmentation = preset.augmentation(feature_extractor)
+    rows = TrainingRows(clips[TRAIN], augmentation, weights=weights, seed=arguments.seed)
+    collator = TrainingCollator(feature_extractor, num_labels=len(data.labels), multi_label=data.multi_label)
     averaging = []
     if preset.average_from_epoch is not None:
         averaging = [SWACallback(preset.average_from_epoch, preset.average_every_epochs)]
@@ -350,20 +354,6 @@ def make_trainer(
         compute_metrics=compute_metrics(data.problem_type),
         callbacks=[clips[TRAIN], rows, *averaging, *callbacks],
     )
-
-
-def last_state(output: Path) -> Path:
-    """Return the folder of the last saved state that is complete; an error if there is none."""
-    complete = saved_states(output)
-    if not complete:
-        raise ValueError(f"resume=True, but {str(output / CHECKPOINTS)!r} holds no saved state; start without it.")
-    return max(complete, key=lambda path: int(path.name.rpartition("-")[2]))
-
-
-def saved_states(output: Path) -> list[Path]:
-    """List the folders of saved states that are complete."""
-    # `Trainer` writes this file last, so that a state without it was being written when the training was killed
-    return [path.parent for path in (output / CHECKPOINTS).glob(f"{PREFIX_CHECKPOINT_DIR}-*/trainer_state.json")]
 
 
 def _check_arguments(preset: Preset, data: LabelledData, stats: str | None) -> None:
@@ -385,14 +375,3 @@ def _record(data: LabelledData) -> dict[str, Any]:
     """Return what a training was made with, as far as it follows from the data."""
     splits = {split: [clip.name for clip in data.of(split)] for split in SPLITS if data.of(split)}
     return {"source": data.source.location, "labels": data.labels, "splits": splits, "skipped": data.skipped}
-
-
-def _expect_same_data(output: Path, data: LabelledData) -> None:
-    recorded = json.loads((output / RECORD).read_text(encoding="utf-8"))
-    found = _record(data)
-    changed = [name for name in ("labels", "splits") if recorded[name] != found[name]]
-    if changed:
-        raise ValueError(
-            f"resume=True, but the data have other {' and '.join(changed)} than when the training in {str(output)!r} "
-            "began; give the same data and seed, or start without it."
-        )

@@ -5,19 +5,24 @@ already, and which `Trainer` shuffles as any other.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from .augmentation import Augmentation
 
 # Labels of one clip: a class, several classes, or a number for each class
 Labels = int | Sequence[int] | np.ndarray | Tensor
-# What `TrainingRows` adds to a row, and `TrainingCollator` seeds the augmentation with
+# Where `TrainingRows` adds a `Draw` to a row
 DRAW = "draw"
+# Sources of randomness of one row, or of one epoch, that do not depend on each other
+CLIP_DRAWS, PARTNER_DRAWS, ORDER_DRAWS = 1, 2, 3
 
 
 class Rows(Protocol):
@@ -92,56 +97,16 @@ def class_balanced_weights(labels: Sequence[Labels], num_labels: int, *, offset:
     return torch.stack([class_weights[classes].sum() for classes in present])
 
 
-class TrainingRows(Dataset[dict[str, Any]], TrainerCallback):
-    """The rows of a training set, with what augmentation needs to draw the same again, and balanced if asked for.
-
-    Pass it to `Trainer` twice, as dataset and as callback, which tells it the epoch:
-
-        rows = TrainingRows(dataset)
-        Trainer(..., train_dataset=rows, callbacks=[rows], data_collator=TrainingCollator(...))
-
-    Every row is the dataset's, with the epoch and the number of the row as `"draw"`. `TrainingCollator` augments rows
-    that have it, and seeds the augmentation with it, so that nothing depends on worker processes, or on whether a
-    training was interrupted. Evaluation sets are passed as they are, and never augmented.
+class EpochDataset(Dataset[dict[str, Any]], TrainerCallback):
+    """A training set whose rows depend on the epoch, which it learns as a callback of `Trainer`.
 
     Args:
-        dataset: Rows of the training set.
-        weights: Weights of the rows, such as `class_balanced_weights`, shape (number of rows,): each epoch draws anew,
-            with replacement. None takes every row once.
-        num_rows: Rows of an epoch; as many as the dataset has if None. Only with weights.
-        seed: Seed of the choice of rows.
-
-    Raises:
-        ValueError: Weights of another number, negative or not finite; or `num_rows` without weights.
+        epoch: What it is until the first epoch begins.
     """
 
-    def __init__(self, dataset: Rows, *, weights: Tensor | None = None, num_rows: int | None = None, seed: int = 0):
-        if weights is None:
-            if num_rows is not None:
-                raise ValueError(f"num_rows={num_rows} needs weights; without them, every row is used once.")
-        elif weights.shape != (len(dataset),):
-            raise ValueError(f"weights has shape {tuple(weights.shape)}, but the dataset has {len(dataset)} rows.")
-        elif not ((weights >= 0) & weights.isfinite()).all() or not weights.any():
-            raise ValueError("weights must be finite and not negative, and one of them positive.")
-        self.dataset = dataset
-        self.weights = weights
-        self.num_rows = len(dataset) if num_rows is None else num_rows
-        self.seed = seed
+    def __init__(self, epoch: int = 0):
         # In shared memory, so that worker processes that live longer than an epoch learn the next one
-        self._epoch = torch.tensor(-1).share_memory_()
-        self._drawn: tuple[int, Tensor] | None = None
-
-    def __len__(self) -> int:
-        return self.num_rows
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        epoch = int(self._epoch)
-        if epoch < 0:
-            raise ValueError(
-                "TrainingRows does not know the epoch: pass it to Trainer as callback too, `callbacks=[rows]`, or, "
-                "outside of Trainer, call `rows.set_epoch(0)` before the first epoch."
-            )
-        return self.dataset[self._row(index, epoch)] | {DRAW: (epoch, index)}
+        self._epoch = torch.tensor(epoch).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:
         """Begin an epoch, counted from 0."""
@@ -154,6 +119,79 @@ class TrainingRows(Dataset[dict[str, Any]], TrainerCallback):
         # Accelerate calls `set_epoch` as well, but neither in distributed nor in resumed training
         self.set_epoch(math.floor((state.epoch or 0.0) + 1e-6))
 
+
+class TrainingRows(EpochDataset):
+    """The rows of a training set with their augmentation, and balanced if asked for.
+
+    Pass it to `Trainer` twice, as dataset and as callback, which tells it the epoch:
+
+        rows = TrainingRows(dataset, Augmentation(...))
+        Trainer(..., train_dataset=rows, callbacks=[rows], data_collator=TrainingCollator(...))
+
+    Every row is the dataset's, with a `Draw` as `"draw"`, from which `TrainingCollator` augments it. All draws of a
+    row follow from the seed, the epoch and the number of the row: they do not depend on batches, worker processes,
+    the processes of a distributed training, or on whether a training was interrupted. Evaluation sets are passed to
+    `Trainer` as they are, and are not augmented.
+
+    Args:
+        dataset: Rows of the training set.
+        augmentation: None for no augmentation.
+        weights: Weights of the rows, such as `class_balanced_weights`, shape (number of rows,): each epoch draws anew,
+            with replacement. None takes every row once.
+        num_rows: Rows of an epoch; as many as the dataset has if None. Only with weights.
+        seed: Seed of the choice of rows and of the augmentation, at least 0.
+
+    Raises:
+        ValueError: Weights of another number, negative or not finite; or `num_rows` without weights.
+    """
+
+    def __init__(
+        self,
+        dataset: Rows,
+        augmentation: Augmentation | None = None,
+        *,
+        weights: Tensor | None = None,
+        num_rows: int | None = None,
+        seed: int = 0,
+    ):
+        if weights is None:
+            if num_rows is not None:
+                raise ValueError(f"num_rows={num_rows} needs weights; without them, every row is used once.")
+        elif weights.shape != (len(dataset),):
+            raise ValueError(f"weights has shape {tuple(weights.shape)}, but the dataset has {len(dataset)} rows.")
+        elif not ((weights >= 0) & weights.isfinite()).all() or not weights.any():
+            raise ValueError("weights must be finite and not negative, and one of them positive.")
+        super().__init__(epoch=-1)
+        self.dataset = dataset
+        self.augmentation = augmentation or Augmentation()
+        self.weights = weights
+        self.num_rows = len(dataset) if num_rows is None else num_rows
+        self.seed = seed
+        self._drawn: tuple[int, Tensor] | None = None
+
+    def __len__(self) -> int:
+        return self.num_rows
+
+    def __getitem__(self, index: int | None) -> dict[str, Any]:
+        """A row of the epoch; for None, which `EvenOrder` gives, one that is left out of the loss."""
+        return self.in_epoch(0 if index is None else index, self.epoch, counts=index is not None)
+
+    def in_epoch(self, index: int, epoch: int, *, counts: bool = True) -> dict[str, Any]:
+        """A row of any epoch."""
+        draw = Draw(rows=self, epoch=epoch, index=index, counts=counts)
+        return self.dataset[self._row(index, epoch)] | {DRAW: draw}
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that has begun."""
+        epoch = int(self._epoch)
+        if epoch < 0:
+            raise ValueError(
+                "TrainingRows does not know the epoch: pass it to Trainer as callback too, `callbacks=[rows]`, or, "
+                "outside of Trainer, call `rows.set_epoch(0)` before the first epoch."
+            )
+        return epoch
+
     def _row(self, index: int, epoch: int) -> int:
         """Row of the dataset that is in this place of the epoch."""
         if self.weights is None:
@@ -163,6 +201,57 @@ class TrainingRows(Dataset[dict[str, Any]], TrainerCallback):
             drawn = torch.multinomial(self.weights, self.num_rows, replacement=True, generator=generator)
             self._drawn = (epoch, drawn)
         return int(self._drawn[1][index])
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """What the augmentation of a row follows from.
+
+    Attributes:
+        rows: Of the training.
+        epoch: In which the row is drawn.
+        index: Its place in the epoch.
+        counts: Whether it has a share in the loss.
+    """
+
+    rows: TrainingRows
+    epoch: int
+    index: int
+    counts: bool = True
+
+    def generator(self, purpose: int = CLIP_DRAWS) -> torch.Generator:
+        """Make the source of randomness of this row."""
+        return seeded_generator(self.rows.seed, self.epoch, self.index, purpose)
+
+    def partner(self, generator: torch.Generator) -> dict[str, Any]:
+        """Draw any row of the same epoch."""
+        other = torch.randint(self.rows.num_rows, (), generator=generator)
+        return self.rows.in_epoch(int(other), self.epoch)
+
+
+class EvenOrder(Sampler[int | None]):
+    """The order of an epoch, filled up to whole batches on all processes with rows that do not count.
+
+    Where the last batches of an epoch are not whole or not one for each process, accelerate repeats rows from the
+    beginning of the epoch, so that these count twice, and several processes learn something else than one. Here the
+    places are filled with None instead, for which `TrainingRows` gives a row that is left out of the loss.
+
+    Args:
+        rows: Their order follows from their seed and the epoch.
+        num_rows_per_pass: Rows of one forward pass on all processes together; 1 fills nothing up.
+    """
+
+    def __init__(self, rows: TrainingRows, num_rows_per_pass: int):
+        self.rows = rows
+        self.num_rows_per_pass = num_rows_per_pass
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.rows) / self.num_rows_per_pass) * self.num_rows_per_pass
+
+    def __iter__(self) -> Iterator[int | None]:
+        generator = seeded_generator(self.rows.seed, self.rows.epoch, 0, ORDER_DRAWS)
+        yield from torch.randperm(len(self.rows), generator=generator).tolist()
+        yield from [None] * (len(self) - len(self.rows))
 
 
 def seeded_generator(*numbers: int) -> torch.Generator:

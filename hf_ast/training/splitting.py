@@ -1,5 +1,6 @@
 """Which recordings are held out: whole groups where there are groups, else a share of every class."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
@@ -17,13 +18,14 @@ Item = tuple[str, tuple[int, ...], str | None]
 
 
 def split_name(name: str, location: str) -> str:
-    """Return the split that a name stands for.
+    """Return the split that a name stands for: "train", "dev-clean", "train.clean.100".
 
     Raises:
         ValueError: It stands for none.
     """
+    first_word = re.split(r"[\W_]", name.strip().lower())[0]
     for split, names in SPLITS.items():
-        if name.strip().lower() in names:
+        if first_word in names:
             return split
     known = ", ".join(alias for names in SPLITS.values() for alias in names)
     raise ValueError(f"source={location!r} has the split {name!r}, which is none of: {known}.")

@@ -44,6 +44,14 @@ def test_from_a_folder_to_a_model_and_its_labels(
     assert {tag["label"] for tag in classified["labels"]} == {TONES, NOISE, "pulses"}
 
 
+def test_the_embedded_model_is_the_default(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert main(["finetune", str(folder), "--out", str(out), "--epochs", "1", "--num-workers", "0"]) == 0
+    assert "starting from the embedded keyword model" in capsys.readouterr().err
+    card = (out / "README.md").read_text(encoding="utf-8")
+    assert "license: apache-2.0" in card
+
+
 def test_errors_are_sentences(
     folder: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

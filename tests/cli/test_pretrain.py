@@ -1,10 +1,14 @@
 """`hf-ast pretrain`."""
 
 import json
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import soundfile
 from transformers import TrainerCallback
@@ -12,6 +16,7 @@ from transformers import TrainerCallback
 from hf_ast import SSASTForPreTraining
 from hf_ast.cli import main
 from hf_ast.training import pretraining
+from tests.support.interpreter import ROOT
 from tests.support.recordings import sine
 
 
@@ -34,7 +39,8 @@ def test_stdout_has_the_result_only(
     model = SSASTForPreTraining.from_pretrained(out)
     assert (model.config.patch_size, model.config.max_length, model.config.hidden_size) == ([128, 2], 32, 192)
     if as_json:
-        assert json.loads(output.out) == {"folder": str(out), "num_parameters": model.num_parameters()}
+        expected = {"folder": str(out), "num_parameters": model.num_parameters(), "skipped": {}}
+        assert json.loads(output.out) == expected
     else:
         assert output.out == f"{out}\n"
     assert "loss" in output.err
@@ -76,6 +82,52 @@ def test_a_bad_value_is_one_sentence(
     assert message in text
     assert "validat" not in text.lower()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_several_sources_with_weights(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "files.jsonl").write_text(f'"{folder / "0.wav"}"\n"{tmp_path / "nothing.wav"}"\n')
+    out = tmp_path / "out"
+    arguments = ["pretrain", str(folder), str(tmp_path / "files.jsonl"), "--weight", "1", "--weight", "3", "--json"]
+    arguments += ["--gradient-accumulation", "2", "--bf16", "--report-to", "none", "--out", str(out)]
+    arguments += ["--duration", "0.32", "--steps", "1", "--batch-size", "1", "--num-workers", "0", "--kind", "frame"]
+    assert main(arguments) == 0
+    output = capsys.readouterr()
+    skipped = json.loads(output.out)["skipped"]
+    assert skipped.keys() == {str(tmp_path / "nothing.wav")}
+    assert "3 recordings (0.000417 h) to train on, 0 to evaluate on; 25.0% of the crops" in output.err
+    assert "skipped: 1 files" in output.err
+    record = json.loads((out / "training.json").read_text())
+    assert record["weights"] == [0.25, 0.75]
+    assert [source["num_training"] for source in record["recordings"]] == [3, 1]
+    assert main(["pretrain", str(folder), str(folder), "--weight", "2"]) == 1
+    assert "weights=[2.0] must be one for each of the 2 sources" in capsys.readouterr().err
+    assert main(["pretrain", str(folder), "--weight", "0"]) == 2
+    assert "'--weight': 0.0 is not a positive number" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.slow
+def test_two_processes(folder: Path, tmp_path: Path) -> None:
+    """The command, with Adam: the losses of each step are those of one process."""
+    arguments = ["pretrain", str(folder), "--duration", "0.32", "--steps", "4", "--eval-every", "2", "--kind", "frame"]
+    assert main([*arguments, "--batch-size", "2", "--num-workers", "0", "--out", str(tmp_path / "one")]) == 0
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    done = subprocess.run(
+        [*launch, "hf_ast.cli", *arguments, "--batch-size", "1", "--num-workers", "0", "--out", str(tmp_path / "two")],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{tmp_path / 'two'}\n"  # once
+    losses = []
+    for name in ("one", "two"):
+        state = json.loads((tmp_path / name / "checkpoints" / "checkpoint-4" / "trainer_state.json").read_text())
+        losses.append([entry["loss"] for entry in state["log_history"] if "loss" in entry])
+    assert len(losses[0]) == 4
+    # Adam divides the rounding errors of gradients near zero by their own size
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
 
 
 def test_folders_without_recordings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import torch
 
 from hf_ast import HfASTConfig, HfASTForAudioClassification, SSASTForPreTraining
 from tests.models.test_patchout import PATCHOUT, TINY
+from tests.support.compiling import Counter
 from tests.support.tiny import spectrograms, tiny_ssast_config
 
 LENGTHS, BATCH_SIZES = (48, 50, 42, 46, 41), (4, 3, 2)
@@ -20,17 +21,6 @@ def frame_mask(batch_size: int, num_frames: int) -> torch.Tensor:
     mask = torch.ones(batch_size, num_frames, dtype=torch.long)
     mask[1:, 20:] = 0
     return mask
-
-
-class Counter:
-    """A backend that runs the graph as it is, and counts the graphs that it gets."""
-
-    def __init__(self) -> None:
-        self.num_graphs = 0
-
-    def __call__(self, graph: torch.fx.GraphModule, example_inputs: list[torch.Tensor]) -> Callable[..., Any]:
-        self.num_graphs += 1
-        return graph.forward
 
 
 def train(model: torch.nn.Module, masked: bool, **inputs: Callable[[int], torch.Tensor]) -> tuple[int, list[Any]]:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from hf_ast.models.modules_fbank import FRAMES_PER_CHUNK, KaldiFbank, kaldi_fbank, num_frames
+from hf_ast.models.modules_fbank import FRAMES_PER_SEGMENT, KaldiFbank, kaldi_fbank, num_frames
 from hf_ast.models.modules_mel_filters import kaldi_mel_filters
 from hf_ast.models.modules_passt_mel import PaSSTMel, passt_log_mel
 
@@ -51,7 +51,7 @@ def test_float64_matches_the_definition_to_its_precision() -> None:
     torch.testing.assert_close(kaldi_fbank(wave, num_mel_bins=40)[0], expected, atol=1e-9, rtol=0)
 
 
-@pytest.mark.parametrize("frames", [1, FRAMES_PER_CHUNK - 1, FRAMES_PER_CHUNK, FRAMES_PER_CHUNK + 1])
+@pytest.mark.parametrize("frames", [1, FRAMES_PER_SEGMENT - 1, FRAMES_PER_SEGMENT, FRAMES_PER_SEGMENT + 1])
 def test_a_batch_equals_its_clips(frames: int) -> None:
     wave = waveforms(3, 400 + 160 * (frames - 1))
     batch = KaldiFbank()(wave)

@@ -26,6 +26,13 @@ def filled(value: float) -> torch.Tensor:
     return labels
 
 
+def with_row(value: float) -> torch.Tensor:
+    """Soft labels (3, 5) with a row of other values."""
+    labels = filled(1.0).softmax(1)
+    labels[1] = value
+    return labels
+
+
 @pytest.mark.parametrize(
     ("problem_type", "labels", "message"),
     [
@@ -45,6 +52,7 @@ def filled(value: float) -> torch.Tensor:
         (MULTI, filled(INFINITE), "labels holds inf, "),
         (MULTI, filled(-1), "labels holds -1.0, "),
         (MULTI, torch.zeros(2, 5), r"shape \(2, 5\).* There are 3 clips"),
+        (SINGLE, filled(-100), "labels holds -100.0, "),  # soft labels are left out for a whole clip
         (REGRESSION, filled(NAN), "labels holds nan, but must hold finite numbers"),
         (REGRESSION, filled(-INFINITE), "labels holds -inf, "),
         (REGRESSION, torch.zeros(3), r"float32 of shape \(3,\).* targets of shape \(3, 5\).*`num_labels=`"),
@@ -82,6 +90,9 @@ def test_unknown_problem_type() -> None:
         (SINGLE, torch.tensor([4, 0, 2], dtype=torch.int32), lambda x, y: F.cross_entropy(x, y.long())),
         (SINGLE, torch.tensor([4, -100, 2]), lambda x, y: F.cross_entropy(x[[0, 2]], y[[0, 2]])),
         (SINGLE, filled(1.0).softmax(1), lambda x, y: -(x.log_softmax(1) * y).sum(1).mean()),
+        (SINGLE, with_row(-100), lambda x, y: -(x.log_softmax(1) * y)[[0, 2]].sum(1).mean()),
+        (MULTI, with_row(-100), lambda x, y: F.binary_cross_entropy(x[[0, 2]].sigmoid(), y[[0, 2]])),
+        (MULTI, filled(-100), lambda x, y: F.binary_cross_entropy(x.sigmoid()[y >= 0], y[y >= 0])),
         (MULTI, filled(0.3), lambda x, y: F.binary_cross_entropy(x.sigmoid(), y)),  # as mixup makes them
         (MULTI, filled(1.0).long(), lambda x, y: F.binary_cross_entropy(x.sigmoid(), y.float())),
         (REGRESSION, filled(-7.0), lambda x, y: (x - y).square().mean()),

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hf_ast import HfASTFeatureExtractor, PaSSTFeatureExtractor, PaSSTMel
-from hf_ast.models.modules_passt_mel import FRAMES_PER_CHUNK, passt_log_mel
+from hf_ast.models.modules_passt_mel import FRAMES_PER_SEGMENT, passt_log_mel
 from tests.support.tiny import waveforms
 
 RATE = 32000
@@ -19,7 +19,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 @pytest.mark.parametrize("hop_length", [320, 160, 100])
 def test_log_mel_is_that_of_torch_stft(hop_length):
-    waveform = waveforms(2, (FRAMES_PER_CHUNK + 20) * hop_length).double()
+    waveform = waveforms(2, (FRAMES_PER_SEGMENT + 20) * hop_length).double()
     emphasised = waveform[:, 1:] - 0.97 * waveform[:, :-1]
     window = torch.hann_window(800, periodic=False, dtype=torch.float64)
     spectrum = torch.stft(emphasised, 1024, hop_length, 800, window, center=True, return_complex=True)

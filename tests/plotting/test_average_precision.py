@@ -10,7 +10,7 @@ def test_bars_are_sorted_and_classes_without_a_recording_are_named_in_the_title(
     assert [bar.get_width() for bar in axes.patches] == [0.1, 0.5, 0.9]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["d (7)", "a (4)", "c (2)"]
     assert axes.lines[0].get_xdata()[0] == pytest.approx(0.5)
-    title = "mean average precision 0.500\nleft out, because no recording has them: 1 of 4 classes"
+    title = "Mean average precision 0.500\nleft out, because no recording has them: 1 of 4 classes"
     assert axes.get_title(loc="left") == title
 
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from hf_ast.plotting import confusion_counts, plot_confusion
+from hf_ast.plotting.confusion import classes_with_most_errors, confusion_from_rows
 
 
 def test_counts_and_shares_of_rows() -> None:
@@ -27,3 +28,27 @@ def test_shades_grow_darker_in_grey_as_well() -> None:
 def test_counts_of_other_classes() -> None:
     with pytest.raises(ValueError, match=r"counts has shape \(2, 2\), but there are 3 labels"):
         plot_confusion(np.eye(2), ["a", "b", "c"])
+
+
+def test_of_many_classes_those_with_the_most_errors_are_shown() -> None:
+    counts = 5 * np.eye(130, dtype=int)
+    counts[7, 120] = 4
+    counts[3, 5] = 2
+    shown = classes_with_most_errors(counts, 4)
+    assert shown.tolist() == [3, 5, 7, 120]
+    axes = plot_confusion(counts, [f"class {index}" for index in range(130)]).axes[0]
+    image = np.asarray(axes.images[0].get_array())
+    assert image.shape == (100, 100)
+    assert image[7, -1] == pytest.approx(4 / 9)  # of all recordings of the class
+    title = axes.get_title(loc="left")
+    assert title == "650 of 656 recordings right\nthe 100 of 130 classes with the most errors"
+
+
+def test_the_matrix_of_an_evaluation() -> None:
+    rows = [
+        {"true": "c", "predicted": "c", "num_recordings": 2},
+        {"true": "c", "predicted": "a", "num_recordings": 1},
+    ]
+    labels, counts = confusion_from_rows(rows, ["a", "b", "c"])
+    assert labels == ["a", "c"]
+    np.testing.assert_array_equal(counts, [[0, 0], [1, 2]])

@@ -23,7 +23,7 @@ from huggingface_hub.utils import sha, validate_repo_id
 
 TOKEN = "hf_loopback"
 # https://huggingface.co/docs/hub/repositories-licenses, those that are used here
-LICENSES = {"apache-2.0", "bsd-3-clause"}
+LICENSES = {"apache-2.0", "bsd-3-clause", "unknown"}
 LFS_SUFFIXES = (".safetensors",)
 LFS_SIZE = 10 * 2**20
 

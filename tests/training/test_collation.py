@@ -1,5 +1,7 @@
+import math
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +9,19 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from transformers import Trainer, TrainingArguments, set_seed
+from transformers import BatchFeature, Trainer, TrainingArguments, set_seed
 
 from hf_ast import HfASTFeatureExtractor
 from hf_ast.models.modules_passt_mel import PaSSTMel
-from hf_ast.training.augmentation import Augmentation
+from hf_ast.training.augmentation import Augmentation, mixup_waveforms, mixup_weights
 from hf_ast.training.collation import TrainingCollator
-from hf_ast.training.sampling import TrainingRows, class_balanced_weights, seeded_generator
+from hf_ast.training.sampling import (
+    CLIP_DRAWS,
+    PARTNER_DRAWS,
+    TrainingRows,
+    class_balanced_weights,
+    seeded_generator,
+)
 from tests.support.tiny import passt_extractor, tiny_model, tiny_passt, waveforms
 
 EVERYTHING = Augmentation(
@@ -74,27 +82,92 @@ def test_labels_of_every_kind() -> None:
     )
 
 
-def test_augmentation_is_applied_in_the_official_order_with_one_generator() -> None:
-    extractor, augmentation = ast_extractor(), EVERYTHING
-    rows = in_epoch(TrainingRows(clips(4)), 3)
-    batch = TrainingCollator(extractor, augmentation, num_labels=5, multi_label=False, seed=7)(rows)
-    generator = seeded_generator(7, 3, 0, 1, 2, 3)
-    one_hot = torch.eye(5)[[0, 1, 2, 3]]
-    mixed, labels = augmentation.waveforms([torch.from_numpy(row["waveform"]) for row in rows], one_hot, generator)
-    features = extractor(mixed, sampling_rate=16000, return_tensors="pt")["input_values"]
-    # Of AST, 0 before the normalisation is both what it masks and what it pads with
-    features = augmentation.features(features, None, generator, mask_value=extractor.padding_value)
-    expected, labels = augmentation.mixed_features(features, labels, None, generator)
-    torch.testing.assert_close(batch["input_values"], expected, atol=0, rtol=0)
-    torch.testing.assert_close(batch["labels"], 0.9 * labels + 0.1 / 5, atol=1e-6, rtol=0)
-    assert (batch["labels"] - one_hot).abs().max() > 0.2
+def test_augmentation_is_applied_in_the_official_order() -> None:
+    extractor, augmentation = ast_extractor(), replace(EVERYTHING, mixup_probability=1.0)
+    data = clips(4)
+    rows = in_epoch(TrainingRows(data, augmentation, seed=7), 3)
+    batch = TrainingCollator(extractor, num_labels=5, multi_label=False)(rows)
+
+    def augmented(index: int) -> tuple[Tensor, Tensor]:
+        generator = seeded_generator(7, 3, index, CLIP_DRAWS)
+        own = augmentation.waveform(torch.from_numpy(data[index]["waveform"]), generator)
+        torch.rand((), generator=generator)  # whether it is mixed
+        partner = int(torch.randint(4, (), generator=generator))
+        weight = mixup_weights(1, generator=generator)[0]
+        other = augmentation.waveform(torch.from_numpy(data[partner]["waveform"]), generator)
+        features = extractor(mixup_waveforms(own, other, weight), sampling_rate=16000, return_tensors="pt")
+        # Of AST, 0 before the normalisation is both what it masks and what it pads with
+        values = augmentation.features(features["input_values"], None, generator, mask_value=extractor.padding_value)
+        return values[0], weight * torch.eye(5)[index] + (1 - weight) * torch.eye(5)[partner]
+
+    for index in range(4):
+        (own, labels), generator = augmented(index), seeded_generator(7, 3, index, PARTNER_DRAWS)
+        weight = mixup_weights(1, 0.3, favors_own=True, generator=generator)[0]
+        other, other_labels = augmented(int(torch.randint(4, (), generator=generator)))
+        torch.testing.assert_close(batch["input_values"][index], weight * own + (1 - weight) * other)
+        soft = weight * labels + (1 - weight) * other_labels
+        torch.testing.assert_close(batch["labels"][index], 0.9 * soft + 0.1 / 5)
+    assert (batch["labels"] - torch.eye(5)[:4]).abs().max() > 0.2
+
+
+@pytest.mark.parametrize("passt", [False, True])
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_a_row_is_the_same_in_every_batch(passt: bool, multi_label: bool) -> None:
+    augmentation, extractor = EVERYTHING, ast_extractor()
+    if passt:
+        augmentation = replace(EVERYTHING, low_frequency_jitter_hz=10, high_frequency_jitter_hz=2000)
+        extractor = passt_extractor()
+    data = clips(5)
+    for number, row in enumerate(data):
+        row["waveform"] = row["waveform"][: 6400 - 900 * number]
+    rows = in_epoch(TrainingRows(data, augmentation), 2)
+    collator = TrainingCollator(extractor, num_labels=5, multi_label=multi_label)
+    together = collator(rows)
+    for cut in ([0, 1], [1, 2, 3], [4], [3, 0]):
+        batch = collator([rows[index] for index in cut])
+        num_frames = batch["input_values"].shape[1]
+        torch.testing.assert_close(batch["input_values"], together["input_values"][cut, :num_frames], atol=0, rtol=0)
+        torch.testing.assert_close(batch["labels"], together["labels"][cut], atol=0, rtol=0)
+        if passt:
+            masks = batch.get("attention_mask", torch.ones(len(cut), num_frames, dtype=torch.long))
+            torch.testing.assert_close(masks, together["attention_mask"][cut, :num_frames], atol=0, rtol=0)
+
+
+def test_mixed_clips_have_the_labels_of_what_is_heard() -> None:
+    class Heard(HfASTFeatureExtractor):
+        """Gives the waveforms themselves."""
+
+        def __call__(self, raw_speech: Any, *arguments: Any, **settings: Any) -> BatchFeature:
+            return BatchFeature({"input_values": torch.stack(list(raw_speech))[:, :, None]})
+
+    # Clips that are orthogonal, so that projections tell the weights
+    sines = torch.stack([torch.sin(2 * math.pi * (n + 1) * torch.arange(64) / 32) for n in range(3)])
+    data = [{"waveform": sine.numpy(), "labels": n} for n, sine in enumerate(sines)]
+    collator = TrainingCollator(Heard(num_mel_bins=32), num_labels=3, multi_label=False)
+    rows = TrainingRows(data, Augmentation(mixup_probability=0.7))
+    num_mixed = 0
+    for epoch in range(40):
+        batch = collator(in_epoch(rows, epoch))
+        torch.testing.assert_close(batch["input_values"][:, :, 0] @ sines.T / 32, batch["labels"], atol=1e-5, rtol=0)
+        num_mixed += int((batch["labels"].max(1).values < 0.999).sum())
+    # 0.7 times the 2/3 of partners that are other clips; five standard deviations of 120 draws are 0.23
+    assert num_mixed / 120 == pytest.approx(0.7 * 2 / 3, abs=0.23)
+
+
+def test_rows_that_do_not_count_have_no_label() -> None:
+    for multi_label, augmentation in ((False, None), (False, EVERYTHING), (True, EVERYTHING)):
+        rows = TrainingRows(clips(2), augmentation)
+        rows.set_epoch(0)
+        batch = TrainingCollator(ast_extractor(), num_labels=5, multi_label=multi_label)([rows[1], rows[None]])
+        assert (batch["labels"][1] == -100).all()
+        assert (batch["labels"][0] >= 0).all()
 
 
 def test_padding_stays_padding() -> None:
     rows = clips(3)
     rows[1]["waveform"] = rows[1]["waveform"][:4000]
-    batch = TrainingCollator(passt_extractor(), EVERYTHING, num_labels=5, multi_label=True)(
-        in_epoch(TrainingRows(rows))
+    batch = TrainingCollator(passt_extractor(), num_labels=5, multi_label=True)(
+        in_epoch(TrainingRows(rows, EVERYTHING))
     )
     padded = batch["attention_mask"] == 0
     assert padded.sum() == 7  # 20 and 13 frames of 320 samples, which 6400 and 4000 samples make
@@ -103,43 +176,34 @@ def test_padding_stays_padding() -> None:
 
 def test_jitter_of_the_mel_scale_is_that_of_the_training_front_end() -> None:
     augmentation = Augmentation(low_frequency_jitter_hz=10, high_frequency_jitter_hz=2000)
-    extractor, rows = passt_extractor(), in_epoch(TrainingRows(clips(2)))
-    collator = TrainingCollator(extractor, augmentation, num_labels=5, multi_label=False)
+    extractor, rows = passt_extractor(), in_epoch(TrainingRows(clips(2), augmentation))
+    collator = TrainingCollator(extractor, num_labels=5, multi_label=False)
     front_end = PaSSTMel.from_extractor(
         extractor, low_frequency_jitter_hz=10, high_frequency_jitter_hz=2000, max_mel_mask=0, max_time_mask=0
     )
-    draws = front_end.draw(2, seeded_generator(0, 0, 0, 1))
-    expected = front_end(torch.from_numpy(np.stack([row["waveform"] for row in rows])), draws=draws)
     batch = collator(rows)
-    torch.testing.assert_close(batch["input_values"], expected)
+    for index, row in enumerate(rows):
+        draws = front_end.draw(1, seeded_generator(0, 0, index, CLIP_DRAWS))
+        expected = front_end(torch.from_numpy(row["waveform"])[None], draws=draws)
+        torch.testing.assert_close(batch["input_values"][index], expected[0])
     assert batch["labels"].tolist() == [0, 1]
-    plain = TrainingCollator(extractor, num_labels=5, multi_label=False)(rows)
+    plain = collator(clips(2))
     assert (batch["input_values"] - plain["input_values"]).abs().max() > 0.03
     assert extractor.high_frequency_hz == passt_extractor().high_frequency_hz
     with pytest.raises(ValueError, match=r"HfASTFeatureExtractor without .*low_frequency_hz"):
-        TrainingCollator(ast_extractor(), augmentation, num_labels=5, multi_label=False)
+        TrainingCollator(ast_extractor(), num_labels=5, multi_label=False)(rows)
 
 
-def test_rows_of_evaluation_are_not_augmented() -> None:
-    augmented = TrainingCollator(ast_extractor(), EVERYTHING, num_labels=5, multi_label=False)(clips(3))
-    plain = TrainingCollator(ast_extractor(), num_labels=5, multi_label=False)(clips(3))
-    for name, tensor in plain.items():
-        torch.testing.assert_close(augmented[name], tensor, atol=0, rtol=0)
+def test_draws_depend_on_seed_epoch_and_row_only() -> None:
+    collator = TrainingCollator(ast_extractor(), num_labels=5, multi_label=False)
 
-
-def test_draws_depend_on_seed_epoch_and_rows_only() -> None:
-    rows = TrainingRows(clips(4))
-
-    def batch(epoch: int, seed: int = 0, indices: tuple[int, ...] = (0, 1)) -> Tensor:
-        collator = TrainingCollator(ast_extractor(), EVERYTHING, num_labels=5, multi_label=False, seed=seed)
-        rows.set_epoch(epoch)
+    def batch(epoch: int, seed: int = 0) -> Tensor:
         torch.rand(3)  # the global generator does not matter
-        return collator([rows[index] for index in indices])["input_values"]
+        return collator(in_epoch(TrainingRows(clips(2), EVERYTHING, seed=seed), epoch))["input_values"]
 
     torch.testing.assert_close(batch(1), batch(1), atol=0, rtol=0)
     for other in (batch(2), batch(1, seed=1)):
         assert not torch.equal(batch(1), other)
-    assert not torch.equal(batch(1, indices=(0, 1))[0], batch(1, indices=(0, 2))[0])
 
 
 def test_errors_tell_the_way_out() -> None:
@@ -179,7 +243,7 @@ def trained(folder: Path, rows: TrainingRows, *, passt: bool = False, **settings
         arguments,
         train_dataset=rows,
         eval_dataset=clips(2, seed=9),
-        data_collator=TrainingCollator(extractor, EVERYTHING, num_labels=5, multi_label=False),
+        data_collator=TrainingCollator(extractor, num_labels=5, multi_label=False),
         callbacks=[rows],
     )
     trainer.train(resume_from_checkpoint=resume)
@@ -190,7 +254,7 @@ def trained(folder: Path, rows: TrainingRows, *, passt: bool = False, **settings
 def balanced_rows(num_clips: int = 6) -> TrainingRows:
     rows = clips(num_clips)
     weights = class_balanced_weights([row["labels"] for row in rows], 5)
-    return TrainingRows(rows, weights=weights)
+    return TrainingRows(rows, EVERYTHING, weights=weights)
 
 
 def test_a_resumed_training_draws_the_same_also_in_worker_processes(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Evaluation gives the scores of the pipeline, for any model, and the five folds of ESC-50."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +54,9 @@ def test_scores_are_those_that_hf_ast_tag_gives(data: LabelledData, family: str)
     as_data = result.as_data()
     assert as_data["num_recordings"] == 16
     assert [row["average_precision"] is None for row in as_data["classes"]] == [False, True, False, False, True]
+    true, predicted = result.targets.argmax(axis=1).tolist(), result.scores.argmax(axis=1).tolist()
+    pairs = Counter((LABELS[row], LABELS[column]) for row, column in zip(true, predicted, strict=True))
+    assert {(row["true"], row["predicted"]): row["num_recordings"] for row in as_data["confusion"]} == pairs
     shown = {label.get_text() for label in result.figure().axes[0].get_yticklabels()}
     assert shown == {TONES, NOISE, PULSES} | {LABELS[index] for index in result.scores.argmax(axis=1).tolist()}
 

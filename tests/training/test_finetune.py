@@ -19,7 +19,8 @@ from hf_ast import HfASTFeatureExtractor, HfASTForAudioClassification, PaSSTForA
 from hf_ast.cli.finetune import Preset as CommandPreset
 from hf_ast.training.augmentation import Augmentation
 from hf_ast.training.data import LabelledData, read_data
-from hf_ast.training.finetune import finetune, last_state, make_trainer, training_arguments
+from hf_ast.training.finetune import finetune, make_trainer, training_arguments
+from hf_ast.training.output import last_state
 from hf_ast.training.preparation import load_for_training
 from hf_ast.training.presets import PRESETS, Preset
 from tests.support.labelled import NOISE, PULSES, SKIPPED, TONES, write_folder
@@ -124,6 +125,9 @@ def test_a_training_continues_only_with_the_same_data(data: LabelledData, start:
         finetune(fewer, tmp_path, model=start, preset=ONE_EPOCH, resume=True)
     # A state that was being written when the training was killed
     (tmp_path / "checkpoints" / "checkpoint-9").mkdir()
+    # ... or when the disk became full
+    (tmp_path / "checkpoints" / "checkpoint-11").mkdir()
+    (tmp_path / "checkpoints" / "checkpoint-11" / "trainer_state.json").write_text('{"best')
     assert last_state(tmp_path).name == "checkpoint-3"
 
 
@@ -218,6 +222,22 @@ def test_several_labels_per_recording(data: LabelledData, start: Path, tmp_path:
         expected = next(row["labels"] for row in rows if row["path"] == name)
         assert {several.labels[index] for index in target.nonzero()[0]} == set(expected)
     assert "accuracy" not in done.evaluation.metrics.values
+
+
+def test_the_card_states_the_licence_of_the_weights_or_that_it_is_unknown(
+    data: LabelledData, start: Path, tmp_path: Path
+) -> None:
+    def card(name: str, model: Path, license: str | None = None) -> ModelCard:
+        finetune(data, tmp_path / name, model=model, preset=ONE_EPOCH, num_workers=0, license=license)
+        return ModelCard.load(tmp_path / name / "README.md")
+
+    unknown = card("unknown", start)
+    assert unknown.data.license == "unknown"
+    assert "--license" in unknown.text
+    own = card("own", start, "cc-by-4.0")
+    assert (own.data.license, "began with" in own.text) == ("cc-by-4.0", False)
+    inherited = card("inherited", tmp_path / "own")
+    assert (inherited.data.license, "began with" in inherited.text) == ("cc-by-4.0", True)
 
 
 def test_presets_are_the_official_recipes(data: LabelledData, start: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ import json
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ import torch
 from transformers import TrainingArguments
 
 from hf_ast import HfASTFeatureExtractor, SSASTForAudioClassification, SSASTForPreTraining, audio
-from hf_ast.training.crops import ClipMasks, Crops, find_recordings
-from hf_ast.training.pretraining import PretrainingTrainer, pretrain, pretraining_config
+from hf_ast.training.crops import ClipMasks, Crops
+from hf_ast.training.mixtures import read_mixture
+from hf_ast.training.pretraining import MASK_RATIO, pretrain, pretraining_config
+from hf_ast.training.pretraining_trainer import PretrainingTrainer
 from tests.support.tiny import SIZE, spectrograms, tiny_ssast
 
 TINY = {"num_mel_bins": 32, **SIZE}
@@ -76,25 +79,29 @@ def test_pretrain_resume_and_fine_tune(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["patch", "frame"])
 def test_crops(folder: Path, kind: str) -> None:
-    recordings = find_recordings(folder)
+    mixture = read_mixture(folder, num_eval=0)
+    recordings = mixture.parts[0].clips
     assert len(recordings) == 20
     model = SSASTForPreTraining(pretraining_config("tiny", kind, duration_s=0.96, **TINY))
     extractor = HfASTFeatureExtractor(num_mel_bins=32, max_length=model.config.max_length)
-    crops = Crops(recordings, extractor)
+    crops = Crops(mixture, extractor)
     assert len(crops) == sum(max(1, round(r.duration_s / crops.duration_s)) for r in recordings)
     longest = len(crops) - 1
-    assert not torch.equal(crops[longest]["input_values"], crops[longest]["input_values"])
+    first = crops[longest]["input_values"]
+    assert torch.equal(crops[longest]["input_values"], first)
+    crops.set_epoch(1)
+    assert not torch.equal(crops[longest]["input_values"], first)
 
-    fixed = Crops(recordings, extractor, ClipMasks(model.config))
-    assert len(fixed) == 20
+    fixed = Crops(mixture, extractor, ClipMasks(model.config))
     for index in (0, 19):
-        item, again = fixed[index], fixed[index]
+        item, again = fixed[index], Crops(mixture, extractor, ClipMasks(model.config))[index]
         assert all(torch.equal(item[name], again[name]) for name in item)
         columns = model.backbone.embeddings.column_mask(item["attention_mask"][None])
         num_real = int(columns.sum()) * model.backbone.embeddings.num_rows
         assert (item["mask_indices"] >= 0).sum() == max(1, min(num_real - 1, round(num_real * 400 / 512)))
     batch = {name: torch.stack([fixed[0][name], fixed[19][name]]) for name in item}
     assert model(**batch).loss.isfinite()
+    assert len(Crops(read_mixture(folder, num_eval=1), extractor, evaluation=True)) == 1
 
 
 def test_evaluation_is_the_same_every_time(folder: Path, tmp_path: Path) -> None:
@@ -103,9 +110,9 @@ def test_evaluation_is_the_same_every_time(folder: Path, tmp_path: Path) -> None
     arguments = TrainingArguments(
         output_dir=str(tmp_path), prediction_loss_only=True, report_to="none", dataloader_pin_memory=False
     )
-    trainer = PretrainingTrainer(
-        model, arguments, eval_dataset=Crops(find_recordings(folder), extractor, ClipMasks(model.config))
-    )
+    crops = Crops(read_mixture(folder), extractor, ClipMasks(model.config), evaluation=True)
+    assert len(crops) == 2
+    trainer = PretrainingTrainer(model, arguments, eval_dataset=crops)
     first, again = trainer.evaluate(), trainer.evaluate()
     for name in ("eval_loss", "eval_classification_loss", "eval_reconstruction_loss", "eval_accuracy"):
         assert first[name] == again[name]
@@ -179,7 +186,7 @@ def test_damaged_recordings_are_left_out_and_named(
     names = damage(tmp_path / "recordings", range(2))
     settings = {"duration_s": 0.96, "batch_size": 8, "num_eval": 0, "num_workers": num_workers, "config": TINY}
     transformers_logger = logging.getLogger("transformers")
-    hf_logger = logging.getLogger("hf_ast.training.pretraining")
+    hf_logger = logging.getLogger("hf_ast.training.pretraining_trainer")
     for logger in (transformers_logger, hf_logger):
         logger.addHandler(caplog.handler)
     try:
@@ -234,6 +241,22 @@ def test_read_a_part(folder: Path) -> None:
     assert audio.duration(path) == len(whole) / rate
     with pytest.raises(ValueError, match="no samples"):
         audio.read(path, start_s=10.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "masks"),
+    [
+        ("patch", {}, (MASK_RATIO, True)),  # 8 x 64 patches
+        ("patch", {"duration_s": 0.8}, (MASK_RATIO, True)),  # 8 x 5
+        ("patch", {"duration_s": 0.64}, (0.5, False)),  # 8 x 4: no room for clusters of 5
+        ("patch", {"num_mel_bins": 64, "patch_size": (32, 8)}, (0.5, False)),  # 2 x 127
+        ("patch", {"duration_s": 0.64, "mask_ratio": 0.3}, (0.3, False)),
+        ("frame", {"duration_s": 0.64}, (MASK_RATIO, False)),  # 1 x 32
+    ],
+)
+def test_masks_fit_to_the_grid(kind: str, changes: dict[str, Any], masks: tuple[float, bool]) -> None:
+    config = pretraining_config("tiny", kind, **changes)
+    assert (config.mask_ratio, config.mask_clusters) == masks
 
 
 @pytest.mark.parametrize(("size", "kind"), [("huge", "patch"), ("tiny", "square")])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_ast.training.sampling import TrainingRows, class_balanced_weights, multi_hot, seeded_generator
+from hf_ast.training.sampling import Draw, EvenOrder, TrainingRows, class_balanced_weights, multi_hot, seeded_generator
 
 LABELS = [0, 1, 0, 0, [1, 2], [2, 0], 1]
 
@@ -86,8 +86,11 @@ def test_rows_without_weights_are_the_dataset_with_draws() -> None:
     with pytest.raises(ValueError, match=r"callbacks=\[rows\]"):
         rows[0]
     rows.set_epoch(2)
-    assert [rows[index] for index in range(3)] == [{"row": n, "draw": (2, n)} for n in range(3)]
-    assert pickle.loads(pickle.dumps(rows))[1] == {"row": 1, "draw": (2, 1)}
+    for index in range(3):
+        draw = rows[index]["draw"]
+        assert rows[index].keys() == {"row", "draw"}
+        assert (rows[index]["row"], draw.rows, draw.epoch, draw.index, draw.counts) == (index, rows, 2, index, True)
+    assert pickle.loads(pickle.dumps(rows))[1]["draw"].epoch == 2
 
 
 def test_workers_that_stay_alive_learn_the_epoch() -> None:
@@ -95,4 +98,26 @@ def test_workers_that_stay_alive_learn_the_epoch() -> None:
     loader = torch.utils.data.DataLoader(rows, num_workers=1, persistent_workers=True, collate_fn=lambda items: items)
     for epoch in (0, 1):
         rows.set_epoch(epoch)
-        assert [item["draw"] for batch in loader for item in batch] == [(epoch, index) for index in range(4)]
+        draws = [item["draw"] for batch in loader for item in batch]
+        assert [(draw.epoch, draw.index) for draw in draws] == [(epoch, index) for index in range(4)]
+
+
+def test_an_order_is_filled_up_with_rows_that_do_not_count() -> None:
+    rows = TrainingRows(dataset(5))
+    rows.set_epoch(1)
+    order = list(EvenOrder(rows, 4))
+    assert len(order) == len(EvenOrder(rows, 4)) == 8
+    assert order[5:] == [None] * 3
+    assert sorted(order[:5]) == list(range(5))
+    assert list(EvenOrder(rows, 1)) == order[:5]
+    rows.set_epoch(2)
+    assert list(EvenOrder(rows, 1)) != order[:5]
+    assert [rows[index]["draw"].counts for index in (4, None)] == [True, False]
+
+
+def test_sources_of_randomness_do_not_repeat() -> None:
+    rows = TrainingRows(dataset(5))
+    generators = [
+        Draw(rows, epoch, index).generator(purpose) for epoch in (0, 1) for index in (0, 1) for purpose in (1, 2)
+    ]
+    assert len({float(torch.rand((), generator=generator)) for generator in generators}) == 8

@@ -91,7 +91,16 @@ def card(label: str, folder: str, source: str) -> Any:
     place = Source(kind="folder", location=f"/data/{folder}")
     data = LabelledData(source=place, clips=clips, labels=[label, "other"], multi_label=False, skipped={})
     preset = next(iter(PRESETS))
-    facts = TrainingFacts(source=source, preset=preset, settings=PRESETS[preset], num_steps=1, seed=0, best_step=None)
+    facts = TrainingFacts(
+        source=source,
+        preset=preset,
+        settings=PRESETS[preset],
+        num_steps=1,
+        seed=0,
+        license=None,
+        license_is_inherited=False,
+        best_step=None,
+    )
     return render_card(MODEL, FRONT_END, data, None, None, facts, repo_id=f"me/{folder}")
 
 

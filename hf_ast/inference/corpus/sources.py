@@ -79,6 +79,19 @@ class Source:
         return _Dataset(self) if self.kind == "dataset" else _Files(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class LoadedSource(Source):
+    """A `Dataset` or `DatasetDict` of `datasets` that is loaded already.
+
+    Attributes:
+        data: The data set.
+    """
+
+    kind: str = "dataset"
+    location: str = "data set in memory"
+    data: Any
+
+
 class Reader:
     """Opens the recordings of a source."""
 
@@ -128,6 +141,30 @@ def find_source(source: str | os.PathLike[str], *, subset: str | None = None, sp
     if kind != "dataset" and (subset or split):
         raise ValueError(f"source={text!r} is no data set, so subset={subset!r} and split={split!r} mean nothing.")
     return Source(kind=kind, location=location, subset=subset, split=split)
+
+
+def as_source(source: Any, *, subset: str | None = None) -> Source:
+    """What `find_source` finds, or a `Source`, or a `Dataset` or `DatasetDict` of `datasets` that is loaded already.
+
+    Raises:
+        ValueError: It is none of these, or a subset is asked for of what is no data set by its name.
+    """
+    if isinstance(source, str | os.PathLike):
+        return find_source(source, subset=subset)
+    if subset is not None:
+        raise ValueError(f"subset={subset!r} means nothing for a source that is chosen already.")
+    if isinstance(source, Source):
+        return source
+    try:
+        import datasets
+    except ImportError as error:
+        raise ImportError("Reading a data set needs datasets: pip install datasets") from error
+
+    if isinstance(source, datasets.Dataset | datasets.DatasetDict):
+        return LoadedSource(data=source)
+    raise ValueError(
+        f"source is a {type(source).__name__}, but must be a path, the id of a data set, a Dataset or a DatasetDict."
+    )
 
 
 def _suffix(location: str) -> str:
@@ -268,7 +305,9 @@ class _Dataset(Reader):
 
         source = self.source
         folder = Path(source.location)
-        if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+        if isinstance(source, LoadedSource):
+            loaded = source.data
+        elif (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
             loaded = datasets.load_from_disk(source.location)
         elif _suffix(source.location) == ".parquet" and not folder.is_dir():
             loaded = datasets.load_dataset("parquet", data_files=source.location)
@@ -329,7 +368,9 @@ class _Dataset(Reader):
                 if audio["bytes"] is not None:
                     yield audio["bytes"]
                 else:
-                    with _Files(Source(kind="folder", location=self.source.location)).open(audio["path"], 0) as file:
+                    # Relative paths of a data set in memory count from where the program runs
+                    folder = "" if isinstance(self.source, LoadedSource) else self.source.location
+                    with _Files(Source(kind="folder", location=folder)).open(audio["path"], 0) as file:
                         yield file
                 return
             row -= len(split)

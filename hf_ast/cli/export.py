@@ -1,0 +1,93 @@
+"""`hf-ast export`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .errors import note
+from .options import DEFAULT_MODEL, Json, quiet_loading
+from .output import show_result
+
+
+class Target(StrEnum):
+    """Kind of exported file."""
+
+    ONNX = "onnx"
+    TORCH_EXPORT = "torch-export"
+    AOTI = "aoti"
+
+
+class Source(StrEnum):
+    """What an exported file takes."""
+
+    WAVEFORM = "waveform"
+    FEATURES = "features"
+
+
+def export(
+    to: Annotated[
+        Target,
+        typer.Option(
+            "--to",
+            help="An ONNX file, a program for `torch.export.load`, or one that AOTInductor compiles for this machine.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to make.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="[MODEL]",
+            show_default="the embedded keyword model",
+            help="Id on the Hub, folder, or any name of a released checkpoint (`hf-ast checkpoints` lists them).",
+        ),
+    ] = DEFAULT_MODEL,
+    source: Annotated[
+        Source,
+        typer.Option("--from", help="What the file takes: waveforms, or spectrograms of the feature extractor."),
+    ] = Source.WAVEFORM,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="With --to onnx: quantise the linear layers to 8 bits.")
+    ] = False,
+    opset: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=18, help="With --to onnx: version of the operator set.", show_default="18"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Export a classification model into a folder that runs without hf_ast.
+
+    The folder holds the file, `metadata.json` (labels, sampling rate, longest input), `classify.py`, which needs only
+    numpy and the runtime of the file (onnxruntime or torch), and `README.md`. The written file is compared with the
+    model on random clips of several lengths and batch sizes; if the logits differ by more than 1e-4, the folder is not
+    made. With `--int8` the difference is only stated.
+
+    Prints the path of the folder; with `--json`, an object with `folder`, `num_bytes`, and what `metadata.json` holds.
+    """
+    if to is not Target.ONNX and (int8 or opset is not None):
+        raise typer.BadParameter("--int8 and --opset go with --to onnx only.")
+    if out.exists():
+        raise typer.BadParameter(f"{out} exists; give another name, or remove it.", param_hint="--out")
+    import hf_ast
+    from hf_ast.export.folder import export_model
+    from hf_ast.export.onnx_file import DEFAULT_OPSET
+
+    quiet_loading()
+    classifier, feature_extractor = hf_ast.load_classifier(model)
+    result = export_model(
+        classifier,
+        feature_extractor,
+        out,
+        to=to.value,
+        source=source.value,
+        int8=int8,
+        opset=DEFAULT_OPSET if opset is None else opset,
+    )
+    proof = result.verification
+    note(
+        f"{result.num_bytes / 1e6:.1f} MB; largest difference of the logits {proof.largest_difference:.1e} (largest "
+        f"logit {proof.largest_logit:.1f}), same label for {proof.num_same_labels} of {proof.num_clips} random clips"
+    )
+    data = {"folder": str(out), "num_bytes": result.num_bytes} | result.metadata
+    show_result(as_json, data, [str(out)])

@@ -1,0 +1,322 @@
+"""`hf-ast plot`: one command per kind of picture."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hf_ast.whole import whole_file
+
+from .errors import note
+from .files import Recordings, expand_arguments
+from .options import DEFAULT_MODEL, Hop, Json, Model, Window, positive, quiet_loading
+from .output import show_result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+    from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
+
+plot = typer.Typer(name="plot", no_args_is_help=True, help="Draw pictures of recordings, models and trainings.")
+
+SUFFIXES = (".png", ".pdf", ".svg")
+DOTS_PER_INCH = 150
+# What a fine-tuning leaves in its folder
+METRICS = "metrics.json"
+
+
+def new_picture(out: Path) -> Path:
+    """Check, before the work, that a picture can be written there."""
+    if out.suffix.lower() not in SUFFIXES:
+        raise typer.BadParameter(f"{out} must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}.")
+    if out.exists():
+        raise typer.BadParameter(f"{out} exists; give another name, or remove it.")
+    return out
+
+
+Recording = Annotated[str, typer.Argument(metavar="FILE", help="Recording: a file or URL.", show_default=False)]
+Out = Annotated[
+    Path,
+    typer.Option("--out", metavar="FILE", callback=new_picture, help="Picture to make: .png, .pdf or .svg."),
+]
+Start = Annotated[
+    float, typer.Option("--start", metavar="SECONDS", min=0, help="Where in the recording the picture begins.")
+]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of what is drawn at random.")]
+Result = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RESULT",
+        help="What `hf-ast evaluate --json` prints, as a file; or the output folder of `hf-ast finetune`.",
+        show_default=False,
+    ),
+]
+
+
+@plot.command()
+def spectrogram(
+    file: Recording,
+    out: Out,
+    model: Model = DEFAULT_MODEL,
+    start: Start = 0.0,
+    duration: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", callback=positive, help="Length of the picture.", show_default="to the end"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Draw the log-mel spectrogram of a recording of any length, as the front end of a model makes it."""
+    from hf_ast import audio, load_encoder
+    from hf_ast.plotting import plot_spectrogram
+
+    quiet_loading()
+    _, feature_extractor = load_encoder(model)
+    rate = feature_extractor.sampling_rate
+    waveform, _ = audio.read(file, rate, start_s=start, duration_s=duration)
+    values = feature_extractor(waveform, rate, return_tensors="pt", padding=False, truncation=False)["input_values"]
+    write(plot_spectrogram(feature_extractor, values, start_s=start), out, as_json)
+
+
+@plot.command()
+def timeline(
+    file: Recording,
+    out: Out,
+    model: Model = DEFAULT_MODEL,
+    window: Window = None,
+    hop: Hop = None,
+    threshold: Annotated[
+        float, typer.Option(metavar="SCORE", min=0, max=1, help="Score of a label that begins an event.")
+    ] = 0.5,
+    max_labels: Annotated[int, typer.Option(min=1, help="Rows of the picture, at most.")] = 15,
+    as_json: Json = False,
+) -> None:
+    """Draw when something is heard in a recording: the scores of its windows, and the events of `hf-ast tag`."""
+    import hf_ast
+    from hf_ast.plotting import plot_timeline
+
+    quiet_loading()
+    classifier, feature_extractor = hf_ast.load_classifier(model)
+    tagging = hf_ast.tag(
+        classifier,
+        feature_extractor,
+        file,
+        window_s=window,
+        hop_s=hop,
+        threshold=threshold,
+        progress=sys.stderr.isatty(),
+    )
+    write(plot_timeline(tagging, max_labels=max_labels), out, as_json)
+
+
+@plot.command()
+def attention(
+    file: Recording, out: Out, model: Model = DEFAULT_MODEL, start: Start = 0.0, as_json: Json = False
+) -> None:
+    """Draw where in a spectrogram a model looks, by attention rollout.
+
+    The picture has one input of the model, padded as the model pads it.
+    """
+    from hf_ast import load_encoder
+    from hf_ast.plotting import plot_attention
+
+    quiet_loading()
+    encoder, feature_extractor = load_encoder(model)
+    values, duration_s = read_input(file, feature_extractor, start, padded=True)
+    figure = plot_attention(encoder, feature_extractor, values, start_s=start, duration_s=duration_s)
+    write(figure, out, as_json)
+
+
+@plot.command()
+def reconstruction(
+    file: Recording,
+    out: Out,
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL",
+            help="Pretrained SSAST: folder, id on the Hub, or any name of a released checkpoint.",
+            show_default=False,
+        ),
+    ],
+    start: Start = 0.0,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Draw a spectrogram, what an SSAST sees of it in pretraining, and its reconstruction of the rest."""
+    import torch
+
+    from hf_ast.inference.loading import load_pretraining
+    from hf_ast.plotting import plot_reconstruction
+
+    quiet_loading()
+    network, feature_extractor = load_pretraining(model)
+    values, _ = read_input(file, feature_extractor, start, padded=False)
+    generator = torch.Generator().manual_seed(seed)
+    figure = plot_reconstruction(network, feature_extractor, values, start_s=start, generator=generator)
+    write(figure, out, as_json)
+
+
+@plot.command()
+def patchout(
+    file: Recording,
+    out: Out,
+    model: Model = DEFAULT_MODEL,
+    columns: Annotated[
+        int | None,
+        typer.Option("--time-patchout", min=0, help="Columns of patches to drop.", show_default="the model's"),
+    ] = None,
+    rows: Annotated[
+        int | None,
+        typer.Option("--frequency-patchout", min=0, help="Rows of patches to drop.", show_default="the model's"),
+    ] = None,
+    single: Annotated[
+        int | None,
+        typer.Option("--unstructured-patchout", min=0, help="Single patches to drop.", show_default="the model's"),
+    ] = None,
+    start: Start = 0.0,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Draw what patchout leaves of a spectrogram in training."""
+    import torch
+
+    from hf_ast import load_encoder
+    from hf_ast.plotting import plot_patchout
+
+    quiet_loading()
+    encoder, feature_extractor = load_encoder(model)
+    config: Any = encoder.config
+    numbers = {"time_patchout": columns, "frequency_patchout": rows, "unstructured_patchout": single}
+    for name, number in numbers.items():
+        if number is not None:
+            setattr(config, name, number)
+    values, _ = read_input(file, feature_extractor, start, padded=False)
+    generator = torch.Generator().manual_seed(seed)
+    write(plot_patchout(config, feature_extractor, values, start_s=start, generator=generator), out, as_json)
+
+
+@plot.command()
+def similarity(
+    files: Recordings,
+    out: Out,
+    model: Model = DEFAULT_MODEL,
+    keep_order: Annotated[
+        bool, typer.Option("--keep-order", help="Keep the order of the files, instead of joining similar ones.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Draw how alike the embeddings of recordings are. A recording that cannot be read is named and left out."""
+    import torch
+
+    import hf_ast
+    from hf_ast.plotting import plot_similarity
+
+    from .errors import for_each
+
+    found, all_found = expand_arguments(files)
+    if not found:
+        raise typer.Exit(1)
+    quiet_loading()
+    encoder, feature_extractor = hf_ast.load_encoder(model)
+    embeddings: dict[str, Tensor] = {}
+
+    def embed(file: str) -> None:
+        waveform, _ = hf_ast.audio.read(file, feature_extractor.sampling_rate)
+        embeddings[file] = hf_ast.scene_embeddings(encoder, feature_extractor, waveform)[0]
+
+    all_embedded = for_each(found, embed, progress="Embedding")
+    if embeddings:
+        figure = plot_similarity(torch.stack(list(embeddings.values())), list(embeddings), keep_order=keep_order)
+        write(figure, out, as_json)
+    if not (all_found and all_embedded):
+        raise typer.Exit(1)
+
+
+@plot.command()
+def confusion(result: Result, out: Out, as_json: Json = False) -> None:
+    """Draw which classes a classifier takes for which."""
+    from hf_ast.plotting.confusion import confusion_from_rows, plot_confusion
+
+    data = read_result(result)
+    if data.get("confusion") is None:
+        raise ValueError(
+            f"{result} has no confusion, as of multi-label data, for which there is `hf-ast plot average-precision`, "
+            "or of an older version; evaluate again."
+        )
+    labels, counts = confusion_from_rows(data["confusion"], [row["label"] for row in data["classes"]])
+    write(plot_confusion(counts, labels), out, as_json)
+
+
+@plot.command("average-precision")
+def average_precision(result: Result, out: Out, as_json: Json = False) -> None:
+    """Draw how well each class is found."""
+    import numpy as np
+
+    from hf_ast.plotting import plot_average_precision
+
+    classes = read_result(result)["classes"]
+    precision = np.array([row["average_precision"] for row in classes], dtype=np.float64)  # None becomes NaN
+    num_recordings = np.array([row["num_recordings"] for row in classes])
+    write(plot_average_precision(precision, num_recordings, [row["label"] for row in classes]), out, as_json)
+
+
+@plot.command("learning-curves")
+def learning_curves(
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR",
+            help="Output folder of `hf-ast finetune` or `hf-ast pretrain`, of a finished or an unfinished training.",
+            show_default=False,
+        ),
+    ],
+    out: Out,
+    as_json: Json = False,
+) -> None:
+    """Draw losses, metrics and learning rate of a training over its steps."""
+    from hf_ast.plotting.learning_curves import learning_curves, plot_learning_curves
+
+    write(plot_learning_curves(learning_curves(run)), out, as_json)
+
+
+def read_input(
+    file: str, feature_extractor: "SpectrogramFeatureExtractor", start_s: float, *, padded: bool
+) -> "tuple[Tensor, float]":
+    """Read what a model hears at once of a recording, and say so if that is not all.
+
+    Returns:
+        Model input, shape (1, T, M), padded to the model's length or not at all; and the seconds that were read.
+    """
+    from hf_ast import audio
+
+    rate, longest = feature_extractor.sampling_rate, feature_extractor.max_samples
+    waveform = audio.read(file, rate, start_s=start_s, duration_s=(longest + 1) / rate)[0]
+    if len(waveform) > longest:
+        note(f"shown are {longest / rate:.4g} s, what the model hears at once; --start chooses them")
+        waveform = waveform[:longest]
+    settings: dict[str, Any] = {} if padded else {"padding": False}
+    values = feature_extractor(waveform, rate, return_tensors="pt", **settings)["input_values"]
+    return values, len(waveform) / rate
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """Read the result of an evaluation, from its file or the folder of a fine-tuned model."""
+    file = path / METRICS if path.is_dir() else path
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{file} is no JSON, but must be what `hf-ast evaluate --json` prints.") from error
+    if not isinstance(data, dict) or "classes" not in data:
+        raise ValueError(f"{file} has no 'classes', but must be what `hf-ast evaluate --json` prints.")
+    return data
+
+
+def write(figure: "Figure", out: Path, as_json: bool) -> None:
+    """Write a figure, completely or not at all, and print its path."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(out) as partial:
+        figure.savefig(partial, dpi=DOTS_PER_INCH, format=out.suffix[1:].lower())
+    show_result(as_json, {"out": str(out)}, [str(out)])

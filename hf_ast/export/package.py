@@ -1,0 +1,39 @@
+"""Packages of torch: exported programs as they are, and compiled by AOTInductor."""
+
+from pathlib import Path
+
+import torch
+from torch._inductor import aoti_compile_and_package
+from torch._inductor.cpp_builder import get_cpp_compiler
+from torch._inductor.exc import InvalidCxxCompiler
+from torch.export import ExportedProgram
+
+
+def write_program(program: ExportedProgram, path: Path) -> None:
+    """Save a program of `export_program` for `torch.export.load`."""
+    torch.export.save(program, path)
+
+
+def write_aoti(program: ExportedProgram, path: Path) -> None:
+    """Compile a program of `export_program` for the processor of this machine and this version of torch.
+
+    Args:
+        program: The program.
+        path: File to write, which ends in ".pt2"; `torch._inductor.aoti_load_package` loads it.
+
+    Raises:
+        ValueError: There is no C++ compiler.
+    """
+    require_compiler()
+    aoti_compile_and_package(program, package_path=str(path))
+
+
+def require_compiler() -> None:
+    """Raise a ValueError that says how to install one if there is no C++ compiler."""
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler as error:
+        raise ValueError(
+            "AOTInductor compiles C++, but there is no compiler; install one (Debian: `apt install g++`), name it in "
+            "the environment variable CXX, or export to 'onnx' or 'torch-export'."
+        ) from error

@@ -1,0 +1,166 @@
+"""Models as graphs of torch.export: from waveforms or spectrograms to logits, at any batch size and length."""
+
+import copy
+from typing import Any, NamedTuple, cast
+
+import torch
+import torch.fx.experimental._config as shape_config
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from transformers import PreTrainedModel
+
+from hf_ast.inference.features import FeatureExtractor
+from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
+from hf_ast.models.modeling_common import SpectrogramForAudioClassification
+
+# What a file takes, and the name of that input
+SOURCES = {"waveform": "waveform", "features": "input_values"}
+# Batch size of the example that is traced; torch.export takes 1 for a constant
+EXAMPLE_BATCH_SIZE = 2
+
+
+class InputLimits(NamedTuple):
+    """Length of the shortest and of the longest input, in samples or in frames."""
+
+    shortest: int
+    longest: int
+
+
+def export_program(
+    model: PreTrainedModel, feature_extractor: FeatureExtractor, *, source: str = "waveform"
+) -> ExportedProgram:
+    """Export a classification model as one graph with a dynamic number of clips and a dynamic length.
+
+    Args:
+        model: A classification model of ours; it is exported in float32, in eval mode, and stays as it is.
+        feature_extractor: Its feature extractor.
+        source: "waveform" for an input `waveform` (B, S) in [-1, 1] at the sampling rate of the model, or "features"
+            for `input_values` (B, T, M), normalised log-mel spectrograms. The clips of a batch have the same length.
+
+    Returns:
+        The program, whose result are raw logits (B, C); its lengths are those of `input_limits`.
+
+    Raises:
+        ValueError: The model is of another family, or cannot take what its feature extractor makes.
+    """
+    classifier = as_module(model, feature_extractor, source=source)
+    limits = input_limits(model, feature_extractor, source=source)
+    length = (limits.shortest + 2 * limits.longest) // 3
+    example = torch.zeros(EXAMPLE_BATCH_SIZE, length, *classifier.inner_shape)
+    # A range of a single length is none
+    length_dim = Dim("length", min=limits.shortest, max=limits.longest) if limits.shortest < limits.longest else None
+    sizes = ({0: Dim("batch"), 1: length_dim},)
+    # Otherwise a length that may give a single frame or a single column of patches is refused
+    with torch.no_grad(), cast("Any", shape_config).patch(backed_size_oblivious=True):
+        return torch.export.export(classifier, (example,), dynamic_shapes=sizes)
+
+
+def as_module(model: PreTrainedModel, feature_extractor: FeatureExtractor, *, source: str) -> "Classifier":
+    """Return the module that `export_program` exports."""
+    classes: dict[str, type[Classifier]] = {"waveform": WaveformClassifier, "features": FeatureClassifier}
+    if source not in classes:
+        raise ValueError(f"source={source!r} is unknown; choose one of {tuple(SOURCES)}.")
+    return classes[source](*_checked(model, feature_extractor))
+
+
+class Classifier(nn.Module):
+    """A classification model from one input tensor to logits, for export."""
+
+    # Of the input, behind batch and length
+    inner_shape: tuple[int, ...] = ()
+
+    def __init__(self, model: SpectrogramForAudioClassification, feature_extractor: SpectrogramFeatureExtractor):
+        super().__init__()
+        self.model = copy.deepcopy(model).cpu().float().eval()
+        self.model.set_attn_implementation("sdpa")  # the only one of the fused kernels that all runtimes can take
+
+
+class FeatureClassifier(Classifier):
+    """Spectrograms to logits."""
+
+    def __init__(self, model: SpectrogramForAudioClassification, feature_extractor: SpectrogramFeatureExtractor):
+        super().__init__(model, feature_extractor)
+        self.inner_shape = (model.config.num_mel_bins,)
+
+    def forward(self, input_values: Tensor) -> Tensor:
+        """Normalised log-mel spectrograms (B, T, M) -> logits (B, C)."""
+        return self.model(input_values).logits
+
+
+class WaveformClassifier(Classifier):
+    """Waveforms to logits: what the feature extractor, called on clips of one length, and the model give."""
+
+    def __init__(self, model: SpectrogramForAudioClassification, feature_extractor: SpectrogramFeatureExtractor):
+        super().__init__(model, feature_extractor)
+        feature_extractor._check_settings()
+        self.feature_extractor = feature_extractor
+        self.front_end = feature_extractor.front_end_class(**feature_extractor._front_end_settings())
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Waveforms (B, S) in [-1, 1] -> logits (B, C)."""
+        extractor = self.feature_extractor
+        features = self.front_end(extractor._prepared(waveform))
+        if extractor.do_normalize:
+            features = (features - extractor.mean) / (2 * extractor.std)
+        if pads_to_max_length(extractor):
+            num_clips, num_frames, num_mel_bins = features.shape
+            # Not `pad`, which would cut a clip that is too long without an error
+            padding = features.new_full(
+                (num_clips, extractor.max_length - num_frames, num_mel_bins), extractor.padding_value
+            )
+            features = torch.cat((features, padding), dim=1)
+        return self.model(features).logits
+
+
+def pads_to_max_length(feature_extractor: SpectrogramFeatureExtractor) -> bool:
+    """Whether the model attends to padding: the extractor pads to `max_length`, and gives no mask."""
+    return feature_extractor.default_padding == "max_length" and not feature_extractor.return_attention_mask
+
+
+def input_limits(model: PreTrainedModel, feature_extractor: FeatureExtractor, *, source: str) -> InputLimits:
+    """Return the lengths that an exported model takes, in samples for "waveform" and in frames for "features".
+
+    The longest input is what fills the position table of the model, and for waveforms also the `max_length` of the
+    extractor, beyond which it would cut. The shortest one fills a patch; where the extractor pads, a frame.
+
+    Raises:
+        ValueError: The model is of another family, or shorter than what its feature extractor makes.
+    """
+    classifier, extractor = _checked(model, feature_extractor)
+    embeddings = classifier.backbone.embeddings
+    patch_frames, max_frames = embeddings.patch_size[1], embeddings.max_frames
+    if source == "features":
+        return InputLimits(patch_frames, max_frames)
+    if not pads_to_max_length(extractor):
+        longest = extractor.num_samples(min(extractor.max_length, max_frames))
+        shortest = extractor.num_samples(patch_frames)
+        while extractor.num_frames(shortest - 1) >= patch_frames:
+            shortest -= 1
+        return InputLimits(max(shortest, extractor.min_samples), longest)
+    if not patch_frames <= extractor.max_length <= max_frames:
+        raise ValueError(
+            f"feature_extractor pads to max_length={extractor.max_length} frames, but the model takes {patch_frames} "
+            f"to {max_frames}; load both with the same max_length."
+        )
+    return InputLimits(extractor.min_samples, extractor.max_samples)
+
+
+def _checked(
+    model: Any, feature_extractor: Any
+) -> tuple[SpectrogramForAudioClassification, SpectrogramFeatureExtractor]:
+    """Return both if they are of one of our families."""
+    if not isinstance(model, SpectrogramForAudioClassification):
+        raise ValueError(
+            f"model is a {type(model).__name__}; only classification models of AST, SSAST and PaSST are exported."
+        )
+    if not isinstance(feature_extractor, SpectrogramFeatureExtractor):
+        raise ValueError(
+            f"feature_extractor is a {type(feature_extractor).__name__}; pass the one of the model, an "
+            "HfASTFeatureExtractor or a PaSSTFeatureExtractor."
+        )
+    if feature_extractor.num_mel_bins != model.config.num_mel_bins:
+        raise ValueError(
+            f"feature_extractor has num_mel_bins={feature_extractor.num_mel_bins}, but the model "
+            f"{model.config.num_mel_bins}; pass the one of the model."
+        )
+    return model, feature_extractor

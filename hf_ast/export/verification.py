@@ -1,0 +1,95 @@
+"""Proof of an exported file: its logits beside those of the model in PyTorch, on random clips."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from hf_ast.inference.evaluating import evaluating
+from hf_ast.inference.features import FeatureExtractor
+
+from .program import InputLimits
+
+# Largest difference of logits that rounding explains
+TOLERANCE = 1e-4
+
+
+class Verification(NamedTuple):
+    """Result of `verify`.
+
+    Args:
+        num_clips: Clips that were compared.
+        largest_difference: Of the logits.
+        largest_logit: Magnitude of the largest logit in PyTorch.
+        num_same_labels: Clips with the same highest label.
+    """
+
+    num_clips: int
+    largest_difference: float
+    largest_logit: float
+    num_same_labels: int
+
+
+@torch.no_grad()
+def verify(
+    run: Callable[[Tensor], Tensor],
+    model: PreTrainedModel,
+    feature_extractor: FeatureExtractor,
+    limits: InputLimits,
+    *,
+    source: str,
+    seed: int = 0,
+) -> Verification:
+    """Compare an exported file with the model, for waveforms behind its feature extractor, on random noise.
+
+    Args:
+        run: The exported file: an input of `source` -> logits (B, C).
+        model: The model, in float32.
+        feature_extractor: Its feature extractor.
+        limits: Of the length, from `input_limits`.
+        source: "waveform" or "features".
+        seed: Of the noise.
+
+    Raises:
+        ValueError: A result of the file has another shape, or is not finite.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    pairs = []
+    with evaluating(model):
+        for batch_size, length in sizes(limits):
+            if source == "waveform":
+                # From loud to quiet, because the logarithm makes the most of small differences
+                levels = torch.logspace(-0.5, -3.5, batch_size)[:, None]
+                inputs = levels * torch.randn(batch_size, length, generator=generator).clamp(-3, 3)
+                rate = feature_extractor.sampling_rate
+                arguments = dict(feature_extractor(list(inputs), sampling_rate=rate, return_tensors="pt"))
+            else:
+                inputs = torch.randn(batch_size, length, model.config.num_mel_bins, generator=generator)
+                arguments = {"input_values": inputs}
+            expected = model(**arguments).logits
+            logits = run(inputs)
+            if logits.shape != expected.shape or not logits.isfinite().all():
+                raise ValueError(
+                    f"The exported file gives logits of shape {tuple(logits.shape)} for an input of shape "
+                    f"{tuple(inputs.shape)}, but must give finite ones of shape {tuple(expected.shape)}."
+                )
+            pairs.append((logits, expected))
+    logits, expected = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+    return Verification(
+        num_clips=len(logits),
+        largest_difference=(logits - expected).abs().max().item(),
+        largest_logit=expected.abs().max().item(),
+        num_same_labels=int((logits.argmax(1) == expected.argmax(1)).sum()),
+    )
+
+
+def sizes(limits: InputLimits) -> Iterator[tuple[int, int]]:
+    """Batch sizes and lengths to compare: both limits, lengths between them, and batches other than the traced one."""
+    shortest, longest = limits
+    yield 1, longest
+    yield 3, shortest
+    yield 1, min(shortest + 1, longest)
+    yield 2, (shortest + longest) // 2
+    yield 4, shortest + (longest - shortest) // 3

@@ -1,0 +1,148 @@
+"""`Trainer` for masked-patch pretraining, whose steps do not depend on how their clips are divided."""
+
+from collections.abc import Iterator, Sized
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Trainer, TrainerCallback
+from transformers.utils import logging
+
+from hf_ast import SSASTConfig
+
+from .crops import ClipMasks, Crops
+
+logger = logging.get_logger(__name__)
+
+
+class PretrainingTrainer(Trainer):
+    """Trainer for masked-patch pretraining.
+
+    The loss of a step is the mean over all patches that are masked in it, no matter how its clips are distributed over
+    accumulated batches and processes. The mean of the batches' means would give more weight to clips in batches with
+    few masked patches. Where several processes share an epoch whose last clips are too few for all of them, Accelerate
+    repeats clips, which count for nothing here.
+
+    Clips may bring their masks as `mask_indices`, as `Crops` does. For others they are drawn before the first forward
+    pass of a step, for each clip from the seed, the step and the place of the clip in the step.
+
+    Both losses and the accuracy are logged, as means since the last log or over the whole evaluation.
+    """
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.masks = ClipMasks(self.accelerator.unwrap_model(self.model).config)
+        # Logged name -> pairs of a weighted value and its weight; by whether the model was training
+        self.parts: dict[bool, dict[str, list[Tensor]]] = {True: {}, False: {}}
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[dict[str, Tensor]], num_batches: int, device: torch.device
+    ) -> tuple[list[dict[str, Tensor]], Tensor]:
+        """Return the batches of a step, with `mask_indices`, and the number of masked patches in all of them."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        num_masked = torch.zeros((), dtype=torch.long, device=device)
+        for number, batch in enumerate(batches):
+            frame_mask = batch.get("attention_mask")
+            if frame_mask is None:
+                frame_mask = torch.ones_like(batch["input_values"][..., 0])
+            if "mask_indices" not in batch:
+                batch["mask_indices"] = self._drawn_masks(frame_mask, number)
+            if number == len(batches) - 1:
+                self._leave_out_repeated(batch, self._num_in_last_round(), self.args.train_batch_size)
+            num_masked += self.masks.count(batch["mask_indices"], frame_mask).to(device)
+        if self.args.world_size > 1:
+            num_masked = self.accelerator.gather(num_masked).sum()
+        return batches, num_masked.clamp(min=1)
+
+    def _drawn_masks(self, frame_mask: Tensor, number: int) -> Tensor:
+        """Draw masks (B, K) for the batch with this number among those of a step in this process."""
+        first = (number * self.args.world_size + self.args.process_index) * self.args.train_batch_size
+        seed = (self.args.seed, self.state.global_step)
+        drawn = [self.masks.draw(mask, *seed, first + row) for row, mask in enumerate(frame_mask)]
+        return torch.stack(drawn).to(frame_mask.device)
+
+    def _num_in_last_round(self) -> int:
+        """Return the number of clips that are left for the last batches of all processes, 0 if these are full."""
+        if self.args.dataloader_drop_last or not isinstance(self.train_dataset, Sized):
+            return 0
+        # `gradient_state.remainder`, which is meant for this, is another number after a training was resumed
+        return len(self.train_dataset) % (self.args.train_batch_size * self.args.world_size)
+
+    def _leave_out_repeated(self, batch: dict[str, Tensor], num_left: int, batch_size: int) -> None:
+        """Mask nothing in the clips that are in the last batch only to make it as large as those of other processes.
+
+        Args:
+            batch: A batch, which is changed if it is the last one of the epoch.
+            num_left: Number of clips that are left for the last batches of all processes.
+            batch_size: Clips per batch.
+        """
+        if self.args.world_size > 1 and num_left > 0 and self.accelerator.gradient_state.end_of_dataloader:
+            num_own = max(0, num_left - self.args.process_index * batch_size)
+            batch["mask_indices"] = batch["mask_indices"].clone()
+            batch["mask_indices"][num_own:] = -1
+
+    def prediction_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Evaluate a batch as `Trainer` does, without the clips that are repeated."""
+        if "mask_indices" in inputs:
+            num_left = self.accelerator.gradient_state.remainder
+            self._leave_out_repeated(inputs, num_left, self.args.eval_batch_size)
+        return super().prediction_step(model, inputs, *args, **kwargs)
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Compute the loss as `Trainer` does; `num_items_in_batch` counts the masked patches of the whole step."""
+        outputs = model(**inputs)
+        # In evaluation, batches are weighted by their number of clips, as Trainer does
+        loss, weight = outputs.loss.mean(), (outputs.mask_lengths > 0).sum().float()
+        if num_items_in_batch is not None:
+            weight = outputs.mask_lengths.sum() / num_items_in_batch
+            # Gradients are averaged over processes, but this loss is a part of a sum
+            loss = loss * weight * max(1, self.args.world_size)
+        parts = self.parts[model.training]
+        for name in SSASTConfig.keys_to_ignore_at_inference:
+            value = getattr(outputs, name)
+            if value is not None:
+                weighted = torch.stack((value.detach().mean() * weight.to(value.device), weight.to(value.device)))
+                parts.setdefault(name, []).append(weighted)
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Add losses and accuracy to `logs`, which is also the result of `evaluate`, and log them."""
+        for name, training in (("loss", True), ("eval_loss", False)):
+            if name in logs:
+                for part, values in self.parts[training].items():
+                    sums = torch.stack(values).sum(dim=0)
+                    if self.args.world_size > 1:
+                        sums = self.accelerator.reduce(sums, "sum")
+                    total, weight = sums
+                    logs[name.replace("loss", part)] = (total / weight).item()
+                self.parts[training].clear()
+        super().log(logs, *args, **kwargs)
+
+
+class DamagedRecordings(TrainerCallback):
+    """Stops a training in which more than a tenth of the recordings are damaged; names damaged ones at its end."""
+
+    def __init__(self, *crops: Crops):
+        self.crops = crops
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        """Check after every step."""
+        for crops in self.crops:
+            crops.expect_few_damaged()
+
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+        """Check once more, and name the damaged recordings."""
+        self.on_step_end()
+        damaged = [name for crops in self.crops for name in crops.damaged]
+        if damaged:
+            logger.warning(f"{len(damaged)} damaged recordings were left out: {', '.join(damaged)}")

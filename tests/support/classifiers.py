@@ -1,0 +1,32 @@
+"""Tiny classifiers of all families with their feature extractors, as they are exported and deployed."""
+
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from hf_ast import HfASTFeatureExtractor, SSASTForAudioClassification
+from hf_ast.assets import EMBEDDED_MODEL
+from hf_ast.inference.loading import load_classifier
+from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
+from tests.support.tiny import passt_extractor, randomize, tiny_model, tiny_passt, tiny_ssast_config
+
+FAMILIES = ("ast", "ssast", "passt")
+
+
+def tiny_classifier(family: str, **changes: Any) -> tuple[PreTrainedModel, SpectrogramFeatureExtractor]:
+    """A model with five labels, or "keywords", the embedded model; only PaSST's clips are not padded to its length."""
+    if family == "keywords":
+        return load_classifier(EMBEDDED_MODEL)
+    if family == "passt":
+        return tiny_passt(**changes), passt_extractor()
+    extractor = HfASTFeatureExtractor(num_mel_bins=32, max_length=50)
+    if family == "ast":
+        return tiny_model(**changes), extractor
+    return randomize(SSASTForAudioClassification(tiny_ssast_config(num_labels=5, **changes))), extractor
+
+
+@torch.no_grad()
+def logits_of(model: PreTrainedModel, extractor: SpectrogramFeatureExtractor, waveforms: torch.Tensor) -> torch.Tensor:
+    """What users get: the feature extractor as it is called by default, then the model; shape (B, C)."""
+    return model(**extractor(list(waveforms), extractor.sampling_rate, return_tensors="pt")).logits
