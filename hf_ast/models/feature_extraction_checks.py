@@ -145,7 +145,8 @@ def _as_waveform(clip: Any, name: str) -> Tensor:
         return clip.detach().float()
     # Tensors share memory only with arrays that can be written to, of native byte order and without negative strides
     with np.errstate(over="ignore"):  # the peak is checked later
-        return torch.from_numpy(np.require(clip, np.float32, ["C", "W"]))
+        clip = np.require(clip, np.float32, ["C", "W"])
+    return torch.from_numpy(clip.copy() if clip.strides[0] < 0 else clip)  # of one sample, contiguous either way
 
 
 def _as_array(clip: Any, name: str) -> np.ndarray:

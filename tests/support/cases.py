@@ -1,6 +1,6 @@
 """Generated cases: `hypothesis.given` whose number of examples comes from a profile, and which are counted.
 
-`HYPOTHESIS_PROFILE=fuzz` runs 19 times as many of them, other ones every time; the default is always the same.
+`HYPOTHESIS_PROFILE=fuzz` runs 20 times as many of them, other ones every time; the default is always the same.
 """
 
 import functools
@@ -20,7 +20,7 @@ COMMON: dict[str, Any] = {
     "database": None,
 }
 settings.register_profile("fast", max_examples=65, derandomize=True, **COMMON)
-settings.register_profile("fuzz", max_examples=1250, print_blob=True, **COMMON)
+settings.register_profile("fuzz", max_examples=1350, print_blob=True, **COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 # Test -> cases that ran in this process; those of the processes of pytest-xdist are added where they end
