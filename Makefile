@@ -4,7 +4,7 @@ BIN = .venv/bin
 # Two processes with one thread each: faster for many small tests than one with two
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
-.PHONY: demo test check docs lint types unit slow fuzz test-common bench bench-gpu bench-long spot corpus-faults zoo ablation evaluate fidelity retrain web test-browser clean
+.PHONY: demo test check docs lint types unit slow fuzz test-common bench bench-gpu bench-long spot corpus-faults zoo ablation evaluate fidelity retrain web test-browser test-quant clean
 
 demo: .venv/installed  ## Label the recordings that come with the package
 	$(BIN)/hf-ast classify hf_ast/assets/ast-keywords/recordings/*.flac
@@ -89,6 +89,10 @@ web: .venv/installed  ## The page that labels sound in a browser, into build/web
 
 test-browser: web  ## The page in Chromium, which must be installed, with a recording as its microphone
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m browser tests/web tests/demo
+
+test-quant: .venv/installed  ## The fast setting in 8 bits, with torchao, which is taken out again
+	$(BIN)/pip install -q -c constraints.txt torchao
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m quant tests; status=$$?; $(BIN)/pip uninstall -q -y torchao; exit $$status
 
 clean:
 	rm -rf .venv build dist

@@ -66,6 +66,11 @@ def resolve_model(name: str | os.PathLike[str]) -> str:
     )
 
 
+def classifier_names() -> list[str]:
+    """Return the names of the released checkpoints that have a classification head."""
+    return [item.name for item in converter("registry").CHECKPOINTS.values() if item.label_set is not None]
+
+
 def converter(module: str) -> ModuleType:
     """Import a module of the converter: from `hf_ast.conversion`, or in a checkout from the folder `conversion`.
 

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from hf_ast.assets import EMBEDDED_MODEL, RECORDINGS
-from hf_ast.checkpoints import converter, resolve_model
+from hf_ast.checkpoints import classifier_names, resolve_model
 
 from .analysis import Analysis, analyse
 from .pictures import CSS, PLAYBACK, picture, player, time_axis
@@ -171,7 +171,7 @@ def model_choices(model: str) -> list[tuple[str, str]]:
     Raises:
         ValueError: The given model is unknown (`resolve_model`).
     """
-    released = [item.name for item in converter("registry").CHECKPOINTS.values() if item.label_set is not None]
+    released = classifier_names()
     choices = [("Keywords (embedded)", str(EMBEDDED_MODEL)), *((name, name) for name in released)]
     if model not in dict(choices).values():
         resolve_model(model)

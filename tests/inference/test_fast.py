@@ -27,7 +27,9 @@ def logits(model: torch.nn.Module, extractor: Callable[..., dict[str, Tensor]]) 
         return model(features["input_values"].to(model.dtype)).logits.float()
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", BFLOAT16), ("int8", INT8)])
+@pytest.mark.parametrize(
+    ("precision", "tolerance"), [("bfloat16", BFLOAT16), pytest.param("int8", INT8, marks=pytest.mark.quant)]
+)
 def test_labels_agree_and_logits_stay_within_the_stated_tolerance(precision: str, tolerance: float) -> None:
     model, extractor = load_classifier(EMBEDDED_MODEL)
     expected = logits(model, extractor)

@@ -98,7 +98,9 @@ def test_crops(folder: Path, kind: str) -> None:
         assert all(torch.equal(item[name], again[name]) for name in item)
         columns = model.backbone.embeddings.column_mask(item["attention_mask"][None])
         num_real = int(columns.sum()) * model.backbone.embeddings.num_rows
-        assert (item["mask_indices"] >= 0).sum() == max(1, min(num_real - 1, round(num_real * 400 / 512)))
+        assert (item["mask_indices"] >= 0).sum() == max(
+            1, min(num_real - 1, round(num_real * model.config.mask_ratio))
+        )
     batch = {name: torch.stack([fixed[0][name], fixed[19][name]]) for name in item}
     assert model(**batch).loss.isfinite()
     assert len(Crops(read_mixture(folder, num_eval=1), extractor, evaluation=True)) == 1
