@@ -4,7 +4,7 @@ BIN = .venv/bin
 # Two processes with one thread each: faster for many small tests than one with two
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
-.PHONY: demo test check docs lint types unit slow test-common bench bench-long spot corpus-faults faults zoo ablation fidelity retrain evaluate clean
+.PHONY: demo test check docs lint types unit slow fuzz test-common bench bench-gpu bench-long spot corpus-faults faults zoo ablation evaluate fidelity retrain web test-browser clean
 
 demo: .venv/installed  ## Label the recordings that come with the package
 	$(BIN)/hf-ast classify hf_ast/assets/ast-keywords/recordings/*.flac
@@ -31,11 +31,17 @@ unit: .venv/installed
 slow: .venv/installed  ## Tests that take minutes or several processes, such as sharded training
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests
 
+fuzz: .venv/installed  ## 100,000 generated cases, other ones every time: inputs, settings, hostile files and names
+	HYPOTHESIS_PROFILE=fuzz $(PYTEST) -v tests/trust
+
 test-common: .venv/installed  ## transformers' own common tests on our classes
 	PYTHON=$(abspath $(BIN)/python) tests/transformers_common/run.sh tests/transformers_common/adapters/hf_ast.py
 
 bench: .venv/installed  ## Our speed against transformers' own AST, both in one run
-	$(BIN)/python -m tests.benchmarks.bench_ast
+	$(BIN)/python -m tests.benchmarks.bench
+
+bench-gpu: .venv/installed  ## Speed on a GPU, against transformers' pipeline and the rate of a matrix product
+	$(BIN)/python -m tests.benchmarks.bench_gpu
 
 bench-long: .venv/installed  ## Long recordings, overlapping windows, clips of mixed lengths
 	$(BIN)/python -m tests.benchmarks.long_recordings
@@ -69,6 +75,23 @@ retrain: .venv/installed  ## Train the embedded model again, into build/ast-keyw
 	$(BIN)/pip install -q -c constraints.txt torch
 	$(BIN)/pip install -q -c constraints.txt -e ".[test]"
 	touch $@
+
+# Kept out of the sources: npm's folder, and the page with all that it needs
+RUNTIME = build/npm/node_modules/onnxruntime-web/dist
+
+web: .venv/installed  ## The page that labels sound in a browser, into build/web; needs npm; MODEL=... for another model
+	mkdir -p build/npm
+	cp web/package.json build/npm
+	npm install --prefix build/npm --ignore-scripts --no-package-lock --no-audit --no-fund
+	rm -rf build/web
+	mkdir build/web
+	cp web/*.html web/*.css web/*.js build/web
+	cp $(RUNTIME)/ort.wasm.min.mjs $(RUNTIME)/ort-wasm-simd-threaded.mjs $(RUNTIME)/ort-wasm-simd-threaded.wasm build/web
+	$(BIN)/hf-ast export $(MODEL) --to onnx --out build/web/model
+	@echo 'python -m http.server --directory build/web'
+
+test-browser: web  ## The page in Chromium, which must be installed, with a recording as its microphone
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m browser tests/web
 
 clean:
 	rm -rf .venv build dist

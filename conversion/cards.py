@@ -10,6 +10,7 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoFeatureExtractor, PreTrainedConfig, SequenceFeatureExtractor
 
 import hf_ast  # noqa: F401  Registers our classes
+from hf_ast.text import code, markdown
 from hf_ast.whole import whole_file
 
 from .checkpoint import MULTI_LABEL, Checkpoint, Metric, file_name
@@ -105,11 +106,14 @@ def model_card(
     return ModelCard.from_template(
         card_data(checkpoint, kind=kind_of(class_name), released=released, metrics=metrics),
         template_path=str(MODEL_CARDS / "template.md"),
-        title=checkpoint.title if released else source["file"],
+        title=checkpoint.title if released else markdown(source["file"]),
         released=released,
         checkpoint=checkpoint,
-        source=source,
-        changes=changes,
+        source={name: code(str(value)) if name == "file" else value for name, value in source.items()},
+        changes={
+            name: value if isinstance(value, int | float | Mapping) else code(str(value))
+            for name, value in changes.items()
+        },
         converter=provenance["hf_ast"],
         paper_url=f"https://arxiv.org/abs/{checkpoint.paper}",
         family_name=FAMILY_NAMES[checkpoint.family],
@@ -120,7 +124,7 @@ def model_card(
         num_parameters=num_parameters,
         extractor=feature_extractor,
         extractor_name=type(feature_extractor).__name__,
-        repo_id=repo_id,
+        repo_id=code(repo_id),
         metrics=metrics,
         hub_copies=[alias for alias in checkpoint.aliases if "/" in alias],
         verification=verification,

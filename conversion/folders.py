@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 import hf_ast
 from hf_ast.whole import whole_file, whole_folder
@@ -122,6 +122,9 @@ def changed_files(folder: Path, provenance: Mapping[str, Any]) -> list[str]:
     return sorted(name for name in recorded.keys() | found.keys() if recorded.get(name) != found.get(name))
 
 
+_DAMAGED = "file={!r} is not a checkpoint of torch, or is damaged; download it again."
+
+
 def read_state_dict(file: Path) -> dict[str, Tensor]:
     """Read the tensors of an official file, as `unwrapped` returns them, memory-mapped where the format allows it.
 
@@ -129,8 +132,9 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
         ValueError: The file is truncated or not a checkpoint, would run code, or holds a value that is not finite.
         OSError: The file cannot be read.
     """
-    with file.open("rb") as stream:
-        zipped = zipfile.is_zipfile(stream)  # files from before torch 1.6 are not, and cannot be memory-mapped
+    if not file.is_file():
+        raise ValueError(f"file={str(file)!r} is no regular file, but must be a checkpoint of torch.")
+    zipped = _is_whole_zip(file)  # files from before torch 1.6 are none, and cannot be memory-mapped
     try:
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:  # damaged bytes can be any instruction of pickle, and raise anything
@@ -140,16 +144,52 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
                 f"file={str(file)!r} holds more than tensors: opening it would run {code[1]}. Nothing of it was run; "
                 "if you trust the file, open it yourself and save only its state dict."
             ) from error
-        raise ValueError(
-            f"file={str(file)!r} is not a checkpoint of torch, or is damaged; download it again."
-        ) from error
+        raise ValueError(_DAMAGED.format(str(file))) from error
     if not isinstance(content, Mapping):
         raise ValueError(f"file={str(file)!r} holds a {type(content).__name__}, but must hold a state dict.")
     tensors = unwrapped(content)
     for name, tensor in tensors.items():
+        if not _is_plain(tensor):
+            raise ValueError(
+                f"file={str(file)!r} is no checkpoint that training code saves: the tensor {name!r} is a "
+                f"{tensor.layout} {type(tensor).__name__} of shape {tuple(tensor.shape)} on {tensor.device}, with "
+                "fewer values in the file than it claims to have."
+            )
         if not torch.isfinite(tensor).all():
             raise ValueError(f"file={str(file)!r} is damaged: the tensor {name!r} holds values that are not finite.")
     return tensors
+
+
+def _is_whole_zip(file: Path) -> bool:
+    """Whether it is a zip archive, as torch writes them; one that is damaged, or larger when unpacked, is an error."""
+    with file.open("rb") as stream:
+        try:
+            if not zipfile.is_zipfile(stream):
+                return False
+            with zipfile.ZipFile(stream) as archive:
+                entries = archive.infolist()
+                is_stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+                # Before it is unpacked: few bytes may stand for terabytes
+                fits = is_stored and sum(entry.file_size for entry in entries) <= file.stat().st_size
+                is_damaged = fits and archive.testzip() is not None
+        # Names that are no text are ValueErrors, and places before the beginning are OSErrors
+        except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, ValueError) as error:
+            raise ValueError(_DAMAGED.format(str(file))) from error
+    if is_damaged:
+        raise ValueError(_DAMAGED.format(str(file)))
+    if not fits:
+        raise ValueError(
+            f"file={str(file)!r} is a compressed archive, or claims to hold more than its size; torch writes "
+            "checkpoints uncompressed. Nothing of it was unpacked."
+        )
+    return True
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor has all of its values in memory: it is not without any, and does not repeat a few of them."""
+    if type(tensor) not in (Tensor, nn.Parameter) or tensor.layout is not torch.strided or tensor.device.type != "cpu":
+        return False
+    return not tensor.is_quantized and tensor.nbytes <= tensor.untyped_storage().nbytes()
 
 
 def sha256(file: Path) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # what `_EXPORTS` names, for type checkers and editors
         timestamp_embeddings as timestamp_embeddings,
     )
     from .inference.events import Event as Event
+    from .inference.fast import prepare_fast as prepare_fast
     from .inference.loading import load_classifier as load_classifier, load_encoder as load_encoder
     from .inference.streaming import StreamTagger as StreamTagger
     from .inference.tagging import Tagging as Tagging, tag as tag
@@ -67,6 +68,7 @@ _EXPORTS = {
     "PaSSTForAudioClassification": "models.modeling_passt",
     "PaSSTMel": "models.modules_passt_mel",
     "PaSSTModel": "models.modeling_passt",
+    "prepare_fast": "inference.fast",
     "scene_embeddings": "inference.embeddings",
     "score_clips": "inference.clips",
     "SpectrogramClassifier": "models.modules_transformer",

@@ -63,8 +63,9 @@ def read(
             or time is no number in its range.
     """
     sampling_rate = None if sampling_rate is None else checked_rate("sampling_rate", sampling_rate)
+    source_rate = sampling_rate if source_rate is None else source_rate
     rate, blocks = 0, []
-    for block, rate in _mono_blocks(source, source_rate or sampling_rate, BLOCK_S, start_s, duration_s):  # noqa: B007
+    for block, rate in _mono_blocks(source, source_rate, BLOCK_S, start_s, duration_s):  # noqa: B007
         blocks.append(block)
     waveform = np.concatenate(blocks)
     if sampling_rate is None:
@@ -86,7 +87,8 @@ def stream(
     """
     sampling_rate = checked_rate("sampling_rate", sampling_rate)
     resampler = None
-    for block, rate in _mono_blocks(source, source_rate or sampling_rate, block_s, 0.0, None):
+    source_rate = sampling_rate if source_rate is None else source_rate
+    for block, rate in _mono_blocks(source, source_rate, block_s, 0.0, None):
         if rate == sampling_rate:
             yield block
             continue

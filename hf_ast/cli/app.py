@@ -13,6 +13,7 @@ from .card import card
 from .checkpoints import checkpoints
 from .classify import classify
 from .convert import convert
+from .demo import demo
 from .embed import embed
 from .errors import SHOW_TRACEBACK, Commands
 from .evaluate import evaluate
@@ -30,7 +31,7 @@ from .verify import verify
 
 # Headings of the help, each with its commands and groups of commands
 Groups = dict[str, tuple[Callable[..., None] | typer.Typer, ...]]
-RECORDINGS: Groups = {"Recordings": (classify, tag, listen, embed, extract, plot)}
+RECORDINGS: Groups = {"Recordings": (classify, tag, listen, embed, extract, plot, demo)}
 TRAINING: Groups = {"Training": (finetune, pretrain, evaluate, stats)}
 CHECKPOINTS: Groups = {"Checkpoints": (checkpoints, convert, verify, card, export_official, publish)}
 DEPLOYMENT: Groups = {"Deployment": (export,)}

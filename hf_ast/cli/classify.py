@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hf_ast.text import visible
+
 from .errors import for_each
 from .files import Recordings, expand_arguments
 from .options import DEFAULT_MODEL, Json, Model, quiet_loading
@@ -46,7 +48,7 @@ def classify(
         def label(file: str) -> None:
             tagging = tag(classifier, feature_extractor, file, progress=sys.stderr.isatty())
             lines = (
-                f"{file:<{width}}  {line}"
+                f"{visible(file):<{width}}  {line}"
                 for line in as_lines(tagging, top_k, windows, ".4g" if is_regression else ".1%")
             )
             add({"file": file} | as_data(tagging, top_k, windows), lines)
@@ -78,7 +80,7 @@ def as_data(tagging: "Tagging", top_k: int, windows: bool) -> dict[str, Any]:
 
 
 def _line(tags: Sequence["Tag"], score_format: str) -> str:
-    return "  ".join(f"{tag.label} {tag.score:{score_format}}" for tag in tags)
+    return "  ".join(f"{visible(tag.label)} {tag.score:{score_format}}" for tag in tags)
 
 
 def _data(tags: Sequence["Tag"]) -> list[dict[str, Any]]:

@@ -9,6 +9,10 @@ from typing import Any, TypeVar
 import typer
 from typer.core import TyperGroup
 
+from hf_ast.text import CONTROL_IN_LINES
+
+from .output import show
+
 Item = TypeVar("Item")
 
 # Exit status, as a shell reports it for programs that SIGINT and SIGPIPE end
@@ -108,12 +112,12 @@ def report(message: str) -> None:
 
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
     console.print("error: ", style="bold red", end="")
-    console.print(message)
+    console.print(message.translate(CONTROL_IN_LINES))
 
 
 def note(message: str) -> None:
     """Print a remark to stderr, where it is not mixed with results."""
-    print(message, file=sys.stderr, flush=True)
+    show(message, sys.stderr)
 
 
 def _with_progress_bar(items: Sequence[Item], what: str) -> Iterator[Item]:

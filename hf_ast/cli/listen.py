@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hf_ast.text import visible
+
 from .errors import note
 from .options import DEFAULT_MODEL, Json, Model, Window, positive, quiet_loading
 from .output import results
@@ -85,13 +87,13 @@ def bars(window: "StreamWindow", top_k: int) -> "Table":
     table = Table.grid(padding=(0, 1))
     table.title = f"{window.start_s:.1f} - {window.end_s:.1f} s"
     for label, score in window.top(top_k):
-        table.add_row(Text(label), ProgressBar(total=1.0, completed=score, width=BAR_WIDTH), f"{score:.1%}")
+        table.add_row(Text(visible(label)), ProgressBar(total=1.0, completed=score, width=BAR_WIDTH), f"{score:.1%}")
     return table
 
 
 def as_line(window: "StreamWindow", top_k: int) -> str:
     """Format the times and labels of a window."""
-    tags = "  ".join(f"{label} {score:.1%}" for label, score in window.top(top_k))
+    tags = "  ".join(f"{visible(label)} {score:.1%}" for label, score in window.top(top_k))
     return f"{window.start_s:6.1f} - {window.end_s:6.1f} s  {tags}"
 
 

@@ -1,14 +1,21 @@
 """Results of commands, printed as soon as they are known, as text or as JSON."""
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from hf_ast.text import CONTROL_IN_LINES, visible
+
 
 def show(line: str, stream: TextIO | None = None) -> None:
-    """Print a line to a stream, or to stdout if None, so that a reader of a pipe gets it at once."""
-    print(line, file=stream, flush=True)
+    """Print a line to a stream, or to stdout if None, so that a reader of a pipe gets it at once.
+
+    Files and pipes get what it is; in a terminal, nothing but text.
+    """
+    target = sys.stdout if stream is None else stream
+    print(line.translate(CONTROL_IN_LINES) if target.isatty() else line, file=target, flush=True)
 
 
 def show_result(as_json: bool, data: Any, lines: Iterable[str]) -> None:
@@ -55,7 +62,7 @@ def show_table(rows: Sequence[Sequence[str]], header: Sequence[str] = ()) -> Non
         # The first column holds names, which must not be broken
         table.add_column(header[number] if header else "", overflow="fold", no_wrap=number == 0)
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*map(Text, map(visible, row)))
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=10_000)

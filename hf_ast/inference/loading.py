@@ -3,6 +3,7 @@
 import os
 from typing import Any, cast
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     AutoConfig,
     AutoFeatureExtractor,
@@ -19,16 +20,18 @@ from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 from hf_ast.models.modeling_ast import HfASTForAudioClassification, HfASTModel
 from hf_ast.models.modeling_ssast import SSASTForPreTraining
 
+from .fast import prepare_fast
 from .features import FeatureExtractor
 
 
-def load_classifier(model: str | os.PathLike[str]) -> tuple[PreTrainedModel, FeatureExtractor]:
+def load_classifier(model: str | os.PathLike[str], *, fast: bool = False) -> tuple[PreTrainedModel, FeatureExtractor]:
     """Load a classification model in eval mode, and its feature extractor.
 
     Checkpoints of transformers' own AST open as ours, which gives the numbers of the official code.
 
     Args:
         model: A folder, the id of a model on the Hub, or any name of a released checkpoint (`resolve_model`).
+        fast: Whether to prepare the model with `prepare_fast`, which rounds: logits stay within 2 % of their range.
 
     Raises:
         ValueError: The name is none of these, or the checkpoint has no trained classification head.
@@ -40,7 +43,7 @@ def load_classifier(model: str | os.PathLike[str]) -> tuple[PreTrainedModel, Fea
             f"model={os.fspath(model)!r} is not a trained classifier: the checkpoint has no {', '.join(missing)}. "
             "With new, random weights every label would be wrong; fine-tune the model first, or take its embeddings."
         )
-    return classifier, feature_extractor
+    return prepare_fast(classifier) if fast else classifier, feature_extractor
 
 
 def load_encoder(model: str | os.PathLike[str]) -> tuple[PreTrainedModel, SpectrogramFeatureExtractor]:
@@ -93,9 +96,26 @@ def _load(
 ) -> tuple[PreTrainedModel, FeatureExtractor, list[str]]:
     """The model, its feature extractor, and the parameters that its checkpoint does not have."""
     path = resolve_model(model)
-    is_native = AutoConfig.from_pretrained(path).model_type == NATIVE_MODEL_TYPE
+    try:
+        return _load_from(path, native_class, auto_class)
+    except (ImportError, OSError, ValueError):
+        raise
+    except StrictDataclassError as error:  # is not a ValueError
+        raise ValueError(f"model={os.fspath(model)!r} has wrong settings: {error.__cause__ or error}") from error
+    except Exception as error:  # of weights and settings that are damaged, which raise anything
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"model={os.fspath(model)!r} cannot be opened: its files are damaged, do not fit together, or would run "
+            f"code; nothing of them was run ({type(error).__name__}: {reason:.300})."
+        ) from error
+
+
+def _load_from(path: str, native_class: Any, auto_class: Any) -> tuple[PreTrainedModel, FeatureExtractor, list[str]]:
+    # Without it, transformers asks on the terminal whether to run code of the model, and waits
+    never: dict[str, Any] = {"trust_remote_code": False}
+    is_native = AutoConfig.from_pretrained(path, **never).model_type == NATIVE_MODEL_TYPE
     model_class, extractor_class = (
         (native_class, HfASTFeatureExtractor) if is_native else (auto_class, AutoFeatureExtractor)
     )
-    loaded, info = model_class.from_pretrained(path, output_loading_info=True)
-    return loaded, extractor_class.from_pretrained(path), sorted(info["missing_keys"])
+    loaded, info = model_class.from_pretrained(path, output_loading_info=True, **never)
+    return loaded, extractor_class.from_pretrained(path, **never), sorted(info["missing_keys"])

@@ -56,6 +56,8 @@ class SpectrogramConfig(PreTrainedConfig):
         time_patchout, frequency_patchout, unstructured_patchout: Columns, rows and single patches to drop at random in
             training mode.
         patchout_per_clip: Draw them for every clip, instead of once for the whole batch as the official code does.
+        token_merging: Share of the patch tokens that each layer merges with similar ones in eval mode, at most 0.5:
+            speed at some cost in accuracy. 0 merges nothing. Clips of a batch must then have one length.
     """
 
     hidden_size: int = 768
@@ -84,11 +86,14 @@ class SpectrogramConfig(PreTrainedConfig):
     frequency_patchout: int = 0
     unstructured_patchout: int = 0
     patchout_per_clip: bool = False
+    token_merging: float | int = 0.0
 
     def __post_init__(self, **kwargs: Any) -> None:
         num_labels = kwargs.get("num_labels", 1)  # no field, so that its type and value are checked here
         if num_labels is not None and (type(num_labels) is not int or not 1 <= num_labels <= MAX_LABELS):
             raise ValueError(f"num_labels={num_labels!r} must be a positive whole number, at most {MAX_LABELS}.")
+        if num_labels is None:
+            kwargs.pop("num_labels")
         names: Any = self.id2label
         if names is not None and not _are_labels(names):
             raise ValueError(f"id2label={names!r:.200} must have a name for each of the numbers 0, 1, 2, ...")
@@ -103,12 +108,7 @@ class SpectrogramConfig(PreTrainedConfig):
     @property
     def patch_sides(self) -> tuple[int, int]:
         """Height and width of a patch (mel bins, frames)."""
-        sides = self.patch_size
-        if isinstance(sides, int):
-            return sides, sides
-        if len(sides) != 2:
-            raise ValueError(f"patch_size={self.patch_size} must be one number or the pair (mel bins, frames).")
-        return sides[0], sides[1]
+        return as_pair(self.patch_size)
 
     @property
     def strides(self) -> tuple[int, int]:
@@ -142,8 +142,8 @@ class SpectrogramConfig(PreTrainedConfig):
     def validate_numbers(self) -> None:
         """Counts are positive, and probabilities below 1."""
         for name in COUNTS:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be positive.")
+            if not 1 <= getattr(self, name) < 2**31:
+                raise ValueError(f"{name}={getattr(self, name)} must be positive, and less than 2^31.")
         for name in POSITIVE:
             if not SMALLEST <= getattr(self, name) <= LARGEST:
                 raise ValueError(
@@ -152,6 +152,8 @@ class SpectrogramConfig(PreTrainedConfig):
         for name in PROBABILITIES:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be in [0, 1).")
+        if not 0 <= self.token_merging <= 0.5:
+            raise ValueError(f"token_merging={self.token_merging} must be in [0, 0.5]; 0 merges nothing.")
         for name in ("time_patchout", "frequency_patchout", "unstructured_patchout"):
             # Whether something is left depends on the clips, and is checked in training
             if getattr(self, name) < 0:
@@ -167,8 +169,8 @@ class SpectrogramConfig(PreTrainedConfig):
         rows, columns = self.grid
         if rows * columns > MAX_PATCHES:
             raise ValueError(
-                f"max_length={self.max_length} frames make {rows} x {columns} patches, but at most {MAX_PATCHES} are "
-                "allowed; cut recordings into windows."
+                f"max_length={self.max_length} frames make {rows} x {columns} patches of num_mel_bins="
+                f"{self.num_mel_bins}, but at most {MAX_PATCHES} are allowed; cut recordings into windows."
             )
         block = self.hidden_size * (4 * self.hidden_size + 2 * self.intermediate_size)
         num_parameters = self.num_hidden_layers * block + self.hidden_size * (
@@ -185,6 +187,15 @@ class SpectrogramConfig(PreTrainedConfig):
             raise ValueError(
                 f"hidden_size={self.hidden_size} must be a multiple of num_attention_heads={self.num_attention_heads}."
             )
+
+
+def as_pair(patch_size: int | list[int] | tuple[int, ...]) -> tuple[int, int]:
+    """Height and width of a patch, from one number or the pair of them."""
+    if isinstance(patch_size, int):
+        return patch_size, patch_size
+    if not isinstance(patch_size, list | tuple) or len(patch_size) != 2:
+        raise ValueError(f"patch_size={patch_size} must be one number or the pair (mel bins, frames).")
+    return patch_size[0], patch_size[1]
 
 
 def _are_labels(names: Any) -> bool:

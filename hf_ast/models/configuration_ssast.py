@@ -4,7 +4,7 @@ from typing import Any
 
 from huggingface_hub.dataclasses import strict
 
-from .configuration_common import LARGEST, SMALLEST, SpectrogramConfig
+from .configuration_common import LARGEST, SMALLEST, SpectrogramConfig, as_pair
 from .modules_masking import MASK_SAMPLERS
 from .modules_objectives import OBJECTIVES_ARGUMENTS
 
@@ -43,7 +43,7 @@ class SSASTConfig(SpectrogramConfig):
     reconstruction_loss_weight: float | int = 10.0
 
     def __post_init__(self, **kwargs: Any) -> None:
-        height, width = (self.patch_size,) * 2 if isinstance(self.patch_size, int) else self.patch_size
+        height, width = as_pair(self.patch_size)
         self.frequency_stride = height if self.frequency_stride is None else self.frequency_stride
         self.time_stride = width if self.time_stride is None else self.time_stride
         self.mask_clusters = height != self.num_mel_bins if self.mask_clusters is None else self.mask_clusters
@@ -64,7 +64,7 @@ class SSASTConfig(SpectrogramConfig):
                 f"mask_ratio={self.mask_ratio} must be between 0 and 1, or None to mask num_mask_patches."
             )
         weights = (self.classification_loss_weight, self.reconstruction_loss_weight)
-        if not (min(weights) >= 0 and SMALLEST <= max(weights) <= LARGEST):
+        if not (all(0 <= weight <= LARGEST for weight in weights) and max(weights) >= SMALLEST):
             raise ValueError(
                 f"classification_loss_weight and reconstruction_loss_weight are {weights}, but none may be negative "
                 f"or larger than {LARGEST:g}, and one must be positive."

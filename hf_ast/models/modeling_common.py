@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Unpack, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig, PreTrainedModel
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
-from transformers.masking_utils import create_bidirectional_mask
+from transformers.masking_utils import create_bidirectional_mask, sdpa_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -23,12 +23,16 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_common import GEOMETRY_FIELDS, SpectrogramConfig
 from .modules_classification import ClassificationHead, classification_loss, infer_problem_type
-from .modules_encoder import EncoderLayer, SelfAttention, eager_attention
+from .modules_encoder import EncoderLayer, SelfAttention, eager_attention, per_head_attention
 from .modules_transformer import SpectrogramTransformer, encode, initialize_weights
 
 HUB_ARGUMENTS = (
     "cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token",
 )  # fmt: skip
+
+# `attn_implementation="per_head"`, of all families
+AttentionInterface.register("per_head", per_head_attention)
+AttentionMaskInterface.register("per_head", sdpa_mask)
 
 
 class SpectrogramLayer(GradientCheckpointingLayer, EncoderLayer):
@@ -234,6 +238,7 @@ class SpectrogramModel(SpectrogramPreTrainedModel):
             token_mask,
             encoder_mask,
             pooling=self.config.pooling,
+            token_merging=0.0 if self.training or masked_patches is not None else self.config.token_merging,
             attention_function=attention,
             **kwargs,
         )

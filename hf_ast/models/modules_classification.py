@@ -118,7 +118,8 @@ def check_labels(labels: Tensor, batch_size: int, num_labels: int, problem_type:
         are_valid = (labels >= 0) & (labels <= 1) | are_left_out
     elif problem_type == "regression":
         are_valid = labels.isfinite()
-    else:
+    else:  # as they are used: in unsigned integers, the number to ignore would be a large one
+        labels = labels.long()
         are_valid = (labels >= 0) & (labels < num_labels) | (labels == IGNORED_LABEL)
     all_valid = are_valid.all()
     if torch.compiler.is_compiling():  # a compiled graph can stop, but not with a message about values

@@ -66,6 +66,36 @@ def eager_attention(
     return (weights @ value).transpose(1, 2), weights
 
 
+def per_head_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Like `sdpa_attention`, by one head at a time as matrix products: faster in bfloat16 on a CPU.
+
+    torch's fused kernel for CPUs computes bfloat16 hardly faster than float32; matrix products are twice as fast, and
+    the scores of one head stay in the cache. The scores are rounded to the dtype of the query, so that in bfloat16 the
+    error of the context is two to three times that of the fused kernel.
+    """
+    query = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    contexts = []
+    for head in range(query.shape[1]):
+        scores = query[:, head] @ key[:, head].mT
+        if attention_mask is not None:
+            mask = attention_mask[:, head if attention_mask.shape[1] > 1 else 0]
+            is_boolean = mask.dtype == torch.bool
+            scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min) if is_boolean else scores + mask
+        weights = nn.functional.dropout(scores.softmax(dim=-1), p=dropout, training=dropout > 0.0)
+        contexts.append(weights @ value[:, head])
+    return torch.stack(contexts, dim=2), None
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention with one projection for query, key and value."""
 

@@ -14,7 +14,8 @@ def pool_tokens(tokens: Tensor, pooling: str, num_prefix_tokens: int, patch_mask
         pooling: "prefix" (mean of the cls and distillation token; AST, PaSST), "cls" (the first token), or
             "mean" (mean of the real patch tokens; SSAST's `ft_avgtok`).
         num_prefix_tokens: P.
-        patch_mask: True for real patches, shape (B, N - P); all are real if None. At least one per clip is.
+        patch_mask: True for real patches, or the weight of each, shape (B, N - P); all count the same if None. At
+            least one per clip counts.
 
     Returns:
         Pooled vectors, shape (B, D).

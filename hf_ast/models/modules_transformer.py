@@ -20,6 +20,7 @@ from .modules_encoder import EncoderLayer, FeedForward, SelfAttention, drop_path
 from .modules_patchout import Patchout
 from .modules_pooling import pool_tokens
 from .modules_positions import POSITION_TABLES, position_grid
+from .modules_token_merging import merge_tokens
 
 
 def initialize_weights(module: nn.Module, std: float = 0.02) -> None:
@@ -71,6 +72,7 @@ class SpectrogramTransformer(nn.Module):
             rule for other sizes; "ssast", the same with SSAST's rule; "factorised", one table for the rows of the grid
             and one for its columns, as in PaSST.
         time_patchout, frequency_patchout, unstructured_patchout, patchout_per_clip: See `Patchout`.
+        token_merging: Share of the patch tokens that each layer but the last merges in eval mode; see `encode`.
         layer_class: Class of the encoder layers; the arguments are those of `EncoderLayer`.
     """
 
@@ -102,11 +104,13 @@ class SpectrogramTransformer(nn.Module):
         frequency_patchout: int = 0,
         unstructured_patchout: int = 0,
         patchout_per_clip: bool = False,
+        token_merging: float = 0.0,
         layer_class: Callable[..., nn.Module] = EncoderLayer,
     ):
         super().__init__()
         self.hidden_size = hidden_size
         self.pooling = pooling
+        self.token_merging = token_merging
         height, width = patch_size
         stride = (frequency_stride, time_stride)
         grid = position_grid(position_table, num_mel_bins, max_length, (height, width), stride)
@@ -172,7 +176,8 @@ class SpectrogramTransformer(nn.Module):
             input_values, attention_mask, masked_patches, mask_embedding, generator=generator
         )
         key_mask = None if token_mask is None else token_mask[:, None, None, :]
-        return encode(self, tokens, token_mask, key_mask, pooling=self.pooling, **kwargs)
+        merging = 0.0 if self.training or masked_patches is not None else self.token_merging
+        return encode(self, tokens, token_mask, key_mask, pooling=self.pooling, token_merging=merging, **kwargs)
 
 
 # Arguments for which a config has a field of the same name
@@ -188,7 +193,14 @@ class Encoder(Protocol):
 
 
 def encode(
-    encoder: Encoder, tokens: Tensor, token_mask: Tensor | None, encoder_mask: Any, *, pooling: str, **kwargs: Any
+    encoder: Encoder,
+    tokens: Tensor,
+    token_mask: Tensor | None,
+    encoder_mask: Any,
+    *,
+    pooling: str,
+    token_merging: float = 0.0,
+    **kwargs: Any,
 ) -> Encoded:
     """Run the layers and the final norm on embedded tokens, and pool.
 
@@ -198,13 +210,33 @@ def encode(
         token_mask: True for real tokens, shape (B, N); None if all are real.
         encoder_mask: The same in the form that the attention function wants.
         pooling: One of `modules_pooling.POOLINGS`.
+        token_merging: Share of the patch tokens, at most 1/2, that are merged with similar ones after each layer but
+            the last (`merge_tokens`). The result has fewer tokens then.
         kwargs: For the layers.
+
+    Raises:
+        ValueError: Tokens are to be merged, but some are padding.
     """
-    for layer in encoder.layers:
-        tokens = layer(tokens, encoder_mask, **kwargs)
-    tokens = encoder.norm(tokens)
     num_prefix_tokens = encoder.embeddings.num_prefix_tokens
     patch_mask = None if token_mask is None else token_mask[:, num_prefix_tokens:]
+    if token_merging and token_mask is not None:
+        if not token_mask.all():
+            raise ValueError(
+                f"token_merging={token_merging} needs clips without padding; pass clips of one length together "
+                "(`score_clips`: max_padding=0), or set token_merging=0."
+            )
+        encoder_mask = None
+    for index, layer in enumerate(encoder.layers):
+        tokens = layer(tokens, encoder_mask, **kwargs)
+        num_merged = int(token_merging * (tokens.shape[1] - num_prefix_tokens))
+        if num_merged and index + 1 < len(encoder.layers):
+            tokens, patch_mask = merge_tokens(
+                tokens,
+                None if index == 0 else patch_mask,
+                num_merged=num_merged,
+                num_prefix_tokens=num_prefix_tokens,
+            )
+    tokens = encoder.norm(tokens)
     return Encoded(tokens, pool_tokens(tokens, pooling, num_prefix_tokens, patch_mask))
 
 

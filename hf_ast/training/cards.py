@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 import hf_ast
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
+from hf_ast.text import code, markdown
 from hf_ast.whole import whole_file
 
 from .data import LabelledData
@@ -144,10 +145,10 @@ def render_card(
             **results,
         ),
         template_path=str(TEMPLATE),
-        title=name,
-        repo_id=repo_id,
+        title=markdown(name),
+        repo_id=code(repo_id),
         data=data,
-        data_name=Path(data.source.location).name,
+        data_name=code(Path(data.source.location).name),
         total_s=sum(clip.duration_s for clip in data.clips),
         splits=[name for name in SPLITS if data.of(name)],
         has_groups=any(clip.group is not None for clip in data.clips),
@@ -156,7 +157,7 @@ def render_card(
         split=split,
         is_test=split == TEST,
         facts=facts,
-        source_name=Path(facts.source).name if Path(facts.source).exists() else facts.source,
+        source_name=code(Path(facts.source).name if Path(facts.source).exists() else facts.source),
         class_name=type(model).__name__,
         num_parameters=model.num_parameters(),
         extractor=feature_extractor,
@@ -171,5 +172,4 @@ def _class_rows(data: LabelledData, evaluation: Evaluation | None) -> Iterator[d
     """Return the name, counts and average precision of each class, for a table in Markdown."""
     for index, (label, counts) in enumerate(data.counts().items()):
         precision = None if evaluation is None else evaluation.as_data()["classes"][index]["average_precision"]
-        # A vertical bar would end a cell
-        yield {"label": label.replace("|", "\\|"), "counts": list(counts.values()), "precision": precision}
+        yield {"label": markdown(label), "counts": list(counts.values()), "precision": precision}

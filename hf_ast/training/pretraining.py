@@ -61,7 +61,7 @@ def pretraining_config(size: str, kind: str, *, duration_s: float = 10.24, **cha
     if not 0.02 * width <= duration_s < float("inf"):
         raise ValueError(f"duration_s={duration_s} must be at least {0.02 * width} s, two patches of {width} frames.")
     max_length = int(100 * duration_s) // width * width
-    values = SIZES[size] | {"patch_size": (height, width), "max_length": max_length} | changes
+    values: dict[str, Any] = SIZES[size] | {"patch_size": (height, width), "max_length": max_length} | changes
     return SSASTConfig(**mask_settings(*SSASTConfig(**values).grid) | values)
 
 

@@ -32,3 +32,15 @@ def report(title: str, medians: Mapping[str, float], target: float) -> float:
         flush=True,
     )
     return ratio
+
+
+def compared(what: str, sides: Mapping[str, Callable[[], Any]], repetitions: int, target: float) -> dict[str, Any]:
+    """A row with the medians of two sides in ms, and how many times as fast the first one is as the second one."""
+    (ours, our_s), (theirs, their_s) = interleaved_medians(sides, repetitions).items()
+    return {
+        "what": what,
+        f"{ours} ms": 1000 * our_s,
+        f"{theirs} ms": 1000 * their_s,
+        "ratio": their_s / our_s,
+        "target": target,
+    }

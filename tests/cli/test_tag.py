@@ -11,7 +11,8 @@ import soundfile
 from hf_ast import Event, audio
 from hf_ast.assets import RECORDINGS
 from hf_ast.cli import main
-from hf_ast.cli.event_formats import Format, document, srt_time
+from hf_ast.cli.event_formats import Format, document
+from hf_ast.inference.event_formats import srt_time
 
 NAMES = ("yes", "_silence_", "stop")
 AWKWARD = [

@@ -46,7 +46,8 @@ def test_waveforms(extractor: Any, wave: Wave) -> None:
     if result is not None:
         assert len(result["input_values"]) == len(wave.clips)
         for features, clip in zip(result["input_values"], wave.clips, strict=True):
-            torch.testing.assert_close(features, plain(extractor, clip), atol=0, rtol=0)
+            # The mean of a clip that is not contiguous is summed in another order
+            torch.testing.assert_close(features, plain(extractor, clip), atol=1e-4, rtol=0)
             assert features.isfinite().all()
 
 
@@ -66,7 +67,7 @@ def test_lists_of_clips(extractor: Any, batch: list[Wave], as_tuple: bool) -> No
     values, mask = result["input_values"], result.get("attention_mask")
     for index, wave in enumerate(batch):
         alone = plain(extractor, wave.clips[0])
-        torch.testing.assert_close(values[index, : len(alone)], alone, atol=0, rtol=0)
+        torch.testing.assert_close(values[index, : len(alone)], alone, atol=1e-4, rtol=0)
         padding = torch.full_like(values[index, len(alone) :], extractor.padding_value)
         torch.testing.assert_close(values[index, len(alone) :], padding, atol=1e-6, rtol=0)
         assert mask is None or mask[index].tolist() == [1] * len(alone) + [0] * (len(mask[index]) - len(alone))
@@ -97,7 +98,8 @@ def test_arguments_of_a_call(data: st.DataObject) -> None:
         for features, clip in zip(result["input_values"], clips, strict=True):
             alone = plain(extractor, clip)
             num_frames = min(len(alone), len(features))
-            assert num_frames == min(len(alone), int(arguments.get("max_length") or extractor.max_length))
+            if arguments.get("truncation", True):
+                assert num_frames == min(len(alone), int(arguments.get("max_length") or extractor.max_length))
             if num_frames < len(alone):  # PaSST reflects a clip where it ends
                 num_frames -= extractor.num_edge_frames
             # Matrix products of other shapes round otherwise

@@ -1,0 +1,76 @@
+"""The fast setting against float32: on the embedded model's recordings and held-out synthetic clips."""
+
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import ASTConfig, ASTForAudioClassification
+
+from hf_ast import load_classifier, prepare_fast, score_clips
+from hf_ast.assets import EMBEDDED_MODEL
+from hf_ast.recipes.keywords.clips import HeldOutClip, held_out_clips
+from tests.support.tiny import spectrograms, tiny_model, tiny_passt
+
+BFLOAT16, INT8 = 0.02, 0.04  # of the range of the logits, as `prepare_fast` promises
+
+
+@cache
+def clips() -> tuple[HeldOutClip, ...]:
+    return tuple(held_out_clips(num_per_class=20))
+
+
+def logits(model: torch.nn.Module, extractor: Callable[..., dict[str, Tensor]]) -> Tensor:
+    features = extractor([clip.waveform for clip in clips()], sampling_rate=16000, return_tensors="pt")
+    with torch.inference_mode():
+        return model(features["input_values"].to(model.dtype)).logits.float()
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", BFLOAT16), ("int8", INT8)])
+def test_labels_agree_and_logits_stay_within_the_stated_tolerance(precision: str, tolerance: float) -> None:
+    model, extractor = load_classifier(EMBEDDED_MODEL)
+    expected = logits(model, extractor)
+    fast = logits(prepare_fast(model, precision=precision), extractor)
+    assert (fast.argmax(-1) == expected.argmax(-1)).float().mean() >= 0.995
+    spread = expected.amax(-1) - expected.amin(-1)
+    assert ((fast - expected).abs().amax(-1) / spread).quantile(0.99) < tolerance
+
+
+def test_load_classifier_fast() -> None:
+    model, extractor = load_classifier(EMBEDDED_MODEL, fast=True)
+    plain, _ = load_classifier(EMBEDDED_MODEL)
+    waveforms = [clip.waveform for clip in clips()[::40]]
+    scores, expected = score_clips(model, extractor, waveforms), score_clips(plain, extractor, waveforms)
+    torch.testing.assert_close(scores, expected, atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("make", [tiny_model, tiny_passt])
+@pytest.mark.parametrize("masked", [False, True])
+@torch.no_grad()
+def test_attention_by_heads_equals_sdpa(make: Callable[..., torch.nn.Module], masked: bool) -> None:
+    model, inputs = make(), spectrograms(3, 50)
+    mask = (torch.arange(50) < torch.tensor([[50], [31], [20]])).long() if masked else None
+    expected = model(inputs, attention_mask=mask).logits
+    model.set_attn_implementation("per_head")
+    torch.testing.assert_close(model(inputs, attention_mask=mask).logits, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.slow
+def test_compiled_once_for_one_shape() -> None:
+    torch._dynamo.reset()
+    model, inputs = tiny_model(), spectrograms(2, 50)
+    with torch.no_grad():
+        expected = model(inputs).logits
+        compiled = prepare_fast(model, precision="float32", compiled=True)
+        torch.testing.assert_close(compiled(inputs).logits, expected, atol=1e-5, rtol=0)
+
+
+def test_what_cannot_be_prepared() -> None:
+    with pytest.raises(ValueError, match="precision='half' is unknown"):
+        prepare_fast(tiny_model(), precision="half")
+    with pytest.raises(ValueError, match=r"token_merging=0\.7 must be in"):
+        prepare_fast(tiny_model(), token_merging=0.7)
+    config = ASTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    with pytest.raises(ValueError, match="ASTForAudioClassification"):
+        prepare_fast(ASTForAudioClassification(config))
