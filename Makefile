@@ -91,7 +91,7 @@ web: .venv/installed  ## The page that labels sound in a browser, into build/web
 	@echo 'python -m http.server --directory build/web'
 
 test-browser: web  ## The page in Chromium, which must be installed, with a recording as its microphone
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m browser tests/web
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m browser tests/web tests/demo
 
 clean:
 	rm -rf .venv build dist

@@ -17,15 +17,15 @@ def test_a_file_is_replaced_once_it_is_whole(tmp_path: Path) -> None:
         partial.write_text("new")
         assert out.read_text() == "old"
     assert out.read_text() == "new"
+
+    def fail() -> None:
+        with whole_file(out) as partial:
+            partial.write_text("part of")
+            raise OSError("disk full")
+
     with pytest.raises(OSError, match="disk full"):
-        write_and_fail(out)
+        fail()
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"card [1].md": "new"}
-
-
-def write_and_fail(out: Path) -> None:
-    with whole_file(out) as partial:
-        partial.write_text("part of")
-        raise OSError("disk full")
 
 
 def write_and_die(out: Path) -> None:
