@@ -4,7 +4,7 @@ BIN = .venv/bin
 # Two processes with one thread each: faster for many small tests than one with two
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
-.PHONY: demo test check docs lint types unit slow fuzz test-common bench bench-gpu bench-long spot corpus-faults zoo ablation evaluate fidelity retrain web test-browser test-quant clean
+.PHONY: demo test check docs lint types unit slow fuzz test-common bench bench-gpu bench-long spot faults corpus-faults zoo ablation evaluate fidelity retrain web test-browser test-quant clean
 
 demo: .venv/installed  ## Label the recordings that come with the package
 	$(BIN)/hf-ast classify hf_ast/assets/ast-keywords/recordings/*.flac
@@ -48,6 +48,9 @@ bench-long: .venv/installed  ## Long recordings, overlapping windows, clips of m
 
 spot: .venv/installed  ## Keywords in recordings of a minute
 	$(BIN)/python -m hf_ast.recipes.keywords spot
+
+faults: .venv/installed  ## Commands that are killed, or find a full or read-only disk; takes the rights to mount a tmpfs
+	$(BIN)/python -m tests.benchmarks.faults
 
 corpus-faults: .venv/installed  ## Extraction that is killed again and again
 	$(BIN)/python -m tests.benchmarks.corpus_faults
