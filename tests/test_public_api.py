@@ -27,9 +27,12 @@ def signature(name: str, value: object) -> list[str]:
 
 
 def _parameters(function: object) -> str:
-    """Names and defaults of the parameters; types are checked by mypy."""
-    parameters = inspect.signature(function).parameters.values()
-    return str(inspect.Signature([parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters]))
+    """Names and defaults of the parameters; types are checked by mypy, and paths depend on the machine."""
+    parameters = []
+    for parameter in inspect.signature(function).parameters.values():
+        default = parameter.default.name if isinstance(parameter.default, Path) else parameter.default
+        parameters.append(parameter.replace(annotation=inspect.Parameter.empty, default=default))
+    return str(inspect.Signature(parameters))
 
 
 def commands() -> list[str]:
