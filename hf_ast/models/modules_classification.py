@@ -111,6 +111,8 @@ def check_labels(labels: Tensor, batch_size: int, num_labels: int, problem_type:
     if not fits or labels.shape[0] != batch_size or labels.is_complex():
         raise ValueError(_wrong_shape(labels, batch_size, num_labels, problem_type))
 
+    if not labels.is_floating_point():  # in unsigned integers, the number to ignore would be equal to 156
+        labels = labels.long()
     if is_soft:
         are_left_out = labels == IGNORED_LABEL
         if problem_type == "single_label_classification":  # a clip as a whole
@@ -118,8 +120,7 @@ def check_labels(labels: Tensor, batch_size: int, num_labels: int, problem_type:
         are_valid = (labels >= 0) & (labels <= 1) | are_left_out
     elif problem_type == "regression":
         are_valid = labels.isfinite()
-    else:  # as they are used: in unsigned integers, the number to ignore would be a large one
-        labels = labels.long()
+    else:
         are_valid = (labels >= 0) & (labels < num_labels) | (labels == IGNORED_LABEL)
     all_valid = are_valid.all()
     if torch.compiler.is_compiling():  # a compiled graph can stop, but not with a message about values

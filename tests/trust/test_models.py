@@ -174,10 +174,15 @@ def test_labels(
         if problem == "regression":
             expected = torch.nn.functional.mse_loss(output.logits, target.float().view(2, num_labels))
         elif problem == "multi_label_classification":
-            expected = torch.nn.functional.binary_cross_entropy_with_logits(output.logits, target.float())
+            known = target != -100
+            expected = torch.nn.functional.binary_cross_entropy_with_logits(
+                output.logits[known], target.float()[known]
+            )
+        elif target.is_floating_point():
+            known = (target != -100).all(dim=1)
+            expected = torch.nn.functional.cross_entropy(output.logits[known], target.float()[known])
         else:
-            target = target.float() if target.is_floating_point() else target.long().view(-1)
-            expected = torch.nn.functional.cross_entropy(output.logits, target)
+            expected = torch.nn.functional.cross_entropy(output.logits, target.long().view(-1))
         torch.testing.assert_close(output.loss, expected, equal_nan=True)
 
 
