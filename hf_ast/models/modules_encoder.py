@@ -57,10 +57,7 @@ def eager_attention(
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = query @ key.transpose(-2, -1) * scaling
     if attention_mask is not None:
-        if attention_mask.dtype == torch.bool:
-            scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
-        else:
-            scores = scores + attention_mask
+        scores = _masked(scores, attention_mask)
     weights = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
     weights = nn.functional.dropout(weights, p=dropout, training=dropout > 0.0)
     return (weights @ value).transpose(1, 2), weights
@@ -88,12 +85,17 @@ def per_head_attention(
     for head in range(query.shape[1]):
         scores = query[:, head] @ key[:, head].mT
         if attention_mask is not None:
-            mask = attention_mask[:, head if attention_mask.shape[1] > 1 else 0]
-            is_boolean = mask.dtype == torch.bool
-            scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min) if is_boolean else scores + mask
+            scores = _masked(scores, attention_mask[:, head if attention_mask.shape[1] > 1 else 0])
         weights = nn.functional.dropout(scores.softmax(dim=-1), p=dropout, training=dropout > 0.0)
         contexts.append(weights @ value[:, head])
     return torch.stack(contexts, dim=2), None
+
+
+def _masked(scores: Tensor, attention_mask: Tensor) -> Tensor:
+    """Apply a mask that is boolean, True = attend, or added to the scores."""
+    if attention_mask.dtype == torch.bool:
+        return scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    return scores + attention_mask
 
 
 class SelfAttention(nn.Module):
