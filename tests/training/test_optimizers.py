@@ -2,7 +2,7 @@ import io
 
 import torch
 
-from hf_ast.training.optimizers import MuonAdamW
+from hf_ast.training.optimizers import MuonAdamW, orthogonalized
 from tests.support.tiny import spectrograms, tiny_model
 
 
@@ -47,14 +47,25 @@ def test_the_updates_are_those_of_torch() -> None:
     decayed = torch.optim.AdamW(groups["decayed"], lr=1.5e-3, weight_decay=0.05)
     not_decayed = torch.optim.AdamW(groups["not decayed"], lr=1.5e-3, weight_decay=0.0)
     optimizer = MuonAdamW(ours)
-    for step in range(3):
-        train(ours, optimizer, range(step, step + 1))
-        model_inputs = spectrograms(2, 50, seed=step)
-        separate.zero_grad()
-        separate(model_inputs, labels=torch.tensor([0, 3])).loss.backward()
-        for part in (muon, decayed, not_decayed):
+    before = {name: parameter.detach().clone() for name, parameter in ours.named_parameters()}
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        # Of full rank: torch iterates in bfloat16, and five steps enlarge what its rounding leaves in a null space
+        for ours_, theirs in zip(ours.parameters(), separate.parameters(), strict=True):
+            ours_.grad = theirs.grad = torch.randn(ours_.shape, generator=generator)
+        for part in (optimizer, muon, decayed, not_decayed):
             part.step()
-    torch.testing.assert_close(ours.state_dict(), separate.state_dict(), atol=0, rtol=0)
+    expected = separate.state_dict()
+    for name, parameter in ours.named_parameters():
+        difference, change = parameter - expected[name], expected[name] - before[name]
+        assert difference.norm() <= (0.02 if name in matrices else 0) * change.norm(), name
+
+
+def test_singular_values_are_near_one() -> None:
+    for shape in ((3, 16, 40), (3, 40, 16)):
+        values = torch.linalg.svdvals(orthogonalized(torch.randn(shape, generator=torch.Generator().manual_seed(0))))
+        # What five steps of this polynomial reach
+        torch.testing.assert_close(values, torch.ones_like(values), atol=0.35, rtol=0, msg=str(shape))
 
 
 def test_norms_and_biases_are_not_decayed_and_schedules_set_all_rates() -> None:
