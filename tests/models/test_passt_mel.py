@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from hf_ast import HfASTFeatureExtractor, PaSSTFeatureExtractor, PaSSTMel
-from hf_ast.models.modules_passt_mel import FRAMES_PER_SEGMENT, passt_log_mel
+from hf_ast.models.modules_mel_filters import kaldi_mel_filters
+from hf_ast.models.modules_passt_mel import FRAMES_PER_SEGMENT, MelDraws, passt_log_mel
 from tests.support.tiny import waveforms
 
 RATE = 32000
@@ -26,6 +27,39 @@ def test_log_mel_is_that_of_torch_stft(hop_length):
     filters = torch.as_tensor(triangles())
     expected = (filters @ spectrum.abs().square() + 1e-5).log().mT
     torch.testing.assert_close(passt_log_mel(waveform, hop_length=hop_length), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("n_fft", "window_length"), [(1024, 1024), (1024, 799), (512, 401), (401, 401), (401, 200)])
+def test_frames_lie_around_the_multiples_of_the_hop_for_other_windows(n_fft, window_length):
+    """Half of them is cut off where the size is odd, as in `torch.stft`."""
+    waveform = waveforms(2, 3000).double()
+    emphasised = waveform[:, 1:] - 0.97 * waveform[:, :-1]
+    window = torch.hann_window(window_length, periodic=False, dtype=torch.float64)
+    spectrum = torch.stft(emphasised, n_fft, 160, window_length, window, center=True, return_complex=True)
+    filters = kaldi_mel_filters(20, n_fft, RATE, low_frequency_hz=0.0, high_frequency_hz=15000.0).double()
+    expected = (filters @ spectrum.abs().square()[:, : filters.shape[1]] + 1e-5).log().mT
+    ours = passt_log_mel(waveform, n_fft=n_fft, window_length=window_length, hop_length=160, num_mel_bins=20)
+    torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_shortest_waveform():
+    assert passt_log_mel(waveforms(1, 514)).shape == (1, 2, 128)
+    with pytest.raises(ValueError, match="513 samples, less than the 514 that an FFT of 1024 needs"):
+        passt_log_mel(waveforms(1, 513))
+    with pytest.raises(ValueError, match="hop_length=0 samples must be at least 1"):
+        passt_log_mel(waveforms(1, 5000), hop_length=0)
+    assert passt_log_mel(waveforms(1, 600), hop_length=1).shape == (1, 600, 128)
+
+
+def test_given_draws_are_applied():
+    """Edges of the mel scale, and masks with 0 before the normalisation (x + 4.5) / 5."""
+    waveform = waveforms(2, 32000)
+    draws = MelDraws(7.0, 15500.0, torch.tensor([[0.5, 0.5, 0.5, 0.5], [0.0, 0.0, 0.0, 0.0]]))
+    expected = passt_log_mel(waveform, low_frequency_hz=7.0, high_frequency_hz=15500.0)
+    expected[0, :, 52:76] = 0.0  # 24 of 128 mel bins: half of 48, from (128 - 24) / 2 on
+    expected[0, 2:98] = 0.0  # 96 of 100 frames: half of 192
+    features = PaSSTMel().eval()(waveform, draws=draws)
+    torch.testing.assert_close(features, (expected + 4.5) / 5)
 
 
 def triangles() -> np.ndarray:
