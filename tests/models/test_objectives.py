@@ -9,6 +9,7 @@ from hf_ast.models.modules_objectives import (
     info_nce,
     pair_log_probabilities,
     patch_values,
+    reconstruction_loss,
 )
 from hf_ast.models.modules_pooling import pool_tokens
 
@@ -98,3 +99,38 @@ def test_means_in_half_precision_are_not_rounded_on_the_way() -> None:
     pooled = pool_tokens(tokens, "mean", 1, torch.ones(1, 1001, dtype=torch.bool))
     assert pooled.dtype == torch.bfloat16
     assert pooled.item() == 1.0
+
+
+def test_one_masked_patch() -> None:
+    """Its own prediction is the only one; the mean is over one patch."""
+    predictions, targets = torch.tensor([[[1.0, 3.0], [7.0, 7.0]]]), torch.tensor([[[2.0, 5.0], [0.0, 0.0]]])
+    is_masked = torch.tensor([[True, False]])
+    loss, accuracy = info_nce(predictions, targets, is_masked)
+    assert (loss.item(), accuracy.item()) == (0.0, 1.0)
+    assert reconstruction_loss(predictions, targets, is_masked).item() == 2.5  # (1 + 4) / 2
+    assert reconstruction_loss(predictions.bfloat16(), targets, is_masked).dtype == torch.float32
+
+
+def test_every_field_of_a_config_reaches_the_objectives() -> None:
+    from hf_ast.models.modules_pretraining import MaskedPatchPretraining
+
+    config = {
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 8,
+        "frequency_stride": 16,
+        "time_stride": 16,
+        "max_length": 32,
+        "num_mask_patches": 3,
+        "mask_ratio": 0.5,
+        "mask_clusters": False,
+        "mask_sampler": "uniform",
+        "classification_loss_weight": 2.0,
+        "reconstruction_loss_weight": 3.0,
+    }
+    objectives = MaskedPatchPretraining.from_config(config).objectives
+    sampler = objectives.draw_mask
+    assert (sampler.num_mask_patches, sampler.mask_ratio, sampler.mask_clusters) == (3, 0.5, False)
+    assert sampler.mask_sampler == "uniform"
+    assert (objectives.classification_weight, objectives.reconstruction_weight) == (2.0, 3.0)

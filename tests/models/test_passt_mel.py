@@ -8,7 +8,7 @@ import torch
 
 from hf_ast import HfASTFeatureExtractor, PaSSTFeatureExtractor, PaSSTMel
 from hf_ast.models.modules_mel_filters import kaldi_mel_filters
-from hf_ast.models.modules_passt_mel import FRAMES_PER_SEGMENT, MelDraws, passt_log_mel
+from hf_ast.models.modules_passt_mel import FRAMES_PER_SEGMENT, MelDraws, PaSSTLogMel, passt_log_mel
 from tests.support.tiny import waveforms
 
 RATE = 32000
@@ -49,6 +49,26 @@ def test_the_shortest_waveform():
     with pytest.raises(ValueError, match="hop_length=0 samples must be at least 1"):
         passt_log_mel(waveforms(1, 5000), hop_length=0)
     assert passt_log_mel(waveforms(1, 600), hop_length=1).shape == (1, 600, 128)
+
+
+def test_defaults_are_the_official_ones():
+    waveform = waveforms(1, 5000)
+    given = {"sampling_rate": 32000, "num_mel_bins": 128, "n_fft": 1024, "window_length": 800, "hop_length": 320}
+    expected = passt_log_mel(waveform, low_frequency_hz=0.0, high_frequency_hz=15000.0, **given)
+    for ours in (passt_log_mel(waveform), PaSSTLogMel()(waveform), 5 * PaSSTMel().eval()(waveform) - 4.5):
+        torch.testing.assert_close(ours, expected, atol=1e-5, rtol=0)
+    front_end = PaSSTMel()
+    assert front_end.jitter_hz == (10, 2000)
+    assert (front_end.max_mel_mask, front_end.max_time_mask) == (48, 192)
+
+
+def test_without_a_generator_the_global_one_draws():
+    waveform, drawn = waveforms(1, 5000), []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        drawn.append(PaSSTMel()(waveform))
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
 
 
 def test_given_draws_are_applied():
@@ -154,6 +174,8 @@ def test_jitter_stays_in_its_range():
     assert {none.draw(1, seeded(seed))[:2] for seed in range(20)} == {(0.0, 15000.0)}
     with pytest.raises(ValueError, match="high_frequency_jitter_hz=-1"):
         PaSSTMel(high_frequency_jitter_hz=-1)
+    with pytest.raises(ValueError, match=r"^low_frequency_jitter_hz=-1"):
+        PaSSTMel(low_frequency_jitter_hz=-1)
 
 
 def test_front_end_of_a_checkpoint():

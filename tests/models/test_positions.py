@@ -6,6 +6,7 @@ import torch
 from hf_ast.models.modules_positions import (
     FactorisedPositionTable,
     JointPositionTable,
+    PositionTable,
     SSASTPositionTable,
     grid_shape,
     position_grid,
@@ -163,3 +164,21 @@ def test_new_positions_have_the_standard_deviation_asked_for() -> None:
     table.initialize(0.02)
     # 16,384 values: 1 % is more than a standard error of 0.6 %
     assert table.table.std().item() == pytest.approx(0.02, rel=0.02)
+
+
+def test_configs_take_the_names_of_all_rules() -> None:
+    from hf_ast import HfASTConfig  # not above, where it would be imported for every mutant
+
+    for crop in ("start", "center", "random"):
+        assert HfASTConfig(position_crop=crop).position_crop == crop
+    for overflow in ("error", "interpolate", "crop"):
+        assert HfASTConfig(position_overflow=overflow).position_overflow == overflow
+
+
+def test_a_table_of_no_kind_has_no_positions() -> None:
+    table = PositionTable(1, (2, 3))
+    with pytest.raises(NotImplementedError):
+        table(3)
+    table.table = torch.nn.Parameter(torch.zeros(1, 2, 3, 1))
+    with pytest.raises(NotImplementedError):
+        table.resize((2, 2))
