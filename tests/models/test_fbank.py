@@ -156,6 +156,29 @@ def test_a_filter_bank_sums_power_under_its_filters() -> None:
     assert (double.window.dtype, double.edges_hz, double.num_mel_bins) == (torch.float64, bank.edges_hz, 70)
 
 
+def test_a_moved_filter_bank_has_the_constants_of_its_waveforms() -> None:
+    """It would give the same numbers without, but compute them in every call."""
+    arguments = {"sampling_rate": 16000, "num_mel_bins": 40, "n_fft": 512, "window_length": 400}
+    bank = MelFilterBank(**arguments)
+    assert bank.half().window.dtype == torch.float32
+    double = bank.double()
+    assert double.window.dtype == double.get_buffer("filters_0").dtype == torch.float64
+    assert double.matching(torch.zeros(1, 512, dtype=torch.float64)) is double
+    with torch.device("meta"):
+        empty = MelFilterBank(**arguments)
+    assert empty.window.device.type == "meta"
+    moved = empty.to_empty(device="cpu")
+    assert moved.window.device.type == "cpu"
+    assert torch.equal(moved.window, MelFilterBank(**arguments).window)
+
+
+def test_filters_begin_at_20_hz() -> None:
+    explicit = kaldi_mel_filters(40, 512, 16000, low_frequency_hz=20.0)
+    assert torch.equal(kaldi_mel_filters(40, 512, 16000), explicit)
+    bank = MelFilterBank(sampling_rate=16000, num_mel_bins=40, n_fft=512, window_length=400)
+    assert bank.edges_hz == (20.0, None)
+
+
 def test_filters_narrower_than_a_bin_give_nothing() -> None:
     """128 filters on 64 frequencies: some hold none, and their energy is 0, not NaN."""
     bank = MelFilterBank(sampling_rate=16000, num_mel_bins=128, n_fft=128, window_length=128)
