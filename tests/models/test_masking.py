@@ -203,6 +203,15 @@ def test_a_ratio_leaves_a_patch_visible() -> None:
     assert MaskSampler(mask_ratio=0.01)(torch.ones(1, 5, dtype=torch.bool), 4).shape == (1, 1)
 
 
+@pytest.mark.parametrize("clusters", [True, False])
+@pytest.mark.parametrize("sampler", ["official", "uniform"])
+def test_a_sampler_masks_as_it_is_set(clusters: bool, sampler: str) -> None:
+    columns = torch.ones(3, 16, dtype=torch.bool)
+    expected = sample_mask(columns, 8, 30, clusters=clusters, sampler=sampler, generator=generator())
+    by_number = MaskSampler(30, mask_clusters=clusters, mask_sampler=sampler)
+    assert torch.equal(by_number(columns, 8, generator()), expected)
+
+
 def test_an_upper_bound_gives_the_shape() -> None:
     columns, numbers = torch.ones(2, 8, dtype=torch.bool), torch.tensor([3, 5])
     drawn = sample_mask(columns, 2, numbers, clusters=True, max_masks=7)

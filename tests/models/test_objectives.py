@@ -46,6 +46,8 @@ def test_predictions_come_from_the_tokens_of_the_masked_patches() -> None:
     torch.testing.assert_close(output.targets[1, 0].view(2, 3), clips[1, 0:3, 2:4].T, atol=0, rtol=0)
     assert output.mask_lengths.tolist() == [2, 1]
     assert output.loss.ndim == 0
+    first = objectives(tokens, clips, torch.tensor([[0, 1], [0, -1]]))
+    assert first.mask_lengths.tolist() == [2, 1]
     double = objectives(tokens, clips.double(), torch.tensor([[3, 1], [2, -1]]))
     assert double.targets.dtype == torch.float32
 
@@ -134,3 +136,10 @@ def test_every_field_of_a_config_reaches_the_objectives() -> None:
     assert (sampler.num_mask_patches, sampler.mask_ratio, sampler.mask_clusters) == (3, 0.5, False)
     assert sampler.mask_sampler == "uniform"
     assert (objectives.classification_weight, objectives.reconstruction_weight) == (2.0, 3.0)
+
+
+def test_configs_take_the_names_of_all_poolings() -> None:
+    from hf_ast import HfASTConfig
+
+    for pooling in ("prefix", "cls", "mean"):
+        assert HfASTConfig(pooling=pooling).pooling == pooling

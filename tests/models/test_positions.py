@@ -134,6 +134,8 @@ def test_a_resized_joint_table_is_cut_in_time_before_it_is_stretched_in_frequenc
 
 def test_factorised_tables() -> None:
     table = FactorisedPositionTable(1, (2, 4))
+    assert table.frequency_table.shape == (1, 2, 1, 1)
+    assert table.time_table.shape == (1, 1, 4, 1)
     table.frequency_table.data = torch.tensor([10.0, 20.0]).view(1, 2, 1, 1)
     table.time_table.data = torch.arange(4.0).view(1, 1, 4, 1)
     assert table(3)[0, ..., 0].tolist() == [[10, 11, 12], [20, 21, 22]]
