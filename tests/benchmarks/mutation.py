@@ -62,6 +62,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "conversion/key_maps.py": (
         "tests/conversion/test_conversion.py",
         "tests/conversion/test_export.py",
+        "tests/conversion/test_torch_only.py",
         f"{GOLDEN}[passt_micro_t998]",
         f"{GOLDEN}[ssast_superb_tiny_patch_t100]",
     ),
