@@ -113,6 +113,14 @@ def test_a_stream_keeps_no_more_than_a_window_and_what_was_pushed() -> None:
     assert kept == [*range(1, 11), *[10] * 10]
 
 
+def test_a_span_ends_with_its_last_window() -> None:
+    stream = WindowStream(4, 2)
+    stream.push(np.arange(5, dtype=np.float32))
+    span = stream.push(np.arange(5, 11, dtype=np.float32))
+    assert (span.offset, span.starts) == (2, [2, 4, 6])
+    assert span.samples.tolist() == list(range(2, 10))
+
+
 def test_lengths_in_samples() -> None:
     assert as_samples("hop_s", 0.5, 16000) == 8000
     assert as_samples("hop_s", 0.00009, 16000) == 1  # 1.44
