@@ -4,7 +4,7 @@ BIN = .venv/bin
 # Two processes with one thread each: faster for many small tests than one with two
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
-.PHONY: demo test check docs lint types unit slow fuzz test-common bench bench-gpu bench-long spot faults corpus-faults zoo ablation evaluate fidelity retrain web test-browser test-quant clean
+.PHONY: demo test check docs lint types unit slow fuzz test-common bench bench-gpu bench-long spot faults corpus-faults zoo ablation evaluate fidelity retrain coverage mutation web test-browser test-quant clean
 
 demo: .venv/installed  ## Label the recordings that come with the package
 	$(BIN)/hf-ast classify hf_ast/assets/ast-keywords/recordings/*.flac
@@ -69,6 +69,16 @@ fidelity: .venv/installed  ## Every golden case: its difference to the official 
 
 retrain: .venv/installed  ## Train the embedded model again, into build/ast-keywords
 	$(BIN)/python -m hf_ast.recipes.keywords train --out build/ast-keywords
+
+coverage: .venv/installed  ## Lines and branches that the tests run; an error below 90 % of both together
+	rm -rf build/coverage
+	mkdir -p build/coverage
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -q -n 2 tests
+	$(BIN)/coverage combine
+	$(BIN)/coverage report
+
+mutation: .venv/installed  ## Small changes to front ends, masks, positions, key maps, losses: do tests notice? Half an hour; SHARE=1 for all
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.mutation --share $(or $(SHARE),0.25)
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

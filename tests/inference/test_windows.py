@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from hf_ast.inference.windows import WindowStream, covering_starts
+from hf_ast.inference.windows import WindowStream, as_samples, covering_starts, num_centred_windows, whole_windows
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,61 @@ def test_windows_that_would_leave_samples_out_are_an_error() -> None:
         covering_starts(100, 10, 11)
     with pytest.raises(ValueError, match="window=0 must be at least one sample"):
         WindowStream(0, 1)
+    with pytest.raises(ValueError, match="hop=0 must be between 1 and window=10"):
+        covering_starts(100, 10, 0)
+    with pytest.raises(ValueError, match="hop=2 must be between 1 and window=1"):
+        WindowStream(1, 2)
+    with pytest.raises(ValueError, match="num_samples=0 must be at least 1"):
+        covering_starts(0, 1, 1)
+    assert covering_starts(1, 1, 1) == [0]
+
+
+def test_windows_from_one_on() -> None:
+    assert list(whole_windows(30, 10, 5)) == [0, 5, 10, 15, 20]
+    assert list(whole_windows(30, 10, 5, first=15)) == [15, 20]
+    assert list(whole_windows(9, 10, 5)) == []
+
+
+@pytest.mark.parametrize(("samples", "windows"), [(0, 1), (9, 1), (10, 2), (19, 2), (20, 3)])
+def test_windows_around_the_multiples_of_the_hop(samples: int, windows: int) -> None:
+    assert num_centred_windows(samples, 10) == windows
+
+
+def test_a_stream_that_got_nothing_has_no_window() -> None:
+    stream = WindowStream(4, 2)
+    assert stream.flush() is None
+    assert stream.push(np.zeros(0, dtype=np.float32)) is None
+    assert stream.flush() is None
+    assert stream.push(np.ones(3, dtype=np.float32)) is None
+    assert stream.num_samples == 3
+    last = stream.flush()
+    assert (last.offset, last.starts, last.samples.tolist(), last.samples.dtype) == (0, [0], [1, 1, 1], np.float32)
+    assert stream.num_samples == 0
+
+
+def test_a_stream_keeps_no_more_than_a_window_and_what_was_pushed() -> None:
+    stream = WindowStream(10, 3)
+    kept = []
+    for _ in range(20):
+        stream.push(np.zeros(1, dtype=np.float32))
+        kept.append(len(stream._kept))
+    # 10 samples, because the window that ends with the recording may begin before the next multiple of the hop
+    assert kept == [*range(1, 11), *[10] * 10]
+
+
+def test_a_span_ends_with_its_last_window() -> None:
+    stream = WindowStream(4, 2)
+    stream.push(np.arange(5, dtype=np.float32))
+    span = stream.push(np.arange(5, 11, dtype=np.float32))
+    assert (span.offset, span.starts) == (2, [2, 4, 6])
+    assert span.samples.tolist() == list(range(2, 10))
+
+
+def test_lengths_in_samples() -> None:
+    assert as_samples("hop_s", 0.5, 16000) == 8000
+    assert as_samples("hop_s", 0.00009, 16000) == 1  # 1.44
+    assert as_samples("hop_s", 0.0001, 16000) == 2  # 1.6
+    with pytest.raises(ValueError, match="hop_s=1e-05 must be at least one sample long"):
+        as_samples("hop_s", 1e-5, 16000)
+    with pytest.raises(ValueError, match="window_s"):
+        as_samples("window_s", float("nan"), 16000)

@@ -4,13 +4,14 @@ import pickle
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from hf_ast.models.modules_fbank import FRAMES_PER_SEGMENT, KaldiFbank, kaldi_fbank, num_frames
-from hf_ast.models.modules_mel_filters import kaldi_mel_filters
+from hf_ast.models.modules_fbank import FRAMES_PER_SEGMENT, KaldiFbank, frame_geometry, kaldi_fbank, num_frames
+from hf_ast.models.modules_mel_filters import MelFilterBank, kaldi_mel_filters
 from hf_ast.models.modules_passt_mel import PaSSTMel, passt_log_mel
 
 FRONT_ENDS = {"kaldi": KaldiFbank, "passt": lambda: PaSSTMel().eval()}
@@ -68,8 +69,8 @@ def test_num_frames(samples: int, frames: int) -> None:
 
 
 def test_gradients_reach_the_waveform() -> None:
-    wave = waveforms(2, 800, torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: kaldi_fbank(x, num_mel_bins=20), wave)
+    wave = waveforms(2, 560, torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(KaldiFbank(num_mel_bins=20, dtype=torch.float64), wave)
 
 
 def test_filters_are_flat_between_the_edges() -> None:
@@ -104,6 +105,111 @@ def test_bad_settings() -> None:
         KaldiFbank(num_mel_bins=0)
     with pytest.raises(ValueError, match="sampling_rate=16 Hz"):
         KaldiFbank(sampling_rate=16)
+
+
+def test_frames_at_other_rates() -> None:
+    assert frame_geometry(16000) == (400, 160, 512)
+    assert frame_geometry(44100) == (1102, 441, 2048)
+    assert frame_geometry(10240) == (256, 102, 256)  # a power of two stays
+    assert frame_geometry(100) == (2, 1, 2)
+    with pytest.raises(ValueError, match="sampling_rate=99 Hz leaves no sample between two frames"):
+        frame_geometry(99)
+    assert num_frames(8000, 8000) == 98
+    assert kaldi_fbank(waveforms(1, 8000), sampling_rate=8000, num_mel_bins=23).shape == (1, 98, 23)
+
+
+def test_silence_is_the_floor() -> None:
+    """Kaldi's floor is the float32 epsilon, in double precision too."""
+    for dtype in (torch.float32, torch.float64):
+        assert kaldi_fbank(torch.zeros(1, 400, dtype=dtype)).unique().tolist() == [
+            pytest.approx(math.log(2.0**-23), rel=1e-6)
+        ]
+
+
+@pytest.mark.parametrize(("low", "high"), [(20.0, None), (0.0, 8000.0), (300.0, 3400.0)])
+def test_filters_are_triangles_on_the_mel_scale(low: float, high: float | None) -> None:
+    """By the formula in float64; their peaks are the centres."""
+    mel = 1127 * np.log1p(np.arange(256) * 16000 / 512 / 700)
+    edges = np.linspace(1127 * np.log1p(low / 700), 1127 * np.log1p((high or 8000) / 700), 42)
+    expected = np.stack([np.interp(mel, edges[i : i + 3], [0, 1, 0]) for i in range(40)])
+    filters = kaldi_mel_filters(40, 512, 16000, low_frequency_hz=low, high_frequency_hz=high)
+    assert filters.shape == (40, 257)
+    assert filters.dtype == torch.float32
+    np.testing.assert_allclose(filters[:, :256], expected, atol=1e-6)
+    arguments = {"sampling_rate": 16000, "num_mel_bins": 40, "n_fft": 512, "window_length": 400}
+    bank = MelFilterBank(low_frequency_hz=low, high_frequency_hz=high, **arguments)
+    np.testing.assert_allclose(bank.centres_hz, 700 * np.expm1(edges[1:-1] / 1127), rtol=1e-12)
+
+
+def test_a_filter_bank_sums_power_under_its_filters() -> None:
+    bank = MelFilterBank(sampling_rate=16000, num_mel_bins=70, n_fft=512, window_length=400)
+    frames = waveforms(3, 512)
+    expected = torch.fft.rfft(frames.double()).abs().square() @ kaldi_mel_filters(70, 512, 16000).double().T
+    torch.testing.assert_close(bank(frames).double(), expected, rtol=1e-4, atol=1e-6)
+    assert bank(frames[None]).shape == (1, 3, 70)
+    n = torch.arange(400)
+    torch.testing.assert_close(bank.window[:400], 0.5 - 0.5 * torch.cos(2 * math.pi * n / 399), atol=1e-6, rtol=0)
+    assert bank.window.shape == (512,)
+    assert (bank.window[400:] == 0).all()
+    assert bank.matching(frames) is bank
+    double = bank.matching(frames.double())
+    assert (double.window.dtype, double.edges_hz, double.num_mel_bins) == (torch.float64, bank.edges_hz, 70)
+
+
+def test_a_moved_filter_bank_has_the_constants_of_its_waveforms() -> None:
+    """It would give the same numbers without, but compute them in every call."""
+    arguments = {"sampling_rate": 16000, "num_mel_bins": 40, "n_fft": 512, "window_length": 400}
+    bank = MelFilterBank(**arguments)
+    assert bank.half().window.dtype == torch.float32
+    double = bank.double()
+    assert double.window.dtype == double.get_buffer("filters_0").dtype == torch.float64
+    assert double.matching(torch.zeros(1, 512, dtype=torch.float64)) is double
+    with torch.device("meta"):
+        empty = MelFilterBank(**arguments)
+    assert empty.window.device.type == "meta"
+    moved = empty.to_empty(device="cpu")
+    assert moved.window.device.type == "cpu"
+    assert torch.equal(moved.window, MelFilterBank(**arguments).window)
+
+
+def test_filters_begin_at_20_hz() -> None:
+    explicit = kaldi_mel_filters(40, 512, 16000, low_frequency_hz=20.0)
+    assert torch.equal(kaldi_mel_filters(40, 512, 16000), explicit)
+    bank = MelFilterBank(sampling_rate=16000, num_mel_bins=40, n_fft=512, window_length=400)
+    assert bank.edges_hz == (20.0, None)
+
+
+def test_filters_narrower_than_a_bin_give_nothing() -> None:
+    """128 filters on 64 frequencies: some hold none, and their energy is 0, not NaN."""
+    bank = MelFilterBank(sampling_rate=16000, num_mel_bins=128, n_fft=128, window_length=128)
+    energies = bank(waveforms(2, 128))
+    empty = ~kaldi_mel_filters(128, 128, 16000).any(1)
+    assert empty.any()
+    assert (energies[:, empty] == 0).all()
+    assert (energies[:, ~empty] > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"window_length": 0}, "window_length=0 must be between 1 and n_fft=512"),
+        ({"window_length": 513}, "window_length=513 must be between 1 and n_fft=512"),
+        ({"low_frequency_hz": -1.0}, "low_frequency_hz=-1.0"),
+        ({"low_frequency_hz": 7999.5}, "low_frequency_hz=7999.5 and high_frequency_hz=8000.0"),
+        ({"low_frequency_hz": 300.0, "high_frequency_hz": 300.5}, "1 Hz or more apart"),
+        ({"high_frequency_hz": 8000.5}, "high_frequency_hz=8000.5"),
+    ],
+)
+def test_bad_filter_banks(changes: dict[str, float], message: str) -> None:
+    arguments = {"sampling_rate": 16000, "num_mel_bins": 8, "n_fft": 512, "window_length": 400}
+    with pytest.raises(ValueError, match=message):
+        MelFilterBank(**arguments | changes)
+
+
+def test_filter_banks_at_the_bounds() -> None:
+    arguments = {"sampling_rate": 16000, "num_mel_bins": 1, "n_fft": 512}
+    for changes in ({"window_length": 512}, {"window_length": 1}, {"window_length": 2, "low_frequency_hz": 7999.0}):
+        assert MelFilterBank(**arguments | changes)(torch.ones(1, 512)).isfinite().all()
 
 
 # Constants

@@ -5,7 +5,15 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hf_ast.models.modules_masking import MaskSampler, masked_grid, sample_mask, set_table_size, without_padding
+from hf_ast.models.modules_masking import (
+    MaskSampler,
+    draw_clusters,
+    masked_grid,
+    official_order,
+    sample_mask,
+    set_table_size,
+    without_padding,
+)
 
 # How often the official sampler masks each patch of an 8 x 64 grid in 20,000 draws of 400, 250 and 100 patches
 OFFICIAL = Path(__file__).parents[1] / "golden" / "mask_frequency.npz"
@@ -65,6 +73,51 @@ def test_clusters_are_squares(sampler: str) -> None:
     scattered = sample_mask(torch.ones(200, 64, dtype=torch.bool), 8, 60, clusters=False)
     alone = 1 - masked_grid(scattered, 8, 64).float().unsqueeze(1)
     assert (torch.nn.functional.max_pool2d(alone, 3, stride=1) == 0).flatten(1).any(1).float().mean() < 0.5
+
+
+def members(start: int, side: int, width: int, *, wrap: bool) -> set[int]:
+    """Patches of one cluster, by the rules: on a torus, or as the official code."""
+    patches = set()
+    for down in range(side):
+        for right in range(side):
+            if wrap:
+                patches.add((start // width + down) % 4 * width + (start % width + right) % width)
+            elif 0 < start + width * down + right < 4 * width:
+                patches.add(start + width * down + right)
+    return patches
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+def test_a_cluster_starts_anywhere_and_has_one_of_three_sizes(wrap: bool) -> None:
+    """The first clusters of 12,000 clips of 6 columns in a grid of 10, against all 3 x 24 that there are."""
+    rows, width, num_clips = 4, 6, 12_000
+    drawn = draw_clusters(torch.full((num_clips, 1), width), rows, 10, 5, wrap=wrap, generator=generator())
+    assert drawn.shape == (num_clips, 40)
+    expected = np.zeros(40)
+    for side in (3, 4, 5):
+        for start in range(rows * width):
+            expected[list(members(start, side, width, wrap=wrap))] += 1 / (3 * rows * width)
+    # 5 standard errors of a share
+    np.testing.assert_allclose((drawn == 0).double().mean(0), expected, atol=5 * 0.5 / num_clips**0.5)
+    # 16, and three times log(1 / (1 - 5 / 40)) * 40 / 9
+    assert drawn.max() == 16 + 2
+
+
+@pytest.mark.parametrize("num_masks", [1, 4, 20])
+def test_the_official_order_is_that_of_slots_in_a_set(num_masks: int) -> None:
+    first_draw = torch.randint(0, 40, (6, 300), generator=generator())
+    first_draw[0] = torch.arange(300)  # one after the other
+    first_draw[1] = torch.arange(300).flip(0)
+    order = official_order(first_draw, torch.full((6, 1), num_masks))
+    for draws, keys in zip(first_draw.tolist(), order, strict=True):
+        # Whole draws until there are more than asked for
+        last = sorted(draws)[num_masks]
+        drawn = [patch for patch in range(300) if draws[patch] <= last]
+        slots = int(set_table_size(torch.tensor([len(drawn)])))
+        expected = sorted(drawn, key=lambda patch: (patch % slots, patch))
+        assert keys.argsort().tolist()[: len(drawn)] == expected
+    everything = official_order(first_draw, torch.full((6, 1), 300))
+    assert everything.argsort(dim=1)[0].tolist() == list(range(300))  # in a table of 512 slots or more
 
 
 @pytest.mark.parametrize("sampler", ["official", "uniform"])
@@ -144,7 +197,45 @@ def test_a_number_of_patches_that_masks_a_whole_clip_is_an_error() -> None:
 def test_a_ratio_leaves_a_patch_visible() -> None:
     real = torch.arange(4) < torch.tensor([[4], [2], [1]])
     drawn = MaskSampler(mask_ratio=0.9)(real, 1)  # 0.9 of 4 and of 2 patches would be all of them
+    assert drawn.shape == (3, 3)
     assert (drawn >= 0).sum(dim=1).tolist() == [3, 1, 1]
+    assert MaskSampler(mask_ratio=0.45)(torch.ones(1, 5, dtype=torch.bool), 4).shape == (1, 9)
+    assert MaskSampler(mask_ratio=0.01)(torch.ones(1, 5, dtype=torch.bool), 4).shape == (1, 1)
+
+
+@pytest.mark.parametrize("clusters", [True, False])
+@pytest.mark.parametrize("sampler", ["official", "uniform"])
+def test_a_sampler_masks_as_it_is_set(clusters: bool, sampler: str) -> None:
+    columns = torch.ones(3, 16, dtype=torch.bool)
+    expected = sample_mask(columns, 8, 30, clusters=clusters, sampler=sampler, generator=generator())
+    by_number = MaskSampler(30, mask_clusters=clusters, mask_sampler=sampler)
+    assert torch.equal(by_number(columns, 8, generator()), expected)
+
+
+def test_an_upper_bound_gives_the_shape() -> None:
+    columns, numbers = torch.ones(2, 8, dtype=torch.bool), torch.tensor([3, 5])
+    drawn = sample_mask(columns, 2, numbers, clusters=True, max_masks=7)
+    assert drawn.shape == (2, 7)
+    assert (drawn >= 0).sum(1).tolist() == [3, 5]
+    assert sample_mask(columns, 2, numbers, clusters=True, max_masks=99).shape == (2, 16)
+
+
+def test_compiled_samplers() -> None:
+    """Shapes cannot depend on values there, and errors have no values in their message."""
+    half = torch.arange(8) < torch.tensor([[8], [4]])
+    for clusters in (True, False):
+        by_ratio = torch.compile(MaskSampler(mask_ratio=0.4, mask_clusters=clusters), backend="eager", fullgraph=True)
+        drawn = by_ratio(half, 3)
+        assert drawn.shape == (2, 10)  # 0.4 of 24, rounded up
+        assert (drawn >= 0).sum(1).tolist() == [10, 5]
+    by_number = torch.compile(MaskSampler(11), backend="eager", fullgraph=True)
+    assert (by_number(half, 3) >= 0).sum(1).tolist() == [11, 11]
+    with pytest.raises(RuntimeError, match="num_mask_patches masks every patch of a clip"):
+        by_number(torch.arange(8) < torch.tensor([[8], [3]]), 3)
+    given = torch.compile(without_padding, backend="eager", fullgraph=True)
+    assert given(torch.tensor([[0, 5], [23, 4]]), half, 3).tolist() == [[0, 5], [-1, -1]]
+    with pytest.raises(RuntimeError, match="mask_indices must be numbers of patches of the grid"):
+        given(torch.tensor([[0, 24], [1, 2]]), half, 3)
 
 
 @pytest.mark.parametrize("clusters", [True, False])
@@ -174,6 +265,17 @@ def test_errors() -> None:
         (torch.tensor([[0, -2], [1, 2]]), r"values from -2 to 2"),
         (torch.tensor([0, 1]), r"shape \(2, patches to mask\)"),
         (torch.zeros(2, 32), "must be integers"),
+        (torch.zeros(3, 32, dtype=torch.long), r"shape \(2, patches to mask\)"),
+        (torch.zeros(2, 0, dtype=torch.long), r"shape \(2, 0\)"),
+        ([[0, 1], [1, 2]], "mask_indices is a list"),
     ):
         with pytest.raises(ValueError, match=message):
             without_padding(given, columns, 4)
+    bounds = torch.tensor([[0, 31, -1], [31, 0, 0]])
+    assert torch.equal(without_padding(bounds, columns, 4), bounds)
+    assert MaskSampler() == MaskSampler(400, None, True, "official")
+
+
+def test_a_grid_of_masked_patches() -> None:
+    grid = masked_grid(torch.tensor([[0, 5, -1], [-1, -1, 4]]), 2, 3)
+    assert grid.int().tolist() == [[[1, 0, 0], [0, 0, 1]], [[0, 0, 0], [0, 1, 0]]]

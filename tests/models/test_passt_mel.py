@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from hf_ast import HfASTFeatureExtractor, PaSSTFeatureExtractor, PaSSTMel
-from hf_ast.models.modules_passt_mel import FRAMES_PER_SEGMENT, passt_log_mel
+from hf_ast.models.modules_mel_filters import kaldi_mel_filters
+from hf_ast.models.modules_passt_mel import FRAMES_PER_SEGMENT, MelDraws, PaSSTLogMel, passt_log_mel
 from tests.support.tiny import waveforms
 
 RATE = 32000
@@ -26,6 +27,61 @@ def test_log_mel_is_that_of_torch_stft(hop_length):
     filters = torch.as_tensor(triangles())
     expected = (filters @ spectrum.abs().square() + 1e-5).log().mT
     torch.testing.assert_close(passt_log_mel(waveform, hop_length=hop_length), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("n_fft", "window_length"), [(1024, 1024), (1024, 799), (512, 401), (401, 401), (401, 200)])
+def test_other_windows_and_edges(n_fft, window_length):
+    """Half of them is cut off where the size is odd, as in `torch.stft`."""
+    waveform = waveforms(2, 3000).double()
+    emphasised = waveform[:, 1:] - 0.97 * waveform[:, :-1]
+    window = torch.hann_window(window_length, periodic=False, dtype=torch.float64)
+    spectrum = torch.stft(emphasised, n_fft, 160, window_length, window, center=True, return_complex=True)
+    edges = {"low_frequency_hz": 90.0, "high_frequency_hz": 14000.0}
+    filters = kaldi_mel_filters(20, n_fft, RATE, **edges).double()
+    expected = (filters @ spectrum.abs().square()[:, : filters.shape[1]] + 1e-5).log().mT
+    sizes = {"n_fft": n_fft, "window_length": window_length, "hop_length": 160, "num_mel_bins": 20}
+    ours = passt_log_mel(waveform, **sizes, **edges)
+    torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_shortest_waveform():
+    assert passt_log_mel(waveforms(1, 514)).shape == (1, 2, 128)
+    with pytest.raises(ValueError, match="513 samples, less than the 514 that an FFT of 1024 needs"):
+        passt_log_mel(waveforms(1, 513))
+    with pytest.raises(ValueError, match="hop_length=0 samples must be at least 1"):
+        passt_log_mel(waveforms(1, 5000), hop_length=0)
+    assert passt_log_mel(waveforms(1, 600), hop_length=1).shape == (1, 600, 128)
+
+
+def test_defaults_are_the_official_ones():
+    waveform = waveforms(1, 5000)
+    given = {"sampling_rate": 32000, "num_mel_bins": 128, "n_fft": 1024, "window_length": 800, "hop_length": 320}
+    expected = passt_log_mel(waveform, low_frequency_hz=0.0, high_frequency_hz=15000.0, **given)
+    for ours in (passt_log_mel(waveform), PaSSTLogMel()(waveform), 5 * PaSSTMel().eval()(waveform) - 4.5):
+        torch.testing.assert_close(ours, expected, atol=1e-5, rtol=0)
+    front_end = PaSSTMel()
+    assert front_end.jitter_hz == (10, 2000)
+    assert (front_end.max_mel_mask, front_end.max_time_mask) == (48, 192)
+
+
+def test_without_a_generator_the_global_one_draws():
+    waveform, drawn = waveforms(1, 5000), []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        drawn.append(PaSSTMel()(waveform))
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+def test_given_draws_are_applied():
+    """Edges of the mel scale, and masks with 0 before the normalisation (x + 4.5) / 5."""
+    waveform = waveforms(2, 32000)
+    draws = MelDraws(7.0, 15500.0, torch.tensor([[0.5, 0.5, 0.5, 0.5], [0.0, 0.0, 0.0, 0.0]]))
+    expected = passt_log_mel(waveform, low_frequency_hz=7.0, high_frequency_hz=15500.0)
+    expected[0, :, 52:76] = 0.0  # 24 of 128 mel bins: half of 48, from (128 - 24) / 2 on
+    expected[0, 2:98] = 0.0  # 96 of 100 frames: half of 192
+    features = PaSSTMel().eval()(waveform, draws=draws)
+    torch.testing.assert_close(features, (expected + 4.5) / 5)
 
 
 def triangles() -> np.ndarray:
@@ -120,6 +176,8 @@ def test_jitter_stays_in_its_range():
     assert {none.draw(1, seeded(seed))[:2] for seed in range(20)} == {(0.0, 15000.0)}
     with pytest.raises(ValueError, match="high_frequency_jitter_hz=-1"):
         PaSSTMel(high_frequency_jitter_hz=-1)
+    with pytest.raises(ValueError, match=r"^low_frequency_jitter_hz=-1"):
+        PaSSTMel(low_frequency_jitter_hz=-1)
 
 
 def test_front_end_of_a_checkpoint():

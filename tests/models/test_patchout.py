@@ -110,9 +110,48 @@ def test_a_short_clip_keeps_a_real_patch(per_clip):
         assert kept_mask[:, 2:].any(dim=1).all()
 
 
+@pytest.mark.parametrize("name", ["time_patchout", "frequency_patchout", "unstructured_patchout"])
+def test_by_default_and_with_zeros_nothing_is_dropped(name):
+    tokens = number_tokens(2)
+    assert Patchout().train()(tokens, None, GRID)[0] is tokens
+    assert Patchout(**{name: 0}).train()(tokens, None, GRID)[0] is tokens
+    assert Patchout(**{name: 1}).eval()(tokens, None, GRID)[0] is tokens
+    with pytest.raises(ValueError, match=f"{name}=-1 must not be negative"):
+        Patchout(**{name: -1})
+    with pytest.raises(ValueError, match=f"{name}=-1 must leave something"):
+        patchout_indices(GRID, random_permutations(), **{name: -1})
+
+
+def test_by_default_one_draw_is_for_the_batch():
+    kept = Patchout(2).train()(number_tokens(8), None, GRID, seeded())[0]
+    assert (kept == kept[:1]).all()
+    assert random_permutations()(7).shape == (1, 7)
+    assert random_permutations(3)(7).sort(dim=1).values.tolist() == [list(range(7))] * 3
+
+
+def test_given_permutations_are_used():
+    patchout = Patchout(2, permute=recorded([4, 0, 2, 1, 3])).train()
+    kept, mask = patchout(number_tokens(2), None, GRID)
+    assert kept[..., 0].tolist() == [[0, 1, *(2 + i for i in (0, 2, 4, 5, 7, 9, 10, 12, 14))]] * 2
+    assert mask is None
+
+
 def test_only_clips_without_a_real_patch_are_changed():
     mask = torch.tensor([[True, False, False], [False, False, True]])
     assert keep_one_real(torch.tensor([[0, 1]]), mask).tolist() == [[0, 1], [2, 1]]
+    per_clip = torch.tensor([[1, 2], [0, 1]])
+    assert keep_one_real(per_clip, mask).tolist() == [[0, 2], [2, 1]]
+
+
+def test_the_real_patch_that_stays_is_drawn_by_the_generator():
+    indices, mask = torch.zeros(1, 1, dtype=torch.long), (torch.arange(40) > 0).expand(6000, -1)
+    first, again, other = (keep_one_real(indices, mask, seeded(seed)) for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    share = torch.bincount(first.flatten(), minlength=40) / 6000
+    # 6 standard errors of a share of 6,000 draws
+    torch.testing.assert_close(share[1:], torch.full((39,), 1 / 39), atol=6 * (1 / 39 / 6000) ** 0.5, rtol=0)
+    assert share[0] == 0
 
 
 @pytest.mark.parametrize("pooling", ["prefix", "mean"])
