@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub.errors import HfHubHTTPError
@@ -96,9 +97,8 @@ def find_refusal(checkpoint: Checkpoint) -> str:
 
 def weight_bytes(checkpoint: Checkpoint) -> int:
     """Return the size of the converted weights in single precision, from the config alone."""
-    if checkpoint.label_set is not None:
-        auto_class = AutoModelForAudioClassification
-    else:
+    auto_class: Any = AutoModelForAudioClassification
+    if checkpoint.label_set is None:
         auto_class = AutoModelForPreTraining if checkpoint.family == "ssast" else AutoModel
     with torch.device("meta"):
         model = auto_class.from_config(checkpoint.build_config())
