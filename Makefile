@@ -4,15 +4,20 @@ BIN = .venv/bin
 # Two processes with one thread each: faster for many small tests than one with two
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
-.PHONY: demo test check docs lint types unit slow fuzz test-common bench bench-gpu bench-long spot faults corpus-faults zoo ablation evaluate fidelity retrain coverage mutation web test-browser test-quant clean
+.PHONY: demo test check docs lint types unit slow fuzz test-common bench bench-gpu bench-long spot faults corpus-faults zoo ablation evaluate fidelity retrain coverage mutation web test-browser dist first-run publish-all test-quant clean
 
 demo: .venv/installed  ## Label the recordings that come with the package
 	$(BIN)/hf-ast classify hf_ast/assets/ast-keywords/recordings/*.flac
 
 test: lint types unit  ## Everything that must hold before a commit
 
-check: lint types  ## Under a minute, before a commit: `make test` without the tests that take most of its time
-	$(PYTEST) tests/models tests/training tests/test_imports.py tests/test_docs.py -k "not runs and not run"
+# What needs no compiler, no other process and no training: most of what a change to models and parts breaks
+FAST_MODELS = fbank feature_extraction labels left_padding masking modeling_ast padding passt patchout ssast token_merging
+FAST_TRAINING = augmentation collation metrics mixtures optimizers parameter_groups sampling
+FAST = tests/test_docs.py $(FAST_MODELS:%=tests/models/test_%.py) $(FAST_TRAINING:%=tests/training/test_%.py) tests/conversion/test_registry.py
+
+check: lint types  ## Under a minute on 2 cores, before a commit: lint, types and the fast half of the tests
+	$(PYTEST) $(FAST) -k "not runs and not run and not one_graph"
 
 docs: .venv/installed  ## The documentation as pages, into build/docs; a dead reference is an error
 	$(BIN)/sphinx-build -q -W docs build/docs
@@ -102,6 +107,21 @@ web: .venv/installed  ## The page that labels sound in a browser, into build/web
 
 test-browser: web  ## The page in Chromium, which must be installed, with a recording as its microphone
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m browser tests/web tests/demo
+
+dist: .venv/installed  ## Wheel and sdist into dist/, checked; each is installed into a fresh environment and labels a recording
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(PYTHON) -m venv build/twine
+	build/twine/bin/pip install -q twine
+	build/twine/bin/twine check --strict dist/*
+	$(BIN)/python -m tests.benchmarks.first_run dist/*.whl --until 'first label'
+	$(BIN)/python -m tests.benchmarks.first_run dist/*.tar.gz --until 'first label'
+
+first-run:  ## The first run of a new user, timed step by step; needs `make dist`
+	$(BIN)/python -m tests.benchmarks.first_run dist/*.whl
+
+publish-all: .venv/installed  ## What of the zoo would be uploaded, and what is refused and why; PUBLISH=1 uploads
+	$(BIN)/python -m conversion.publish_all $(if $(PUBLISH),--publish)
 
 test-quant: .venv/installed  ## The fast setting in 8 bits, with torchao, which is taken out again
 	$(BIN)/pip install -q -c constraints.txt torchao

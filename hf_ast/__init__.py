@@ -49,7 +49,7 @@ if TYPE_CHECKING:  # what `_EXPORTS` names, for type checkers and editors
         SpectrogramTransformer as SpectrogramTransformer,
     )
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _EXPORTS = {
     "Event": "inference.events",

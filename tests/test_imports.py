@@ -90,7 +90,8 @@ def test_torch_only_modules_import_torch_and_each_other(name: str) -> None:
 @pytest.mark.parametrize("path", sorted((PACKAGE / "models").glob("[a-z]*.py")), ids=lambda path: path.stem)
 def test_model_files_survive_being_copied_to_a_hub_repository(path: Path) -> None:
     """Only siblings by `from .sibling import name`, and nothing that a Hub user may lack."""
-    families = {"ast", "ssast", "passt"}
+    families = {config.stem.removeprefix("configuration_") for config in path.parent.glob("configuration_*.py")}
+    families.discard("common")
     family = families & set(path.stem.split("_"))
     for module in imports(path):
         if module.startswith("."):

@@ -22,7 +22,7 @@ MODEL_INFO = (
 )
 PLAYED = "While it plays, a line shows the position in both pictures; a click on a picture moves there."
 OVERLAPS = {"none": 0.0, "half": 0.5, "three quarters": 0.75}
-EVENT_HEADERS = ["label", "start in s", "end in s", "peak"]
+EVENT_HEADERS = ["label", "start, s", "end, s", "peak"]  # short, so that a phone shows all
 EXAMPLES = ("yes", "stop", "up")
 NUM_LABELS = 5
 MAX_FILE_SIZE = "500mb"
@@ -49,10 +49,10 @@ def launch(
         The `gradio.Blocks`: `local_url` is its address, `block_thread()` waits for Ctrl-C, `close()` ends it.
 
     Raises:
-        ImportError: Gradio is not installed.
         OSError: The port is taken.
     """
-    gradio = import_gradio()
+    import gradio
+
     page = build(model)
     page.launch(
         server_name=host,
@@ -74,8 +74,9 @@ def launch(
 
 
 def build(model: str = str(EMBEDDED_MODEL)) -> Any:
-    """Build the page as `gradio.Blocks`, not yet served; argument and ImportError as in `launch`."""
-    gradio = import_gradio()
+    """Build the page as `gradio.Blocks`, not yet served; argument as in `launch`."""
+    import gradio
+
     downloads = TemporaryDirectory(prefix="hf-ast-demo-")
     with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=DELETE_CACHE_S) as page:
         gradio.Markdown(INTRODUCTION)
@@ -177,12 +178,3 @@ def model_choices(model: str) -> list[tuple[str, str]]:
         resolve_model(model)
         choices.insert(0, (Path(model).name if Path(model).is_dir() else model, model))
     return choices
-
-
-def import_gradio() -> ModuleType:
-    """Return the package, or raise an ImportError that says how to install it."""
-    try:
-        import gradio
-    except ImportError as error:
-        raise ImportError('The page needs gradio: pip install "hf-ast[demo]"') from error
-    return gradio

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Share of the attention that the contour in the spectrogram encloses
 ENCLOSED_SHARE = 0.25
+PADDING = "0.85"
 
 
 class PatchAttention(NamedTuple):
@@ -67,7 +68,9 @@ def plot_attention(
     image = draw_spectrogram(lower, feature_extractor, relative.T, start_s=start_s, colours=VALUE)
     _draw_contour(upper, relative, enclosing_level(relative), sound.get_extent())
     upper.set_xlabel("")
-    if duration_s is not None and start_s + duration_s < frame_edges(feature_extractor, len(clip), start_s)[1]:
+    edge_s = frame_edges(feature_extractor, len(clip), start_s)[1]
+    if duration_s is not None and start_s + duration_s < edge_s:
+        upper.axvspan(start_s + duration_s, edge_s, color=PADDING)  # which is not sound, whatever its level
         for axes in (upper, lower):
             axes.axvline(start_s + duration_s, color="white", linestyle="--", linewidth=1.5)
             axes.axvline(start_s + duration_s, color="black", linestyle=":", linewidth=1.5)

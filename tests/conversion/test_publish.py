@@ -15,11 +15,12 @@ from huggingface_hub import HfApi, ModelCard, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
+from conversion import publish_all
 from conversion.folders import convert_file, read_provenance
 from conversion.publish import publish_folder
-from conversion.registry import find
+from conversion.registry import CHECKPOINTS, find
 from conversion.verify import verify_folder
-from tests.support.converted import SPEECH_COMMANDS, VERIFICATION, converted, tiny_ast, verified
+from tests.support.converted import SPEECH_COMMANDS, SSAST, VERIFICATION, converted, tiny_ast, verified
 from tests.support.interpreter import ROOT, run
 from tests.support.loopback_hub import TOKEN, LoopbackHub, serve
 from tests.support.tiny import waveforms
@@ -237,3 +238,59 @@ def test_a_published_model_opens_by_its_id_with_equal_logits(
     best = logits[0].softmax(-1).topk(3)
     assert [entry["label"] for entry in labels] == [model.config.id2label[i] for i in best.indices.tolist()]
     np.testing.assert_allclose([entry["score"] for entry in labels], best.values.numpy(), rtol=1e-6)
+
+
+def test_the_plan_refuses_what_licences_leave_unclear_by_name() -> None:
+    esc50, unknown, none = (
+        find("passt-s-s10-esc50-fold1-0.967"),
+        dataclasses.replace(find(SSAST), license="CC-BY-NC-4.0"),
+        dataclasses.replace(find(SSAST), license="", license_note="nobody says"),
+    )
+    assert "unclear, trained on ESC-50 (CC BY-NC 3.0" in publish_all.find_refusal(esc50)
+    assert publish_all.find_refusal(unknown).startswith("CC-BY-NC-4.0 is not among the licences that permit it")
+    assert publish_all.find_refusal(none) == "no licence is stated (nobody says)"
+    with pytest.raises(ValueError, match=r"fold1-0\.967 is not uploaded: unclear"):
+        publish_all.publish(publish_all.plan(esc50))
+    refused = {name for name, checkpoint in CHECKPOINTS.items() if publish_all.find_refusal(checkpoint)}
+    assert {name.split("-0.")[0].split("-")[-1] for name in refused} == {*(f"fold{n}" for n in range(1, 6)), "fsd50k"}
+
+
+def test_without_being_told_to_nothing_of_the_zoo_is_sent_and_then_what_is_in_the_plan(
+    hub: LoopbackHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "converted").mkdir()
+    folder = verified(converted(SSAST, tmp_path / "converted"))
+    (tmp_path / "converted" / find(SSAST).file_name).rename(tmp_path / find(SSAST).file_name)
+    size_mb = (folder / "model.safetensors").stat().st_size / 1e6
+    arguments = ["--cache", str(tmp_path), "--namespace", "org", "--search"]
+    # fold3 is refused, the next one has no file in the cache, and the last one is ready
+    for name, steps in (
+        ("fold3", "REFUSED: unclear, trained on ESC-50"),
+        ("ssast-small-patch", "download, convert, verify, upload"),
+        (SSAST, "upload"),
+    ):
+        assert publish_all.main([*arguments, name]) == 0
+        header, row, summary, remark = capsys.readouterr().out.splitlines()
+        assert header.split()[:3] == ["name", "repository", "MB"]
+        assert re.split(r"  +", row)[4].startswith(steps)
+        assert summary.startswith(f"{int('REFUSED' not in steps)} of 1 are uploaded")
+        assert remark.startswith("Nothing was sent")
+    assert not hub.requests
+    # What is computed before the conversion is the size of the file, whose header takes a few kB
+    assert publish_all.weight_bytes(find(SSAST)) / 1e6 == pytest.approx(size_mb, abs=0.05)
+    assert publish_all.main([*arguments, SSAST, "--publish", "--private"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"{hub.url}/org/{SSAST}"
+    assert hub.repositories[f"org/{SSAST}"].private
+    assert f"org/{SSAST}" in (folder / "README.md").read_text()
+
+
+def test_a_checkpoint_that_fails_is_reported_and_the_status_says_so(
+    hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert publish_all.main(["--cache", str(tmp_path), "--search", "ssast tiny", "--publish"]) == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in errors] == [
+        f"{name} failed" for name in ("ssast-tiny-patch-400", "ssast-tiny-frame-400")
+    ]
+    assert not hub.requests

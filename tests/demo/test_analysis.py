@@ -122,9 +122,11 @@ def test_models_to_choose_from_have_a_head(tmp_path: Path) -> None:
 
 def test_without_gradio_it_says_how_to_install_it() -> None:
     output = run(
-        "sys.stderr = sys.stdout; from hf_ast.cli import main; print(main(['demo', '--no-open']))", without=("gradio",)
+        "sys.stderr = sys.stdout; from hf_ast.cli import main\n"
+        "print(main(['demo', '--no-open']), 'torch' in sys.modules)",
+        without=("gradio",),
     )
-    assert output.splitlines()[-2:] == ['error: The page needs gradio: pip install "hf-ast[demo]"', "1"]
+    assert output.splitlines()[-2:] == ['error: The page needs gradio: pip install "hf-ast[demo]"', "1 False"]
 
 
 def test_the_card_of_the_space_says_how_to_run_it() -> None:

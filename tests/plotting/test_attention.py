@@ -103,6 +103,8 @@ def test_the_figure_shows_the_attention_on_seconds_and_frequencies() -> None:
     assert lower.images[0].get_extent() == pytest.approx([1.995, 2.495, -0.5, 31.5])
     assert (lower.get_xlim(), lower.get_ylim()) == (pytest.approx((1.995, 2.495)), (-0.5, 31.5))
     assert [line.get_xdata()[0] for line in lower.lines] == [2.3, 2.3]
+    (padding,) = upper.patches
+    assert padding.get_extents().transformed(upper.transData.inverted()).intervalx == pytest.approx([2.3, 2.495])
     assert "before padding" in lower.get_xlabel()
     assert "from the mean of the prefix tokens" in lower.get_title(loc="left")
     assert upper.get_title(loc="left").startswith('Where the model looks when it answers "LABEL_')

@@ -3,7 +3,6 @@
 import functools
 import io
 import re
-import shutil
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +20,7 @@ from hf_ast.assets import EMBEDDED_MODEL, RECORDINGS
 from hf_ast.export.folder import export_model
 from hf_ast.inference.events import find_events
 from hf_ast.inference.windows import covering_starts
+from tests.support.browser import chromium
 from tests.support.interpreter import ROOT
 from tests.support.tiny import tiny_model
 
@@ -71,12 +71,6 @@ def browser(recording: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> 
         )
         yield browser
         browser.close()
-
-
-def chromium() -> str:
-    found = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
-    assert found, "Chromium is not installed"
-    return found[0]
 
 
 @pytest.fixture

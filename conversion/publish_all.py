@@ -1,0 +1,160 @@
+"""The whole zoo on the Hub: a plan of what would be uploaded and what is refused, and doing it.
+
+    python -m conversion.publish_all [--search WORDS] [--namespace NAME] [--cache DIR] [--private] [--publish]
+
+Without `--publish` the plan is printed, and nothing is downloaded, converted or sent. With it, every checkpoint that
+is not refused is downloaded, converted and verified, unless its folder is ready in the cache, and uploaded in one
+commit; what is on the Hub already, unchanged, is not sent again. A checkpoint that fails is reported, the others
+follow, and the exit status is 1. The cache then holds an official file and a folder for each.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import HfHubHTTPError
+from transformers import AutoModel, AutoModelForAudioClassification, AutoModelForPreTraining
+
+from .checkpoint import HUB_NAMESPACE, Checkpoint
+from .downloads import cached, default_cache
+from .prepare import is_ready, prepare
+from .publish import publish_folder
+from .registry import search
+
+# SPDX identifiers of licences under which converted weights may be passed on
+REDISTRIBUTABLE = frozenset({"Apache-2.0", "BSD-3-Clause", "CC-BY-4.0", "MIT"})
+# Training data that may not be used commercially, with where that is stated. Weights made from it under a licence that
+# permits commercial use are unclear as long as their authors do not say that they thought of it
+NON_COMMERCIAL = {
+    "ESC-50": "CC BY-NC 3.0, https://github.com/karolpiczak/ESC-50#license",
+    "FSD50K": "in part CC BY-NC 3.0, https://zenodo.org/records/4060432",
+}
+MB = 10**6
+HEADER = ("name", "repository", "MB", "licence", "what is done")
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What happens to a checkpoint.
+
+    Args:
+        checkpoint: Entry of the registry.
+        repo_id: Repository on the Hub.
+        num_bytes: Of the weights: of the folder in the cache, or of the parameters in single precision.
+        refusal: Why it is not uploaded; "" if it is.
+        steps: What is done, in order; empty if it is refused.
+    """
+
+    checkpoint: Checkpoint
+    repo_id: str
+    num_bytes: int
+    refusal: str
+    steps: tuple[str, ...]
+
+    def row(self) -> tuple[str, ...]:
+        """Return the row of a table with `HEADER`."""
+        done = f"REFUSED: {self.refusal}" if self.refusal else ", ".join(self.steps)
+        size = f"{self.num_bytes / MB:.1f}"
+        return self.checkpoint.name, self.repo_id, size, self.checkpoint.license or "none", done
+
+
+def plan(checkpoint: Checkpoint, *, namespace: str = HUB_NAMESPACE, cache: Path | None = None) -> Upload:
+    """Say what uploading a checkpoint takes, without a download.
+
+    Args:
+        checkpoint: Entry of the registry.
+        namespace: User or organisation on the Hub.
+        cache: Folder of official files and converted folders; `default_cache()` if None.
+    """
+    cache = cache or default_cache()
+    folder = cache / "converted" / checkpoint.name
+    ready = is_ready(folder, checkpoint, cache=cache)
+    steps: tuple[str, ...] = ("upload",) if ready else ("convert", "verify", "upload")
+    if not ready and cached(checkpoint, cache=cache) is None:
+        steps = ("download", *steps)
+    refusal = find_refusal(checkpoint)
+    num_bytes = (
+        sum(path.stat().st_size for path in folder.glob("*.safetensors")) if ready else weight_bytes(checkpoint)
+    )
+    return Upload(checkpoint, f"{namespace}/{checkpoint.name}", num_bytes, refusal, () if refusal else steps)
+
+
+def find_refusal(checkpoint: Checkpoint) -> str:
+    """Say why the licence of a checkpoint does not permit to pass its weights on, or leaves it unclear; else ""."""
+    if not checkpoint.license:
+        return f"no licence is stated ({checkpoint.license_note})"
+    if checkpoint.license not in REDISTRIBUTABLE:
+        return f"{checkpoint.license} is not among the licences that permit it ({', '.join(sorted(REDISTRIBUTABLE))})"
+    for dataset in checkpoint.datasets:
+        if dataset in NON_COMMERCIAL:
+            return f"unclear, trained on {dataset} ({NON_COMMERCIAL[dataset]}). {checkpoint.license_note}"
+    return ""
+
+
+def weight_bytes(checkpoint: Checkpoint) -> int:
+    """Return the size of the converted weights in single precision, from the config alone."""
+    auto_class: Any = AutoModelForAudioClassification
+    if checkpoint.label_set is None:
+        auto_class = AutoModelForPreTraining if checkpoint.family == "ssast" else AutoModel
+    with torch.device("meta"):
+        model = auto_class.from_config(checkpoint.build_config())
+    return 4 * sum(parameter.numel() for parameter in model.parameters())
+
+
+def publish(upload: Upload, *, cache: Path | None = None, private: bool = False) -> str:
+    """Prepare the folder of a checkpoint and upload it; returns the URL, errors as in `prepare` and `publish_folder`.
+
+    Raises:
+        ValueError: The plan refuses the checkpoint.
+    """
+    if upload.refusal:
+        raise ValueError(f"{upload.checkpoint.name} is not uploaded: {upload.refusal}")
+    return publish_folder(prepare(upload.checkpoint, cache=cache), upload.repo_id, private=private)
+
+
+def table(uploads: Sequence[Upload]) -> list[str]:
+    """Return the plan as lines: a table, and a summary."""
+    rows = [HEADER, *(upload.row() for upload in uploads)]
+    widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1]]
+    lines = [
+        "  ".join([*(value.ljust(width) for value, width in zip(row, widths, strict=False)), row[-1]]) for row in rows
+    ]
+    accepted = [upload for upload in uploads if not upload.refusal]
+    size_mb = sum(upload.num_bytes for upload in accepted) / MB
+    return [*lines, f"{len(accepted)} of {len(uploads)} are uploaded, {size_mb:.0f} MB; the others are refused"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the plan, carry it out if asked to, and return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--search", default="", metavar="WORDS", help="only checkpoints with these words in a name")
+    parser.add_argument("--namespace", default=HUB_NAMESPACE, help=f"user or organisation; {HUB_NAMESPACE} by default")
+    parser.add_argument("--cache", type=Path, help="folder of official files and converted folders")
+    parser.add_argument("--private", action="store_true", help="make new repositories private")
+    parser.add_argument("--publish", action="store_true", help="carry the plan out")
+    args = parser.parse_args(arguments)
+    uploads = [plan(item, namespace=args.namespace, cache=args.cache) for item in search(words=args.search)]
+    if not uploads:
+        parser.error(f"--search {args.search!r} finds no checkpoint; `hf-ast checkpoints` lists them")
+    print("\n".join(table(uploads)), flush=True)
+    if not args.publish:
+        print("Nothing was sent: this is the plan. --publish carries it out.")
+        return 0
+    num_failed = 0
+    for upload in uploads:
+        if upload.refusal:
+            continue
+        try:
+            print(publish(upload, cache=args.cache, private=args.private), flush=True)
+        except (ValueError, OSError, HfHubHTTPError) as error:
+            num_failed += 1
+            print(f"{upload.checkpoint.name} failed: {error}", file=sys.stderr, flush=True)
+    return int(num_failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
