@@ -64,6 +64,7 @@ def _run_in_child(function: Callable[[], int], log: Path) -> int:
     os.dup2(stream, 2)
     status = 1
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let background jobs ignore it
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         status = function()
     except KeyboardInterrupt:  # before the command has begun
