@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 TIMEOUT_S = 300.0
-DISK_MB = 64
+DISK_MB = 512  # for two saved states of the smallest pretraining, and its result
 INTERRUPTED = 130
 Before = Callable[[], None]
 
