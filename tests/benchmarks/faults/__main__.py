@@ -13,7 +13,6 @@ partial or was not complete after the second run, if a run hung or showed a trac
 """
 
 import argparse
-import dataclasses
 import json
 import os
 import random
@@ -56,7 +55,7 @@ def main() -> int:
     elapsed_s = time.monotonic() - began_at
     print(f"\n{markdown(rows)}\n\n{sum(row.trials for row in rows)} trials in {elapsed_s / 60:.0f} min")
     if args.json is not None:
-        results = {"seed": args.seed, "elapsed_s": elapsed_s, "rows": [dataclasses.asdict(row) for row in rows]}
+        results = {"seed": args.seed, "elapsed_s": elapsed_s, "rows": [vars(row) for row in rows]}
         args.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     return 0 if all(row.is_good for row in rows) else 1
 
