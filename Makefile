@@ -54,7 +54,7 @@ bench-long: .venv/installed  ## Long recordings, overlapping windows, clips of m
 spot: .venv/installed  ## Keywords in recordings of a minute
 	$(BIN)/python -m hf_ast.recipes.keywords spot
 
-faults: .venv/installed  ## Commands that are killed, or find a full or read-only disk; takes the rights to mount a tmpfs
+faults: .venv/installed  ## Commands that are killed, or find no room or no network; half an hour; takes the rights to mount
 	$(BIN)/python -m tests.benchmarks.faults
 
 corpus-faults: .venv/installed  ## Extraction that is killed again and again

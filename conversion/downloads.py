@@ -8,6 +8,7 @@ process, and these are most of this module.
 import json
 import logging
 import re
+import zipfile
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -26,7 +27,7 @@ CHECKSUMS = "checksums.json"
 TIMEOUT = httpx2.Timeout(60.0, connect=20.0)
 CHUNK_SIZE = 2**16
 # First bytes of files of torch: zip archives, and pickles from before torch 1.6. Dead links often send a web page
-BEGINNINGS = (b"PK\x03\x04", b"\x80\x02")
+ZIP, PICKLE = b"PK\x03\x04", b"\x80\x02"
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +119,9 @@ def recorded_digest(name: str, *, cache: Path | None = None) -> str:
 
 
 def _check_and_record(checkpoint: Checkpoint, file: Path, url: str | None) -> None:
-    """Raise `DownloadError` if the digest of a file is wrong; record the digest of a first download."""
+    """Raise `DownloadError` if a file is cut or its digest is wrong; record the digest of a first download."""
+    if _is_cut(file):
+        raise DownloadError(f"{file.stat().st_size} bytes are only the beginning of a checkpoint: something cut it")
     digest, name = sha256(file), file_name(url or checkpoint.file_name)
     if (problem := digest_problem(checkpoint, digest, name, cache=file.parent)) is not None:
         raise DownloadError(problem)
@@ -128,6 +131,12 @@ def _check_and_record(checkpoint: Checkpoint, file: Path, url: str | None) -> No
             recorded = _read_json(checksums)
             if name not in recorded:
                 write_json(checksums, dict(sorted((recorded | {name: digest}).items())))
+
+
+def _is_cut(file: Path) -> bool:
+    """Whether an archive lacks its end: proxies announce what they cut as the whole. Pickles do not show it."""
+    with file.open("rb") as stream:
+        return stream.read(len(ZIP)) == ZIP and not zipfile.is_zipfile(stream)
 
 
 def _fetch_from(url: str, checkpoint: Checkpoint, file: Path) -> None:
@@ -184,7 +193,7 @@ def _receive(client: httpx2.Client, url: str, incomplete: Path) -> bool:
 def _checked(chunks: Iterator[bytes], response: httpx2.Response) -> Iterator[bytes]:
     """Pass the chunks on, after checking that they begin like a checkpoint."""
     first = next(chunks, b"")
-    if not first.startswith(BEGINNINGS):
+    if not first.startswith((ZIP, PICKLE)):
         content_type = response.headers.get("Content-Type", "something")
         raise DownloadError(
             f"the link is dead: it sends {content_type} that begins with {first[:30]!r}, not a checkpoint"

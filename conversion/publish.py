@@ -4,6 +4,8 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi
 
+from hf_ast.hub import upload_timeout
+
 from .cards import write_card
 from .folders import changed_files, read_provenance
 from .verification import read_verification
@@ -24,6 +26,7 @@ def publish_folder(folder: Path, repo_id: str, *, private: bool = False) -> str:
         ValueError: The folder was not made by a conversion, did not pass a verification, or was changed after its
             conversion in a file that `from_pretrained` reads.
         HfHubHTTPError: The Hub refuses the upload, for example without a token.
+        httpx2.TransportError: The Hub cannot be reached, or is silent. The repository then has all or nothing.
     """
     provenance = read_provenance(folder)
     verification = read_verification(provenance)
@@ -48,11 +51,12 @@ def publish_folder(folder: Path, repo_id: str, *, private: bool = False) -> str:
     ]
     source = provenance["source"]
     hub = HfApi()
-    url = hub.create_repo(repo_id, private=private, exist_ok=True)
-    # Not `upload_folder`, which may split a folder into several commits
-    hub.create_commit(
-        repo_id,
-        additions,
-        commit_message=f"{source['file']} (sha256 {source['sha256']}), converted by hf_ast {provenance['hf_ast']}",
-    )
+    with upload_timeout():
+        url = hub.create_repo(repo_id, private=private, exist_ok=True)
+        # Not `upload_folder`, which may split a folder into several commits
+        hub.create_commit(
+            repo_id,
+            additions,
+            commit_message=f"{source['file']} (sha256 {source['sha256']}), converted by hf_ast {provenance['hf_ast']}",
+        )
     return str(url)

@@ -12,6 +12,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import CONFIG_NAME
 
+from hf_ast.hub import upload_timeout
 from hf_ast.whole import whole_file
 
 # In the output folder: saved states, and what they were trained on
@@ -98,14 +99,16 @@ def expect_same_record(output: Path, record: dict[str, Any], names: Sequence[str
 
 def create_repository(repo_id: str) -> None:
     """Make a repository on the Hub if it is not there yet: a name or token that does not work is an error now."""
-    HfApi().create_repo(repo_id, exist_ok=True)
+    with upload_timeout():
+        HfApi().create_repo(repo_id, exist_ok=True)
 
 
 def upload(output: Path, repo_id: str, message: str) -> None:
     """Upload the output folder without its saved states."""
-    HfApi().upload_folder(
-        repo_id=repo_id,
-        folder_path=output,
-        ignore_patterns=[f"{CHECKPOINTS}/*", ".*"],
-        commit_message=message,
-    )
+    with upload_timeout():
+        HfApi().upload_folder(
+            repo_id=repo_id,
+            folder_path=output,
+            ignore_patterns=[f"{CHECKPOINTS}/*", ".*"],
+            commit_message=message,
+        )

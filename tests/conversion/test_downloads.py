@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import random
@@ -9,6 +10,7 @@ import signal
 import socket
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,8 +24,17 @@ from tests.support.file_server import Served, Server, serving
 from tests.support.processes import exit_code, limit_file_size, start
 
 MEGABYTE = 2**20
-CONTENT = b"PK\x03\x04" + random.Random(0).randbytes(3 * MEGABYTE)
-OTHER = b"PK\x03\x04" + random.Random(1).randbytes(3 * MEGABYTE)
+
+
+def archive(seed: int, num_bytes: int) -> bytes:
+    """What torch saves is an uncompressed archive."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as file:
+        file.writestr("data", random.Random(seed).randbytes(num_bytes))
+    return stream.getvalue()
+
+
+CONTENT, OTHER = archive(0, 3 * MEGABYTE), archive(1, 3 * MEGABYTE)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 PAGE = b"<!DOCTYPE html><html>This link is gone</html>"
 
@@ -135,7 +146,7 @@ def test_without_any_version_another_length_means_another_file(server: Server, p
     server.served["a.pth"] = Served(CONTENT, headers={}, answers=[("cut", MEGABYTE), ("status", 503)])
     with pytest.raises(OSError, match="HTTP 503"):
         place.fetch()
-    changed = b"PK\x03\x04" + random.Random(2).randbytes(num_bytes)
+    changed = archive(2, num_bytes)
     server.served["a.pth"] = Served(changed, headers={})
     file, _ = place.fetch()
     assert file.read_bytes() == changed
@@ -199,6 +210,16 @@ def test_a_recorded_digest_that_changes_takes_the_name_from_the_file_and_not_its
         place.fetch()
     assert place.names == ["a.pth.damaged"]
     assert (place.cache / "a.pth.damaged").read_bytes() == CONTENT
+
+
+def test_the_beginning_of_a_file_announced_as_the_whole_is_not_kept(server: Server, place: Place) -> None:
+    server.served["a.pth"] = Served(CONTENT, answers=[("short", MEGABYTE)])
+    with pytest.raises(OSError, match=rf"a\.pth\?dl=1: {MEGABYTE} bytes are only the beginning of a checkpoint"):
+        place.fetch()
+    assert place.names == []
+    assert not place.checksums.exists()
+    assert place.fetch()[0].read_bytes() == CONTENT
+    assert recorded_digest("a.pth", cache=place.cache) == DIGEST
 
 
 def test_a_web_page_instead_of_the_file_is_a_dead_link(server: Server, tmp_path: Path) -> None:

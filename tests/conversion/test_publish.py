@@ -7,15 +7,17 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx2
 import huggingface_hub
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import HfApi, ModelCard, snapshot_download
+from huggingface_hub import HfApi, ModelCard, get_session, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
 from conversion import publish_all
+import hf_ast.hub
 from conversion.folders import convert_file, read_provenance
 from conversion.publish import publish_folder
 from conversion.registry import CHECKPOINTS, find
@@ -95,6 +97,18 @@ def test_publishing_again_makes_a_commit_only_of_what_changed(folder: Path, hub:
     changed = {name for name, file in second.files.items() if first.files[name] != file}
     assert changed == {"README.md", "conversion.json"}
     assert len([request for request in hub.requests if request.startswith("PUT")]) == 1
+
+
+def test_a_silent_hub_is_an_error_and_the_next_call_publishes(
+    folder: Path, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patience = get_session().timeout
+    monkeypatch.setattr(hf_ast.hub, "TIMEOUT", httpx2.Timeout(0.2))
+    with hub.lock, pytest.raises(httpx2.ReadTimeout):
+        publish_folder(folder, REPO)
+    assert get_session().timeout == patience
+    publish_folder(folder, REPO)
+    assert set(hub.repositories[REPO].commits[-1].files) == set(contents(folder))
 
 
 def test_what_the_hub_says_of_a_published_folder(folder: Path, hub: LoopbackHub) -> None:

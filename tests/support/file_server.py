@@ -1,10 +1,12 @@
 """A server of files on loopback that does what servers do: ranges, cuts, dead links, web pages instead of files."""
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 
 @dataclass
@@ -15,7 +17,8 @@ class Served:
         content: The file.
         headers: Sent with it; what tells versions apart is in them.
         ranges, length: Whether parts are sent, and the length is announced.
-        answers: One for each request, and then the whole file comes: ("cut", number of bytes) or ("status", number).
+        answers: One for each request, and then the whole file comes: ("cut", number of bytes), ("status", number), or
+            ("short", number of bytes), which are sent as if they were the whole file.
         stalls: Nothing comes after half of the file until this is set.
     """
 
@@ -43,6 +46,14 @@ class Server:
         return sum(request[3] for request in self.requests)
 
 
+class LoopbackServer(ThreadingHTTPServer):
+    """Says nothing of clients that are gone."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class Handler(BaseHTTPRequestHandler):
     """Answers as the `Served` of the path says."""
 
@@ -55,6 +66,8 @@ class Handler(BaseHTTPRequestHandler):
             self.refuse(404)
             return
         kind, number = served.answers.pop(0) if served.answers else ("cut", len(served.content))
+        if kind == "short":
+            served = replace(served, content=served.content[:number])
         start = self.start(served)
         if kind == "status":
             self.refuse(number)
@@ -109,7 +122,7 @@ class Handler(BaseHTTPRequestHandler):
 @contextmanager
 def serving() -> Iterator[Server]:
     handler = type("Handler", (Handler,), {})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+    with LoopbackServer(("127.0.0.1", 0), handler) as running:
         handler.state = Server(f"http://127.0.0.1:{running.server_port}")
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

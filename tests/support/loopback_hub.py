@@ -13,13 +13,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from huggingface_hub import ModelCard
 from huggingface_hub.utils import sha, validate_repo_id
+
+from tests.support.file_server import LoopbackServer
 
 TOKEN = "hf_loopback"
 # https://huggingface.co/docs/hub/repositories-licenses, those that are used here
@@ -202,6 +204,9 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length)
+        if len(body) < length:  # the client is gone
+            self.close_connection = True
+            return
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append(f"{self.command} {path}")
         try:
@@ -309,7 +314,7 @@ def serve(storage: Path) -> Iterator[LoopbackHub]:
     """A hub on free ports of loopback, for as long as the context lasts."""
     hub = LoopbackHub(storage)
     handler = type("BoundHandler", (Handler,), {"hub": hub})
-    servers = [ThreadingHTTPServer(("127.0.0.1", 0), handler) for _ in range(2)]
+    servers = [LoopbackServer(("127.0.0.1", 0), handler) for _ in range(2)]
     hub.url, hub.storage_url = (f"http://127.0.0.1:{server.server_port}" for server in servers)
     threads = [threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True) for server in servers]
     for thread in threads:
