@@ -3,8 +3,8 @@
     python -m tests.benchmarks.audit [--folder build/audit]          # make audit
 
 Writes `sbom.json` (CycloneDX) with the versions of this environment, and asks pip-audit about them, which needs its
-vulnerability service. The exit status is 1 where a package has a known vulnerability, or a licence that is not allowed
-here. What the packages for GPUs bring along (CUDA) is listed where torch's build for GPUs is installed.
+vulnerability service. The exit status is 1 where a package has a known vulnerability, could not be looked up, or has a
+licence that is not allowed here. What comes with torch for GPUs (CUDA) is looked at where that build is installed.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from tests.support.interpreter import ROOT
 
 PROJECT = "hf-ast"
 PERMISSIVE = {
-    "0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0", "CNRI-Python", "ISC", "MIT", "MIT-CMU",
+    "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0", "CNRI-Python", "ISC", "MIT", "MIT-CMU",
     "PSF-2.0", "Python-2.0", "Unlicense", "Zlib",
 }  # fmt: skip
 # Copyleft for changed files of the package itself, which nobody changes who depends on it
@@ -99,8 +99,8 @@ def write_sbom(commands: Path, packages: dict[str, Distribution], folder: Path) 
     venv.create(folder / "core", clear=True)
     (site,) = (folder / "core").glob("lib/python*/site-packages")
     for package in packages.values():
-        metadata = Path(str(package.locate_file(""))) / f"{package.metadata['Name']}-{package.version}.dist-info"
-        metadata = metadata if metadata.is_dir() else Path(str(package._path))  # type: ignore[attr-defined]
+        file = next(file for file in package.files or [] if file.name == "METADATA")
+        metadata = Path(str(package.locate_file(file))).parent
         (site / metadata.name).symlink_to(metadata)
     sbom = folder / "sbom.json"
     command = [commands / "cyclonedx-py", "environment", "--output-reproducible", "--of", "JSON", "-o", sbom]
@@ -108,14 +108,20 @@ def write_sbom(commands: Path, packages: dict[str, Distribution], folder: Path) 
     return sbom
 
 
-def vulnerabilities(commands: Path, packages: dict[str, Distribution], folder: Path) -> int:
-    """Ask pip-audit; its exit status."""
-    pins = folder / "core.txt"
+def vulnerabilities(commands: Path, packages: dict[str, Distribution], folder: Path) -> tuple[list[str], list[str]]:
+    """Ask pip-audit: what it found, and which packages it could not look up, about which it says no more."""
+    pins, report = folder / "core.txt", folder / "vulnerabilities.json"
     # The index knows no local versions, such as 2.13.0+cpu
     lines = [f"{name}=={Version(package.version).public}\n" for name, package in packages.items() if name != PROJECT]
     pins.write_text("".join(lines))
     command = [commands / "pip-audit", "-r", pins, "--no-deps", "--disable-pip", "--progress-spinner", "off"]
-    return subprocess.run(command).returncode
+    report.unlink(missing_ok=True)
+    done = subprocess.run([*command, "-f", "json", "-o", report], capture_output=True, text=True)
+    if not report.exists():  # it writes none where the service cannot be reached at all
+        raise RuntimeError(f"pip-audit ended with the status {done.returncode}: {done.stderr}")
+    rows = json.loads(report.read_text())["dependencies"]
+    found = [f"{row['name']} {row['version']}: {v['id']}" for row in rows for v in row.get("vulns", [])]
+    return found, [row["name"] for row in rows if "skip_reason" in row]
 
 
 def main() -> int:
@@ -131,8 +137,11 @@ def main() -> int:
         print(f"{name:24} {package.version:16} {licence(package)}")
     refused = [name for name, package in packages.items() if not is_allowed(licence(package))]
     print(f"licences: {f'not allowed: {refused}' if refused else 'all allowed'}", flush=True)
-    status = vulnerabilities(commands, packages, args.folder)
-    return 1 if refused or status else 0
+    found, unknown = vulnerabilities(commands, packages, args.folder)
+    num_asked = len(packages) - 1 - len(unknown)
+    print(f"vulnerabilities: {len(found)} known in {num_asked} packages; {len(unknown)} could not be looked up")
+    print("".join(f"  {line}\n" for line in found), end="")
+    return 1 if refused or found or unknown else 0
 
 
 if __name__ == "__main__":
