@@ -4,7 +4,7 @@ BIN = .venv/bin
 # Two processes with one thread each: faster for many small tests than one with two
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
-.PHONY: demo test check docs lint types unit slow fuzz test-common bench bench-gpu bench-long spot faults corpus-faults zoo ablation evaluate fidelity retrain coverage mutation web test-browser dist first-run publish-all test-quant clean
+.PHONY: demo test check docs lint types unit slow fuzz test-common bench bench-gpu bench-long spot faults corpus-faults zoo ablation evaluate fidelity retrain coverage mutation web test-browser dist first-run publish-all test-quant soak versions audit clean
 
 demo: .venv/installed  ## Label the recordings that come with the package
 	$(BIN)/hf-ast classify hf_ast/assets/ast-keywords/recordings/*.flac
@@ -126,6 +126,15 @@ publish-all: .venv/installed  ## What of the zoo would be uploaded, and what is 
 test-quant: .venv/installed  ## The fast setting in 8 bits, with torchao, which is taken out again
 	$(BIN)/pip install -q -c constraints.txt torchao
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m quant tests; status=$$?; $(BIN)/pip uninstall -q -y torchao; exit $$status
+
+soak: .venv/installed  ## An hour of streams and 20,000 files: memory, open files, threads and processes
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.soak
+
+versions: .venv/installed  ## Tests on the lowest and highest versions that pyproject allows; TORCH=2.13.0+cpu for that one
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.versions $(if $(TORCH),--torch $(TORCH))
+
+audit: .venv/installed  ## What comes with the package: an SBOM, known vulnerabilities, licences
+	$(BIN)/python -m tests.benchmarks.audit
 
 clean:
 	rm -rf .venv build dist

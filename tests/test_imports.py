@@ -52,6 +52,32 @@ print("hf_ast.models.modeling_ast" in sys.modules)
     assert run(code).strip() == "False"
 
 
+def test_no_module_reaches_for_the_network_when_it_is_imported() -> None:
+    """Python reports every connection and every look-up of a name to the hook, whoever makes it."""
+    code = """
+import importlib, pkgutil, socket, sys
+import conversion, hf_ast
+
+def refuse(event, arguments):
+    if event.startswith(("socket.connect", "socket.getaddrinfo", "socket.gethostby", "socket.sendto")):
+        raise SystemExit(f"{event}{arguments} while {name} was imported")
+
+sys.addaudithook(refuse)
+count = 0
+for package in (hf_ast, conversion):
+    for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        name = found.name
+        if not name.endswith("__main__"):  # which runs the commands
+            importlib.import_module(name)
+            count += 1
+try:
+    socket.create_connection(("127.0.0.1", 9))
+except SystemExit:
+    print(count)
+"""
+    assert int(run(code)) > 150
+
+
 def test_torch_only_modules_work_without_transformers() -> None:
     code = f"""
 import importlib

@@ -1,20 +1,52 @@
 """The wheel alone, installed into an empty folder."""
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from hf_ast.assets import RECORDINGS
 from tests.support.interpreter import ROOT
 
+SOURCES = ("hf_ast", "conversion", "model_cards")
+FILES = ("pyproject.toml", "README.md", "LICENSE", ".gitignore")
 
-def test_the_wheel_alone_has_the_commands(tmp_path: Path) -> None:
+
+def build_wheel(source: Path, folder: Path) -> Path:
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(source)]
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000"}
+    subprocess.run(build, check=True, capture_output=True, env=environment)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_wheel(ROOT, tmp_path_factory.mktemp("wheel"))
+
+
+def test_the_same_sources_give_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    """Byte for byte, wherever they lie, whenever they were written, and in whatever order the disk lists them."""
+    copy = tmp_path / "elsewhere"
+    copy.mkdir()
+    for name in reversed(SOURCES):
+        shutil.copytree(
+            ROOT / name, copy / name, copy_function=shutil.copy, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    for name in FILES:
+        shutil.copy(ROOT / name, copy)
+    again = build_wheel(copy, tmp_path / "wheel")
+    assert again.name == wheel.name
+    assert hashlib.sha256(again.read_bytes()).hexdigest() == hashlib.sha256(wheel.read_bytes()).hexdigest()
+
+
+def test_the_wheel_alone_has_the_commands(wheel: Path, tmp_path: Path) -> None:
     """Everything that the package needs is in the wheel: installed into an empty folder, run from another."""
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
-    subprocess.run(build, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
     site = tmp_path / "site"
     install = [
         sys.executable,

@@ -7,6 +7,9 @@ from .modules_checks import expect_tensor
 from .modules_patchout import Patchout
 from .modules_positions import PositionTable, grid_shape
 
+# Below the largest float16, 65504, with room for positions and for what the layers add
+FLOAT16_LIMIT = 6e4
+
 
 def move_to_start(input_values: Tensor, frame_mask: Tensor) -> tuple[Tensor, Tensor]:
     """Move the padding before each clip behind it, so that the patches begin where the clip begins.
@@ -63,7 +66,9 @@ class PatchEmbedding(nn.Module):
     def forward(self, input_values: Tensor) -> Tensor:
         """Spectrogram (B, T, M), of any float dtype -> patches (B, F', T', D) in the dtype of the weights."""
         spectrogram = input_values.to(self.projection.weight.dtype).transpose(1, 2).unsqueeze(1)
-        return self.projection(spectrogram).permute(0, 2, 3, 1)
+        patches = self.projection(spectrogram).permute(0, 2, 3, 1)
+        # Spectrograms far out of range overflow in half precision, and norms would turn infinity into NaN
+        return patches.clamp(-FLOAT16_LIMIT, FLOAT16_LIMIT) if patches.dtype == torch.float16 else patches
 
 
 class SpectrogramEmbeddings(nn.Module):

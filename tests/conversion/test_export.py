@@ -237,6 +237,27 @@ def test_an_official_file_holds_nothing_but_its_tensors(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "exported").iterdir()] == ["model.pth"]
 
 
+@pytest.mark.parametrize(
+    "model", [tiny_model(), tiny_ssast(), tiny_classifier(), tiny_passt()], ids=lambda model: type(model).__name__
+)
+def test_through_files_twice_and_no_bit_changes(model: PreTrainedModel, tmp_path: Path) -> None:
+    """Saved, opened, exported, converted, and all of it once more."""
+    files, content = [tmp_path / "first.pth", tmp_path / "second.pth"], []
+    current = model
+    for file in files:
+        folder = tmp_path / f"{file.stem}-folder"
+        current.save_pretrained(folder)
+        loaded = type(model).from_pretrained(folder)
+        torch.testing.assert_close(loaded.state_dict(), model.state_dict(), atol=0, rtol=0)
+        export_folder(folder, file, "official")
+        content.append(torch.load(file, weights_only=True))
+        current = convert_checkpoint(content[-1], loaded.config)
+        assert type(current) is type(model)
+        torch.testing.assert_close(current.state_dict(), model.state_dict(), atol=0, rtol=0)
+    assert list(content[0]) == list(content[1])
+    torch.testing.assert_close(content[1], content[0], atol=0, rtol=0)
+
+
 def test_a_bare_ssast_backbone_is_exported_as_its_folder_says(tmp_path: Path) -> None:
     backbone = randomize(SSASTModel(tiny_ssast_config()))
     backbone.save_pretrained(tmp_path / "ours")

@@ -11,7 +11,7 @@ from transformers import ASTConfig, ASTForAudioClassification
 from hf_ast import load_classifier, prepare_fast, score_clips
 from hf_ast.assets import EMBEDDED_MODEL
 from hf_ast.recipes.keywords.clips import HeldOutClip, held_out_clips
-from tests.support.tiny import spectrograms, tiny_model, tiny_passt
+from tests.support.tiny import spectrograms, tiny_model
 
 BFLOAT16, INT8 = 0.02, 0.04  # of the range of the logits, as `prepare_fast` promises
 
@@ -45,17 +45,6 @@ def test_load_classifier_fast() -> None:
     waveforms = [clip.waveform for clip in clips()[::40]]
     scores, expected = score_clips(model, extractor, waveforms), score_clips(plain, extractor, waveforms)
     torch.testing.assert_close(scores, expected, atol=0.05, rtol=0)
-
-
-@pytest.mark.parametrize("make", [tiny_model, tiny_passt])
-@pytest.mark.parametrize("masked", [False, True])
-@torch.no_grad()
-def test_attention_by_heads_equals_sdpa(make: Callable[..., torch.nn.Module], masked: bool) -> None:
-    model, inputs = make(), spectrograms(3, 50)
-    mask = (torch.arange(50) < torch.tensor([[50], [31], [20]])).long() if masked else None
-    expected = model(inputs, attention_mask=mask).logits
-    model.set_attn_implementation("per_head")
-    torch.testing.assert_close(model(inputs, attention_mask=mask).logits, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.slow

@@ -99,6 +99,11 @@ def test_accumulated_batches_are_one_batch(folders: list[Path], tmp_path: Path, 
     assert_same(trained(folders, tmp_path / "more", 2, 4, own_masks=own_masks), whole)
 
 
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(folders: list[Path], tmp_path: Path) -> None:
+    first, again = (trained(folders, tmp_path / name, 4) for name in ("first", "again"))
+    torch.testing.assert_close(again, first, atol=0, rtol=0)
+
+
 def start() -> Tensor:
     return tiny_ssast().backbone.embeddings.patch_embedding.projection.weight
 

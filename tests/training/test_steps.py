@@ -30,7 +30,9 @@ NUM_STEPS = 10
 CLOSE = {"atol": 2e-5, "rtol": 0.0}
 
 
-def trained(folder: Path, kind: str, num_clips: int, batch_size: int, accumulation: int = 1) -> dict[str, Tensor]:
+def trained(
+    folder: Path, kind: str, num_clips: int, batch_size: int, accumulation: int = 1, seed: int = 0
+) -> dict[str, Tensor]:
     """Weights after ten steps of eight clips of different lengths; the last step of an epoch has fewer."""
     set_seed(0)
     multi_label = kind == "multi-label"
@@ -42,7 +44,7 @@ def trained(folder: Path, kind: str, num_clips: int, batch_size: int, accumulati
     if multi_label:
         for number, row in enumerate(clips):
             row["labels"] = [row["labels"], 4] if number % 3 else []
-    rows = TrainingRows(clips, MASKS_AND_NOISE if kind == "single-label" else MIXUP)
+    rows = TrainingRows(clips, MASKS_AND_NOISE if kind == "single-label" else MIXUP, seed=seed)
     arguments = TrainingArguments(
         str(folder),
         per_device_train_batch_size=batch_size,
@@ -56,6 +58,7 @@ def trained(folder: Path, kind: str, num_clips: int, batch_size: int, accumulati
         report_to="none",
         disable_tqdm=True,
         use_cpu=True,
+        seed=seed,
     )
     trainer = RecipeTrainer(
         model,
@@ -93,6 +96,13 @@ def test_accumulated_batches(kind: str, tmp_path: Path) -> None:
     assert_same(trained(tmp_path, kind, 21, 4, accumulation=2), whole)
 
 
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(tmp_path: Path) -> None:
+    first, again = (trained(tmp_path, "soft", 21, 8, seed=7) for _ in range(2))
+    torch.testing.assert_close(again, first, atol=0, rtol=0)
+    other = trained(tmp_path, "soft", 21, 8, seed=8)
+    assert (other["losses"] - first["losses"]).abs().max() > 1e-2
+
+
 def train_all(rank: int, port: int, folder: Path) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
@@ -105,11 +115,16 @@ def train_all(rank: int, port: int, folder: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes(tmp_path: Path) -> None:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port = server.getsockname()[1]
-    torch.multiprocessing.spawn(train_all, (port, tmp_path), nprocs=2)
+    folders = [tmp_path / "first", tmp_path / "again"]
+    for folder in folders:
+        folder.mkdir()
+        with socket.socket() as server:
+            server.bind(("127.0.0.1", 0))
+            port = server.getsockname()[1]
+        torch.multiprocessing.spawn(train_all, (port, folder), nprocs=2)
     for kind in KINDS:
         # The last step of an epoch is 4 + 1 clips, or 2 clips in one process and none in the other
         for num_clips in (21, 18):
-            assert_same(torch.load(tmp_path / f"{kind} {num_clips}"), trained(tmp_path, kind, num_clips, 8))
+            first, again = (torch.load(folder / f"{kind} {num_clips}") for folder in folders)
+            torch.testing.assert_close(again, first, atol=0, rtol=0)
+            assert_same(first, trained(tmp_path, kind, num_clips, 8))
