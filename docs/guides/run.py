@@ -22,6 +22,7 @@ from PIL import Image
 from hf_ast.cli import main as hf_ast_main
 
 BLOCK = re.compile(r"^```(bash|python|text)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+LOG = re.compile(r"^\{'.*\}\n", flags=re.MULTILINE)  # a line that `Trainer` prints, too many of them for a page
 PICTURE = re.compile(r"!\[[^\]]*\]\((\S+\.png)\)")
 
 
@@ -34,7 +35,7 @@ def run_guide(text: str, folder: Path, changes: Mapping[str, str] | None = None)
         changes: Parts of the page, and what takes their place, such as fewer steps.
 
     Returns:
-        What each block prints to stdout, those in `bash` and `python`, in their order.
+        What each block prints to stdout without the log of `Trainer`, those in `bash` and `python`, in their order.
 
     Raises:
         ValueError: The page does not hold a part that is to be changed.
@@ -56,7 +57,7 @@ def run_guide(text: str, folder: Path, changes: Mapping[str, str] | None = None)
                     exec(compile(code, "<guide>", "exec"), variables)
                 else:
                     run_commands(code)
-            outputs.append(printed.getvalue())
+            outputs.append(LOG.sub("", printed.getvalue()))
     return outputs
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Rows that are filled with the labels of the largest scores, where fewer labels have events
 MIN_ROWS = 5
-# More columns than the axes have pixels would be lost where several fall on one pixel; at 100 dots per inch these have about 600
+# Of more columns than the axes have pixels, some would be lost; at 100 dots per inch they have about 600
 MAX_COLUMNS = 600
 
 
