@@ -81,7 +81,6 @@ def test_numbers_in_the_text_are_those_that_were_measured(page: Path) -> None:
 # Settings, and figures from BENCHMARKS.md, whose place the text names
 KNOWN_NUMBERS = {
     "keyword-spotter": {"0.6", "1.4"},
-    "hour-of-audio": {"0.8", "0.2", "0.5"},
     "own-sounds": {"40.7", "48.2"},
 }
 
