@@ -1,6 +1,7 @@
 """README and documentation: their Python runs, their commands parse, their names exist, their links lead somewhere.
 
-Python runs in the order of a page, and commands that need nothing but recordings run as well.
+Python runs in the order of a page, and commands that need nothing but recordings run as well. The guides, whose Python
+needs what their commands have made, are run by `test_guides.py`.
 """
 
 import pkgutil
@@ -43,7 +44,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name_of)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if blocks(page, "python") and page.parent.name != "guides"], ids=name_of
+)
 def test_python_runs(page: Path, folder: Path) -> None:
     exec("\n".join(blocks(page, "python")), {"__name__": "__main__"})  # they hold their own assertions
 

@@ -13,7 +13,7 @@ from hf_ast.inference.tagging import apply_activation, label_names, top_tags
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 from hf_ast.models.modules_pooling import pool_tokens
 
-from .spectrogram import LEVELS, decibels, energies
+from .spectrogram import DECIBELS_PER_NEPER, LEVELS, energies
 from .style import VALUE, clip_of, draw_spectrogram, frame_edges, new_figure, set_title
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ def plot_attention(
         model: An AST, SSAST or PaSST, with a classifier or without one; it runs in eval mode.
         feature_extractor: Its feature extractor.
         input_values: Model input of one clip, shape (T, M) or (1, T, M), padded as the model is used.
-        duration_s: Length of the recording, whose end is marked if padding follows; none if None.
+        duration_s: Length of the recording, whose end is marked if padding follows, which is grey in the spectrogram;
+            no padding if None.
         start_s: Time of the start of the clip in the recording.
         title: Above the figure; what it shows if None.
 
@@ -63,7 +64,7 @@ def plot_attention(
     relative = over_spectrogram(attention.shares, config.patch_sides, config.strides, (clip.shape[1], len(clip)))
     figure = new_figure(9, 6)
     upper, lower = figure.subplots(2, sharex=True, sharey=True)
-    level_db = decibels(energies(feature_extractor, clip))
+    level_db = _levels(feature_extractor, clip, duration_s)
     sound = draw_spectrogram(upper, feature_extractor, level_db, start_s=start_s, limits=LEVELS)
     image = draw_spectrogram(lower, feature_extractor, relative.T, start_s=start_s, colours=VALUE)
     _draw_contour(upper, relative, enclosing_level(relative), sound.get_extent())
@@ -74,7 +75,7 @@ def plot_attention(
         for axes in (upper, lower):
             axes.axvline(start_s + duration_s, color="white", linestyle="--", linewidth=1.5)
             axes.axvline(start_s + duration_s, color="black", linestyle=":", linewidth=1.5)
-        lower.set_xlabel(f"{lower.get_xlabel()}; dashed: the end of the recording, before padding")
+        lower.set_xlabel(f"{lower.get_xlabel()}; dashed: the end of the recording, before padding (grey above)")
     answer = "" if attention.answer is None else f" when it answers {attention.answer}"
     set_title(
         upper,
@@ -178,6 +179,19 @@ def enclosing_level(attention: Tensor, share: float = ENCLOSED_SHARE) -> float:
     ordered = attention[~attention.isnan()].double().sort(descending=True).values
     needed = int((ordered.cumsum(0) < share * ordered.sum()).sum())
     return ordered[min(needed, len(ordered) - 1)].item()
+
+
+def _levels(feature_extractor: SpectrogramFeatureExtractor, clip: Tensor, duration_s: float | None) -> Tensor:
+    """Decibels (T, M) relative to the loudest point of the recording; NaN in the padding, which has no energy.
+
+    The value that the official code pads with would be louder than most recordings.
+    """
+    level = energies(feature_extractor, clip).clone()
+    if duration_s is not None:
+        shift_s = feature_extractor.frame_shift / feature_extractor.sampling_rate
+        centres_s = feature_extractor.first_frame_s + shift_s * torch.arange(len(clip))
+        level[centres_s > duration_s] = torch.nan
+    return (level - level[~level.isnan()].max()) * DECIBELS_PER_NEPER
 
 
 def _draw_contour(axes: Any, relative: Tensor, level: float, extent: Sequence[float]) -> None:

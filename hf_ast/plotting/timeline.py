@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 # Rows that are filled with the labels of the largest scores, where fewer labels have events
 MIN_ROWS = 5
-# More columns than a figure has pixels cannot be seen
-MAX_COLUMNS = 2000
+# Of more columns than the axes have pixels, some would be lost; at 100 dots per inch they have about 600
+MAX_COLUMNS = 600
 
 
 class Timeline(NamedTuple):
@@ -90,7 +90,7 @@ def timeline(tagging: Tagging, max_labels: int = 15) -> Timeline:
     """Choose the rows of `plot_timeline`.
 
     A column is one window, drawn between the middles of the pauses between its centre and those of its neighbours.
-    Of more than 2000 windows, neighbours are joined, and the largest score is kept, so that no short sound is lost.
+    Of more than 600 windows, neighbours are joined, and the largest score is kept, so that no short sound is lost.
 
     Raises:
         ValueError: `max_labels` is not positive.

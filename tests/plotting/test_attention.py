@@ -110,6 +110,17 @@ def test_the_figure_shows_the_attention_on_seconds_and_frequencies() -> None:
     assert upper.get_title(loc="left").startswith('Where the model looks when it answers "LABEL_')
 
 
+def test_padding_is_grey_and_does_not_count_as_the_loudest_point() -> None:
+    model, clip = tiny_passt(), spectrograms(1, 50)
+    clip[:, 35:] = 100.0  # padding, louder than the recording
+    figure = plot_attention(model, passt_extractor(), clip, duration_s=0.3)
+    shown = np.ma.filled(figure.axes[0].images[0].get_array(), np.nan)  # (mel bins, frames)
+    # Frame 30 is centred on 0.3 s, the end of the recording
+    np.testing.assert_array_equal(np.isnan(shown).all(axis=0), np.arange(50) > 30)
+    assert np.nanmax(shown) == 0.0
+    assert not np.isnan(shown[:, :31]).any()
+
+
 def test_a_model_without_classifier_has_no_answer() -> None:
     model = tiny_ssast()
     extractor = HfASTFeatureExtractor(num_mel_bins=32, max_length=50)

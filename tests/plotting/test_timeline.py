@@ -51,12 +51,22 @@ def test_no_short_sound_of_a_long_recording_is_lost() -> None:
     scores = torch.zeros(9001, 2)
     scores[4321, 1] = 0.9
     rows = timeline(tagging(scores))
-    assert rows.scores.shape == (2, 1801)
+    assert rows.scores.shape == (2, 563)  # 16 windows each
     row = rows.labels.index("label 1")
     column = int(rows.scores[row].argmax())
     assert rows.scores[row, column] == pytest.approx(0.9)
     assert rows.edges_s[column] <= 4321.5 <= rows.edges_s[column + 1]
     assert rows.events[row] == [Event("label 1", 4321.0, 4322.0, pytest.approx(0.9))]
+
+
+def test_every_column_has_a_pixel() -> None:
+    """At 150 dots per inch, as the command draws, also beside names that take a third of the width."""
+    result = tagging(torch.zeros(9001, 2))
+    result.labels[:] = ["a name of a label that is as long as it may", "short"]
+    figure = plot_timeline(result)
+    figure.set_dpi(150)
+    figure.draw_without_rendering()
+    assert figure.axes[0].get_window_extent().width > timeline(result).scores.shape[1]
 
 
 def test_one_window_and_no_event() -> None:
