@@ -16,8 +16,8 @@ from huggingface_hub import HfApi, ModelCard, get_session, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
-from conversion import publish_all
 import hf_ast.hub
+from conversion import publish_all
 from conversion.folders import convert_file, read_provenance
 from conversion.publish import publish_folder
 from conversion.registry import CHECKPOINTS, find
