@@ -11,11 +11,10 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 import hf_ast
-from hf_ast.whole import whole_file, whole_folder
+from hf_ast.whole import whole_file, whole_folder, written_with_os_errors
 
 from .changes import split_changes
 from .checkpoint import Checkpoint
@@ -61,10 +60,8 @@ def convert_file(
         raise ValueError(f"changes={config_changes} do not fit: {' '.join(str(error).split())}") from error
     model = convert_checkpoint(read_state_dict(file), config)
     with whole_folder(out) as folder:
-        try:
+        with written_with_os_errors(out):
             model.save_pretrained(folder)
-        except SafetensorError as error:  # is not an OSError, even if the disk is full
-            raise OSError(f"out={str(out)!r} cannot be written: {error}") from error
         # safetensors makes the file readable to its owner only
         (folder / WEIGHTS).chmod((folder / "config.json").stat().st_mode)
         checkpoint.build_feature_extractor(**front_end_changes).save_pretrained(folder)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 
 @contextmanager
 def whole_file(out: Path) -> Iterator[Path]:
@@ -23,6 +25,23 @@ def whole_file(out: Path) -> Iterator[Path]:
         partial.replace(out)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def written_with_os_errors(out: Path) -> Iterator[None]:
+    """Turn what safetensors and `torch.save` raise on a full disk, which are errors of their own, into an OSError.
+
+    Raises:
+        OSError: They could not write; it names `out`.
+    """
+    try:
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        # The writer of torch.save has no type of error, and its destructor the last word
+        if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise OSError(f"{str(out)!r} cannot be written; is the disk full? ({reason})") from error
 
 
 @contextmanager

@@ -5,9 +5,11 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from hf_ast.whole import whole_file
-from tests.support.processes import exit_code, start
+from hf_ast.whole import whole_file, written_with_os_errors
+from tests.support.processes import exit_code, limit_file_size, start
 
 
 def test_a_file_is_replaced_once_it_is_whole(tmp_path: Path) -> None:
@@ -56,3 +58,19 @@ def test_two_writers_do_not_share_a_temporary_file(tmp_path: Path) -> None:
 def write_other(out: Path) -> None:
     with whole_file(out) as partial:
         partial.write_text("of the second")
+
+
+def save_without_room(out: Path) -> None:
+    limit_file_size(10_000)
+    for save in (torch.save, save_file):
+        with pytest.raises(OSError, match=f"'{out}' cannot be written; is the disk full"), written_with_os_errors(out):
+            save({"weight": torch.zeros(100_000)}, out / "file")
+
+
+def test_torch_and_safetensors_without_room(tmp_path: Path) -> None:
+    assert exit_code(start(save_without_room, tmp_path)) == 0
+
+
+def test_other_errors_stay_as_they_are(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="shapes"), written_with_os_errors(tmp_path):
+        torch.zeros(2, 3) @ torch.zeros(2, 3)

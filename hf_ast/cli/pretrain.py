@@ -40,6 +40,13 @@ class Kind(StrEnum):
     FRAME = "frame"
 
 
+class Optimizer(StrEnum):
+    """Optimisers."""
+
+    ADAMW = "adamw"
+    MUON = "muon"
+
+
 def all_positive(values: list[float] | None) -> list[float] | None:
     """Check that all values are greater than zero and finite."""
     for value in values or []:
@@ -76,9 +83,15 @@ def pretrain(
     steps: Annotated[int, typer.Option(min=1, help="Steps of the optimiser.")] = 100_000,
     batch_size: Annotated[int, typer.Option(min=1, help="Clips per forward pass and process.")] = 24,
     gradient_accumulation: GradientAccumulation = 1,
+    optimizer: Annotated[
+        Optimizer, typer.Option(help="That of the official code, or one with which small models need fewer steps.")
+    ] = Optimizer.ADAMW,
     learning_rate: Annotated[
-        float, typer.Option(metavar="NUMBER", callback=positive, help="Largest learning rate.")
-    ] = 1e-4,
+        float | None,
+        typer.Option(
+            metavar="NUMBER", callback=positive, help="Largest learning rate.", show_default="1e-4; Muon: 4e-3"
+        ),
+    ] = None,
     eval_every: Annotated[
         int, typer.Option(min=1, help="Steps between evaluations, and between saved states.")
     ] = 1000,
@@ -138,6 +151,7 @@ def pretrain(
             num_steps=steps,
             batch_size=batch_size,
             gradient_accumulation_steps=gradient_accumulation,
+            optimizer=optimizer,
             learning_rate=learning_rate,
             eval_every=eval_every,
             num_workers=num_workers,

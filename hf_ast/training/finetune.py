@@ -16,6 +16,7 @@ from transformers.utils import logging
 from hf_ast.checkpoints import resolve_model
 from hf_ast.inference.loading import load_classifier
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
+from hf_ast.whole import written_with_os_errors
 
 from .averaging import SWACallback
 from .cards import TrainingFacts, source_license, write_results
@@ -170,10 +171,9 @@ def finetune(
         duration_s: Length of the model's input; by default that of the longest recording, at most that of the
             checkpoint. Position tables are resized by the official rule.
         stats: Where the mean and standard deviation that normalise the input come from. "checkpoint": they stay as
-            they
-            are, because the weights have learnt with them, and so that loud and quiet data stay apart. "data": those
-            of the training recordings, as the official AST code does it for every data set. By default what the preset
-            says, for PaSST always "checkpoint", as in its official code.
+            they are, because the weights have learnt with them, and so that loud and quiet data stay apart. "data":
+            those of the training recordings, as the official AST code does it for every data set. By default what the
+            preset says, for PaSST always "checkpoint", as in its official code.
         eval_every: Steps between evaluations, and between saved states; an epoch by default.
         num_workers: Processes that read audio.
         seed: Seed of the head, the order of the recordings and the augmentation.
@@ -220,8 +220,9 @@ def finetune(
         if push_to_hub is not None:
             create_repository(push_to_hub)
         write_record(output, _record(data))
-    trainer.train(resume_from_checkpoint=None if last is None else str(last))
-    save_result(trainer, output)
+    with written_with_os_errors(output):
+        trainer.train(resume_from_checkpoint=None if last is None else str(last))
+        save_result(trainer, output)
     facts = TrainingFacts(
         source=str(model),
         preset=preset if isinstance(preset, str) else "your own",

@@ -33,19 +33,20 @@ class MuonAdamW(torch.optim.Optimizer):
 
     Args:
         model: A model of this package.
+        learning_rate: Of Muon; that of AdamW is three eighths of it.
         weight_decay: Weight decay of both optimisers; norms and biases are not decayed.
     """
 
-    def __init__(self, model: PreTrainedModel, weight_decay: float = 0.05):
+    def __init__(self, model: PreTrainedModel, learning_rate: float = 4e-3, weight_decay: float = 0.05):
         matrices = [p for p in model.base_model.get_submodule("layers").parameters() if p.ndim == 2]
         in_muon = {id(p) for p in matrices}
         others = [p for p in model.parameters() if id(p) not in in_muon]
         decayed, not_decayed = [p for p in others if p.ndim > 1], [p for p in others if p.ndim < 2]
         self.adamw = torch.optim.AdamW(
             [{"params": decayed, "weight_decay": weight_decay}, {"params": not_decayed, "weight_decay": 0.0}],
-            lr=1.5e-3,
+            lr=0.375 * learning_rate,
         )
-        muon = {"params": matrices, "lr": 4e-3, "weight_decay": weight_decay}
+        muon = {"params": matrices, "lr": learning_rate, "weight_decay": weight_decay}
         super().__init__([muon, *self.adamw.param_groups], {})
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]

@@ -1,11 +1,11 @@
 """`Trainer` for masked-patch pretraining, whose steps do not depend on how their clips are divided."""
 
-from collections.abc import Iterator, Sized
+from collections.abc import Callable, Iterator, Sized
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Trainer, TrainerCallback
+from transformers import PreTrainedModel, Trainer, TrainerCallback
 from transformers.utils import logging
 
 from hf_ast import SSASTConfig
@@ -13,6 +13,8 @@ from hf_ast import SSASTConfig
 from .crops import ClipMasks, Crops
 
 logger = logging.get_logger(__name__)
+
+MakeOptimizer = Callable[[PreTrainedModel], torch.optim.Optimizer]
 
 
 class PretrainingTrainer(Trainer):
@@ -27,15 +29,26 @@ class PretrainingTrainer(Trainer):
     pass of a step, for each clip from the seed, the step and the place of the clip in the step.
 
     Both losses and the accuracy are logged, as means since the last log or over the whole evaluation.
+
+    Args:
+        make_optimizer: Makes the optimiser for the model, in the place of the one that the arguments name.
     """
 
     loss_is_scaled_for_ga = True
 
-    def __init__(self, *args: Any, **kwargs: Any):
+    def __init__(self, *args: Any, make_optimizer: MakeOptimizer | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        self.make_optimizer = make_optimizer
         self.masks = ClipMasks(self.accelerator.unwrap_model(self.model).config)
         # Logged name -> pairs of a weighted value and its weight; by whether the model was training
         self.parts: dict[bool, dict[str, list[Tensor]]] = {True: {}, False: {}}
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """Make the optimiser of `make_optimizer`, or else the one that the arguments name."""
+        if self.optimizer is None and self.make_optimizer is not None:
+            network: Any = self.model if model is None else model
+            self.optimizer = self.make_optimizer(network)
+        return super().create_optimizer(model)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[dict[str, Tensor]], num_batches: int, device: torch.device

@@ -265,3 +265,17 @@ def test_masks_fit_to_the_grid(kind: str, changes: dict[str, Any], masks: tuple[
 def test_unknown_models(size: str, kind: str) -> None:
     with pytest.raises(ValueError, match=r"is unknown; choose one of"):
         pretraining_config(size, kind)
+
+
+def test_muon_continues_where_it_was(folder: Path, tmp_path: Path) -> None:
+    settings = {"duration_s": 0.96, "batch_size": 4, "eval_every": 2, "num_workers": 0, "config": TINY}
+    settings |= {"optimizer": "muon", "num_steps": 4}
+    whole = pretrain(folder, tmp_path / "whole", **settings)
+    rates = [entry["learning_rate"] for entry in logged(tmp_path / "whole") if "learning_rate" in entry]
+    assert max(rates) == pytest.approx(4e-3)
+    shutil.copytree(tmp_path / "whole", tmp_path / "resumed")
+    shutil.rmtree(tmp_path / "resumed" / "checkpoints" / "checkpoint-4")
+    resumed = pretrain(folder, tmp_path / "resumed", **settings, resume=True)
+    torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), atol=0, rtol=0)
+    with pytest.raises(ValueError, match="optimizer='adam' is unknown; choose one of "):
+        pretrain(folder, tmp_path / "other", optimizer="adam")
