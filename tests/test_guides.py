@@ -141,12 +141,13 @@ def test_a_keyword_spotter(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_pretraining_on_own_sounds(tmp_path: Path) -> None:
     changes = {
-        "--number 1500": "--number 100",
+        "--number 4000": "--number 100",
         "--number 20 ": "--number 2 ",
         "--number 10 ": "--number 4 ",
-        "num_steps=400": "num_steps=40",
-        "eval_every=50": "eval_every=20",
+        "num_steps=3000": "num_steps=40",
+        "eval_every=500": "eval_every=20",
         "num_epochs=30": "num_epochs=1",
+        "range(3)": "range(2)",
     }
     run_guide(text_of("own-sounds"), tmp_path, changes)
     states = list(tmp_path.glob("ssast/checkpoints/checkpoint-*/trainer_state.json"))
