@@ -34,7 +34,7 @@ def prepare(checkpoint: Checkpoint, *, cache: Path | None = None) -> Path:
         OSError: No URL gives the file, or the cache cannot be written.
     """
     cache = cache or default_cache()
-    folder = cache / "converted" / checkpoint.name
+    folder = converted_folder(checkpoint, cache)
     if is_ready(folder, checkpoint, cache=cache):
         return folder
     try:
@@ -52,6 +52,11 @@ def prepare(checkpoint: Checkpoint, *, cache: Path | None = None) -> Path:
             error.filename,
         ) from error
     return folder
+
+
+def converted_folder(checkpoint: Checkpoint, cache: Path) -> Path:
+    """Return where the cache has a converted checkpoint, or will have it."""
+    return cache / "converted" / checkpoint.name
 
 
 def is_ready(folder: Path, checkpoint: Checkpoint, *, cache: Path) -> bool:

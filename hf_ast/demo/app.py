@@ -6,6 +6,8 @@ from tempfile import TemporaryDirectory, mkdtemp
 from types import ModuleType
 from typing import Any
 
+import gradio
+
 from hf_ast.assets import EMBEDDED_MODEL, RECORDINGS
 from hf_ast.checkpoints import classifier_names, resolve_model
 
@@ -51,8 +53,6 @@ def launch(
     Raises:
         OSError: The port is taken.
     """
-    import gradio
-
     page = build(model)
     page.launch(
         server_name=host,
@@ -75,8 +75,6 @@ def launch(
 
 def build(model: str = str(EMBEDDED_MODEL)) -> Any:
     """Build the page as `gradio.Blocks`, not yet served; argument as in `launch`."""
-    import gradio
-
     downloads = TemporaryDirectory(prefix="hf-ast-demo-")
     with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=DELETE_CACHE_S) as page:
         gradio.Markdown(INTRODUCTION)

@@ -13,7 +13,7 @@ from hf_ast.inference.tagging import apply_activation, label_names, top_tags
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 from hf_ast.models.modules_pooling import pool_tokens
 
-from .spectrogram import DECIBELS_PER_NEPER, LEVELS, energies
+from .spectrogram import LEVELS, decibels, energies
 from .style import VALUE, clip_of, draw_spectrogram, frame_edges, new_figure, set_title
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def _levels(feature_extractor: SpectrogramFeatureExtractor, clip: Tensor, durati
         shift_s = feature_extractor.frame_shift / feature_extractor.sampling_rate
         centres_s = feature_extractor.first_frame_s + shift_s * torch.arange(len(clip))
         level[centres_s > duration_s] = torch.nan
-    return (level - level[~level.isnan()].max()) * DECIBELS_PER_NEPER
+    return decibels(level)
 
 
 def _draw_contour(axes: Any, relative: Tensor, level: float, extent: Sequence[float]) -> None:

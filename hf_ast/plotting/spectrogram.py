@@ -61,8 +61,8 @@ def energies(feature_extractor: SpectrogramFeatureExtractor, input_values: Tenso
 
 
 def decibels(log_energy: Tensor) -> Tensor:
-    """Natural logarithms of energies, of any shape -> decibels relative to the largest one."""
-    return (log_energy - log_energy.max()) * DECIBELS_PER_NEPER
+    """Natural logarithms of energies, of any shape -> decibels relative to the largest one; NaN, no sound, stays."""
+    return (log_energy - log_energy[~log_energy.isnan()].max()) * DECIBELS_PER_NEPER
 
 
 def join_frames(log_energy: Tensor, num_joined: int) -> Tensor:

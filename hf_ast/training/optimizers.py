@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 MOMENTUM = 0.95
+LEARNING_RATE = 4e-3
 
 
 def orthogonalized(matrices: Tensor) -> Tensor:
@@ -37,7 +38,7 @@ class MuonAdamW(torch.optim.Optimizer):
         weight_decay: Weight decay of both optimisers; norms and biases are not decayed.
     """
 
-    def __init__(self, model: PreTrainedModel, learning_rate: float = 4e-3, weight_decay: float = 0.05):
+    def __init__(self, model: PreTrainedModel, learning_rate: float = LEARNING_RATE, weight_decay: float = 0.05):
         matrices = [p for p in model.base_model.get_submodule("layers").parameters() if p.ndim == 2]
         in_muon = {id(p) for p in matrices}
         others = [p for p in model.parameters() if id(p) not in in_muon]
@@ -84,5 +85,7 @@ class MuonAdamW(torch.optim.Optimizer):
         """Move the running mean of a parameter's gradient, and look ahead from it (Nesterov)."""
         state, gradient = self.state[parameter], parameter.grad
         assert gradient is not None
-        mean = state.setdefault("momentum_buffer", torch.zeros_like(gradient)).lerp_(gradient, 1 - MOMENTUM)
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(gradient)
+        mean = state["momentum_buffer"].lerp_(gradient, 1 - MOMENTUM)
         return gradient.lerp(mean, MOMENTUM)

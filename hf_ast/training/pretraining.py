@@ -22,7 +22,7 @@ from hf_ast.whole import written_with_os_errors
 
 from .crops import ClipMasks, Crops, collate_crops, crop_statistics
 from .mixtures import Mixture, read_mixture
-from .optimizers import MuonAdamW
+from .optimizers import LEARNING_RATE, MuonAdamW
 from .output import (
     CHECKPOINTS,
     create_repository,
@@ -38,7 +38,7 @@ from .splitting import VALIDATION
 logger = logging.get_logger(__name__)
 
 KINDS = ("patch", "frame")
-LEARNING_RATES = {"adamw": 1e-4, "muon": 4e-3}
+LEARNING_RATES = {"adamw": 1e-4, "muon": LEARNING_RATE}
 # 400 of 512 patches in the paper
 MASK_RATIO = 400 / 512
 # Of patches in a grid that is too small for clusters; measured in BENCHMARKS.md, on 2 x 12 patches

@@ -31,8 +31,14 @@ if TYPE_CHECKING:
 
 COLUMNS = ("trials", "struck", "whole", "absent", "partial", "not_completed", "tracebacks", "left_over", "hung")
 FAULTS = (
-    *("SIGKILL", "SIGINT", "two at once", "full disk", "read-only target", "bare environment"),
-    *("lost network", "short body"),
+    "SIGKILL",
+    "SIGINT",
+    "two at once",
+    "full disk",
+    "read-only target",
+    "bare environment",
+    "lost network",
+    "short body",
 )
 
 
@@ -67,7 +73,7 @@ def run(args: argparse.Namespace, folder: Path, mount: Path, servers: object) ->
     from .trials import Bench
 
     commands = examples(folder, servers)
-    print(f"{'command':14} {'fault':16} " + " ".join(f"{name:>{len(name)}}" for name in COLUMNS) + " seconds")
+    print(f"{'command':14} {'fault':16} " + " ".join(COLUMNS) + " seconds")
     rows = []
     for name in args.commands or commands:
         bench = Bench(name, commands[name], folder / "trials" / name, mount, servers, random.Random(args.seed))

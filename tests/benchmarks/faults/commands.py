@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 import torch
 
-from hf_ast.assets import EMBEDDED_MODEL
+from hf_ast.assets import RECORDINGS
 from hf_ast.training.output import saved_states
 from tests.support.converted import SPEECH_COMMANDS, tiny_ast
 from tests.support.labelled import NOISE, TONES, waveform
@@ -46,7 +46,7 @@ class Command(NamedTuple):
 
 def examples(folder: Path, network: Any) -> dict[str, Command]:
     """The commands by their names; what they read is made in a folder, or offered by the network."""
-    recordings = [str(path) for path in sorted((EMBEDDED_MODEL / "recordings").glob("*.flac"))[:3]]
+    recordings = [str(path) for path in sorted(RECORDINGS.glob("*.flac"))[:3]]
     labelled = write_labelled(folder / "labelled")
     file = folder / tiny_ast()[0].file_name
     torch.save(tiny_ast()[1], file)
