@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import torch
 from huggingface_hub.errors import HfHubHTTPError
 from transformers import AutoModel, AutoModelForAudioClassification, AutoModelForPreTraining
 
 from .checkpoint import HUB_NAMESPACE, Checkpoint
 from .downloads import cached, default_cache
-from .prepare import is_ready, prepare
+from .prepare import converted_folder, is_ready, prepare
 from .publish import publish_folder
 from .registry import search
 
@@ -71,7 +72,7 @@ def plan(checkpoint: Checkpoint, *, namespace: str = HUB_NAMESPACE, cache: Path 
         cache: Folder of official files and converted folders; `default_cache()` if None.
     """
     cache = cache or default_cache()
-    folder = cache / "converted" / checkpoint.name
+    folder = converted_folder(checkpoint, cache)
     ready = is_ready(folder, checkpoint, cache=cache)
     steps: tuple[str, ...] = ("upload",) if ready else ("convert", "verify", "upload")
     if not ready and cached(checkpoint, cache=cache) is None:
@@ -150,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         try:
             print(publish(upload, cache=args.cache, private=args.private), flush=True)
-        except (ValueError, OSError, HfHubHTTPError) as error:
+        except (ValueError, OSError, HfHubHTTPError, httpx2.TransportError) as error:
             num_failed += 1
             print(f"{upload.checkpoint.name} failed: {error}", file=sys.stderr, flush=True)
     return int(num_failed > 0)

@@ -270,7 +270,7 @@ def test_the_plan_refuses_what_licences_leave_unclear_by_name() -> None:
 
 
 def test_without_being_told_to_nothing_of_the_zoo_is_sent_and_then_what_is_in_the_plan(
-    hub: LoopbackHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "converted").mkdir()
     folder = verified(converted(SSAST, tmp_path / "converted"))
@@ -292,6 +292,10 @@ def test_without_being_told_to_nothing_of_the_zoo_is_sent_and_then_what_is_in_th
     assert not hub.requests
     # What is computed before the conversion is the size of the file, whose header takes a few kB
     assert publish_all.weight_bytes(find(SSAST)) / 1e6 == pytest.approx(size_mb, abs=0.05)
+    with monkeypatch.context() as patch, hub.lock:
+        patch.setattr(hf_ast.hub, "TIMEOUT", httpx2.Timeout(0.2))
+        assert publish_all.main([*arguments, SSAST, "--publish", "--private"]) == 1
+    assert capsys.readouterr().err.startswith(f"{SSAST} failed: ")
     assert publish_all.main([*arguments, SSAST, "--publish", "--private"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"{hub.url}/org/{SSAST}"
     assert hub.repositories[f"org/{SSAST}"].private
