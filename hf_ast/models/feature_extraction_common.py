@@ -322,7 +322,7 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         else:
             features = log_mel(torch.stack(list(prepared)))
         for feature in features:
-            yield (feature - self.mean).div_(self.std * 2) if self.do_normalize else feature
+            yield feature.sub_(self.mean).div_(self.std * 2) if self.do_normalize else feature
 
     def _check_sampling_rate(self, sampling_rate: int | None) -> None:
         if sampling_rate is None:
@@ -338,9 +338,10 @@ def _padded(items: Iterable[Tensor], shape: tuple[int, ...], value: float) -> Te
     """Fill a tensor (B, T, ...) with items of different lengths, and with `value` behind the shorter ones."""
     items = iter(items)
     first = next(items)
-    batch = first.new_full(shape, value)
-    for index, item in enumerate(chain((first,), items)):
-        batch[index, : len(item)] = item
+    batch = first.new_empty(shape)
+    for row, item in zip(batch, chain((first,), items), strict=True):
+        row[: len(item)] = item
+        row[len(item) :] = value
     return batch
 
 

@@ -206,4 +206,6 @@ def map_segments(
     step, overlap = frames_per_segment * frame_shift, frame_length - frame_shift
     starts = range(0, num_frames * frame_shift, step)
     segments = (clips[:, start : start + step + overlap] for clips in waveform[:, None] for start in starts)
-    return torch.cat([function(segment)[0] for segment in segments]).view(len(waveform), num_frames, -1)
+    results = [function(segment) for segment in segments]
+    whole = results[0] if len(results) == 1 else torch.cat(results, dim=1)
+    return whole.view(len(waveform), num_frames, -1)

@@ -14,8 +14,8 @@ from .modules_spec_augment import spec_augment
 LOG_OFFSET = 1e-5
 # The official normalisation (x + 4.5) / 5, written as (x - mean) / (2 std)
 MEAN, STD = -4.5, 2.5
-# 1 MB per intermediate result; see `modules_fbank.FRAMES_PER_SEGMENT`
-FRAMES_PER_SEGMENT = 256
+# 2 MB per intermediate result; see `modules_fbank.FRAMES_PER_SEGMENT`
+FRAMES_PER_SEGMENT = 512
 
 
 def passt_log_mel(

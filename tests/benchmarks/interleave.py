@@ -7,6 +7,8 @@ from typing import Any
 
 # numpy's and torch's worker threads spin for a while after their last work, and would slow down the other side
 PAUSE_S = 0.1
+# Shorter runs are repeated for as long: a processor needs a few milliseconds to wake up
+SHORTEST_S = 0.05
 
 
 def interleaved_medians(sides: Mapping[str, Callable[[], Any]], repetitions: int) -> dict[str, float]:
@@ -16,10 +18,17 @@ def interleaved_medians(sides: Mapping[str, Callable[[], Any]], repetitions: int
         for name, run in list(sides.items())[:: 1 if repetition % 2 else -1]:
             time.sleep(PAUSE_S)
             run()
-            start = time.perf_counter()
-            run()
-            durations[name].append(time.perf_counter() - start)
+            durations[name].append(_duration(run))
     return {name: statistics.median(values) for name, values in durations.items()}
+
+
+def _duration(run: Callable[[], Any]) -> float:
+    """Seconds of one run, as the mean of as many as `SHORTEST_S` holds."""
+    start, count = time.perf_counter(), 0
+    while count == 0 or time.perf_counter() - start < SHORTEST_S:
+        run()
+        count += 1
+    return (time.perf_counter() - start) / count
 
 
 def report(title: str, medians: Mapping[str, float], target: float) -> float:
