@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from transformers.utils import logging
 
+from hf_ast.inference.fast import fastest_precision
 from tests.benchmarks import bench_front_ends, bench_models, bench_start
 
 Row = dict[str, Any]
@@ -30,6 +31,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
     "front-ends": bench_front_ends.rows,
     "labels": bench_models.labels,
     "forward": bench_models.forward,
+    "profile": bench_models.profile,
     "training": bench_models.training,
     "merging": bench_models.merging,
     "start": bench_start.rows,
@@ -78,7 +80,8 @@ def main() -> None:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "amx": has_amx(),
-        "bfloat16 units": bool(torch.cpu._is_avx512_bf16_supported()),
+        "bfloat16 instructions": bool(torch.cpu._is_avx512_bf16_supported()),
+        "fast setting": fastest_precision(torch.device("cpu")),
     }
     print(machine, flush=True)
     logging.disable_progress_bar()

@@ -115,6 +115,35 @@ def forward(options: argparse.Namespace) -> Iterator[Row]:
             yield compared(f"forward, {name}, compiled", sides, options.repetitions, 1.1)
 
 
+@torch.inference_mode()
+def profile(options: argparse.Namespace) -> Iterator[Row]:
+    """What limits the forward pass: rates of a matrix product, and where the time of both models goes."""
+    for dtype in (torch.float32, HALF):
+        inputs, weights = torch.randn(1214, 768, dtype=dtype), torch.randn(3072, 768, dtype=dtype)
+        product = {"x": lambda inputs=inputs, weights=weights: nn.functional.linear(inputs, weights)}
+        seconds = interleaved_medians(product, options.repetitions)["x"]
+        yield {
+            "what": f"matrix product of 1214 x 768 x 3072, {dtype}",
+            "GFLOP/s": 2e-9 * len(inputs) * weights.numel() / seconds,
+        }
+    native = native_model(options.size)
+    for name, model in {"ours": our_model(native), "native": native}.items():
+        for dtype in (torch.float32, HALF):
+            clip = torch.randn(1, 1024, 128, dtype=dtype)
+            yield {"what": f"shares of the forward pass, {dtype}, {name}", **shares(model.to(dtype), clip)}
+
+
+def shares(model: nn.Module, clip: Tensor) -> dict[str, float]:
+    """Shares of the time in linear layers and in attention, in percent."""
+    model(clip)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        model(clip)
+    durations = {event.key: event for event in profiler.key_averages()}
+    total = sum(event.self_cpu_time_total for event in durations.values())
+    groups = {"linear %": "aten::linear", "attention %": "aten::scaled_dot_product_attention"}
+    return {name: 100 * durations[key].cpu_time_total / total for name, key in groups.items()}
+
+
 def training(options: argparse.Namespace) -> Iterator[Row]:
     """A step of AdamW with two clips: in float32, and under bfloat16 autocast."""
     native = native_model(options.size)

@@ -10,6 +10,7 @@ from transformers import ASTConfig, ASTForAudioClassification
 
 from hf_ast import load_classifier, prepare_fast, score_clips
 from hf_ast.assets import EMBEDDED_MODEL
+from hf_ast.inference import fast
 from hf_ast.recipes.keywords.clips import HeldOutClip, held_out_clips
 from tests.support.tiny import spectrograms, tiny_model
 
@@ -33,10 +34,10 @@ def logits(model: torch.nn.Module, extractor: Callable[..., dict[str, Tensor]]) 
 def test_labels_agree_and_logits_stay_within_the_stated_tolerance(precision: str, tolerance: float) -> None:
     model, extractor = load_classifier(EMBEDDED_MODEL)
     expected = logits(model, extractor)
-    fast = logits(prepare_fast(model, precision=precision), extractor)
-    assert (fast.argmax(-1) == expected.argmax(-1)).float().mean() >= 0.995
+    found = logits(prepare_fast(model, precision=precision), extractor)
+    assert (found.argmax(-1) == expected.argmax(-1)).float().mean() >= 0.995
     spread = expected.amax(-1) - expected.amin(-1)
-    assert ((fast - expected).abs().amax(-1) / spread).quantile(0.99) < tolerance
+    assert ((found - expected).abs().amax(-1) / spread).quantile(0.99) < tolerance
 
 
 def test_load_classifier_fast() -> None:
@@ -45,6 +46,26 @@ def test_load_classifier_fast() -> None:
     waveforms = [clip.waveform for clip in clips()[::40]]
     scores, expected = score_clips(model, extractor, waveforms), score_clips(plain, extractor, waveforms)
     torch.testing.assert_close(scores, expected, atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("has_units", "bfloat16_s", "expected"),
+    [(True, 1.0, "bfloat16"), (True, 2.5, "float32"), (True, 1.9, "float32"), (False, 1.0, "float32")],
+)
+def test_bfloat16_is_chosen_where_it_is_faster(
+    monkeypatch: pytest.MonkeyPatch, has_units: bool, bfloat16_s: float, expected: str
+) -> None:
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: has_units)
+    monkeypatch.setattr(fast, "_product_s", {torch.float32: 2.0, torch.bfloat16: bfloat16_s}.__getitem__)
+    fast._cpu_multiplies_bfloat16_faster.cache_clear()
+    try:
+        assert fast.fastest_precision(torch.device("cpu")) == expected
+        model = prepare_fast(tiny_model())
+        assert model.dtype == getattr(torch, expected)
+        assert model.config._attn_implementation == ("per_head" if expected == "bfloat16" else "sdpa")
+    finally:
+        fast._cpu_multiplies_bfloat16_faster.cache_clear()
 
 
 @pytest.mark.slow
