@@ -121,7 +121,7 @@ def test_a_training_continues_only_with_the_same_data(data: LabelledData, start:
     with pytest.raises(ValueError, match="holds saved states of an earlier training; resume=True continues it"):
         finetune(data, tmp_path, model=start, preset=ONE_EPOCH)
     fewer = replace(data, clips=data.clips[1:])
-    with pytest.raises(ValueError, match="the data have other splits than when the training"):
+    with pytest.raises(ValueError, match="the data have other splits than when training"):
         finetune(fewer, tmp_path, model=start, preset=ONE_EPOCH, resume=True)
     # A state that was being written when the training was killed
     (tmp_path / "checkpoints" / "checkpoint-9").mkdir()
