@@ -313,7 +313,7 @@ def test_card_and_export_print_what_they_wrote(
         ("", "Usage: python -m conversion"),
         ("convert", "Give either a checkpoint or --all"),
         ("convert a.pth --all", "Give either a checkpoint or --all"),
-        ("convert a.pth --family ssast", "--family goes with --all only"),
+        ("convert a.pth --family ssast", "--family can only be used with --all"),
         ("convert --all --set max_length=3", "are for one file"),
         ("checkpoints --family vit", "'vit' is not one of"),
         ("classify a.wav", "No such command 'classify'"),
