@@ -35,7 +35,7 @@ class TrainingFacts:
         preset: Name of the recipe.
         settings: The recipe, with the changes to it.
         num_steps: Number of optimiser steps.
-        seed: Seed of the training.
+        seed: Seed of the training run.
         license: Licence of the result, as the Hub names it; None if it is not known.
         license_is_inherited: Whether it is the licence of the checkpoint.
         best_step: Step whose weights were kept; None if the last ones or an average were.

@@ -52,7 +52,7 @@ SCHEDULES: dict[str, Callable[..., torch.optim.lr_scheduler.LambdaLR]] = {
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FineTuned:
-    """The result of a training.
+    """The result of fine-tuning.
 
     Attributes:
         model, feature_extractor: As they are in the output folder.

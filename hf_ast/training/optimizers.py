@@ -30,7 +30,7 @@ class MuonAdamW(torch.optim.Optimizer):
     """Muon for the weight matrices of the encoder, AdamW for all other parameters.
 
     Small models reach the same accuracy with fewer clips than with AdamW alone. The `state_dict` holds the moments of
-    both optimisers, so that a resumed training continues exactly.
+    both optimisers, so that a resumed run continues exactly.
 
     Args:
         model: A model of this package.

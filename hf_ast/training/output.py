@@ -31,8 +31,8 @@ def state_to_resume(output: Path, resume: bool) -> Path | None:
         return last_state(output)
     if saved_states(output):
         raise ValueError(
-            f"output={str(output)!r} holds saved states of an earlier training; resume=True continues it, and a new "
-            "one needs another folder."
+            f"output={str(output)!r} holds saved states of an earlier run; resume=True continues it, and a new one "
+            "needs another folder."
         )
     return None
 

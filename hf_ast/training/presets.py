@@ -11,7 +11,7 @@ from .augmentation import Augmentation
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """Settings of a training.
+    """Settings of a training run.
 
     Attributes:
         learning_rate: Peak learning rate of the backbone.

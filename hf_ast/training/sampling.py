@@ -1,4 +1,4 @@
-"""Which rows an epoch of training has: class-balanced as in the official code, with reproducible draws.
+"""Which rows a training epoch has: class-balanced as in the official code, with reproducible draws.
 
 `Trainer` needs no special sampler for this: `TrainingRows` is a dataset in which the rows of an epoch are already
 drawn, and which `Trainer` shuffles like any other.

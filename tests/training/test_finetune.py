@@ -118,7 +118,7 @@ def test_a_training_continues_only_with_the_same_data(data: LabelledData, start:
     with pytest.raises(ValueError, match="holds no saved state; start without it"):
         finetune(data, tmp_path, model=start, preset=ONE_EPOCH, resume=True)
     finetune(data, tmp_path, model=start, preset=ONE_EPOCH, num_workers=0)
-    with pytest.raises(ValueError, match="holds saved states of an earlier training; resume=True continues it"):
+    with pytest.raises(ValueError, match="holds saved states of an earlier run; resume=True continues it"):
         finetune(data, tmp_path, model=start, preset=ONE_EPOCH)
     fewer = replace(data, clips=data.clips[1:])
     with pytest.raises(ValueError, match="the data have other splits than when training"):
