@@ -22,7 +22,7 @@ from .splitting import SPLITS, TEST
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
 METRICS, FIGURE, CARD = "metrics.json", "results.png", "README.md"
-# Most classes whose counts and results are in the card; metrics.json has all of them
+# Largest number of classes that the card lists; metrics.json has all of them
 MAX_CLASSES = 60
 
 

@@ -36,7 +36,7 @@ class Mixture:
         return any(part.of(split) for part in self.parts)
 
     def record(self) -> dict[str, Any]:
-        """What identifies training on these recordings."""
+        """What identifies a training run on these recordings."""
         recordings = [
             {
                 "source": part.source.location,

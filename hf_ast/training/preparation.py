@@ -25,7 +25,7 @@ from .statistics import feature_statistics
 
 # Where the mean and standard deviation of the input come from
 STATS = ("checkpoint", "data")
-# Number of recordings from which those of the data are computed
+# Number of recordings from which the statistics of the data are computed
 NUM_STATISTICS = 1000
 
 

@@ -41,7 +41,7 @@ KINDS = ("patch", "frame")
 LEARNING_RATES = {"adamw": 1e-4, "muon": LEARNING_RATE}
 # 400 of 512 patches in the paper
 MASK_RATIO = 400 / 512
-# In a grid that is too small for clusters; measured in BENCHMARKS.md, on 2 x 12 patches
+# For a grid that is too small for clusters; measured in BENCHMARKS.md, on 2 x 12 patches
 SMALL_GRID_MASK_RATIO = 0.5
 
 
@@ -124,7 +124,7 @@ def pretrain(
         output: Folder for the result; `checkpoints` in it holds the states to resume from.
         size, kind, duration_s: See `pretraining_config`.
         model: Checkpoint to start from instead, with its own size, kind, length and statistics. If it masks a fixed
-            number of patches, the same fraction of every clip is masked here, so that no short clip is masked whole.
+            number of patches, the same fraction of every clip is masked here, so that no short clip is fully masked.
         num_steps: Number of optimiser steps.
         batch_size: Crops per forward pass and process.
         gradient_accumulation_steps: Forward passes per step.

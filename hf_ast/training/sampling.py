@@ -121,7 +121,7 @@ class EpochDataset(Dataset[dict[str, Any]], TrainerCallback):
 
 
 class TrainingRows(EpochDataset):
-    """The rows of a training set with their augmentation, and balanced if wanted.
+    """The rows of a training set with their augmentation, balanced by weights if there are any.
 
     Pass it to `Trainer` twice, as dataset and as callback, which tells it the epoch:
 
