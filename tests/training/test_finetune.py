@@ -235,9 +235,9 @@ def test_the_card_states_the_licence_of_the_weights_or_that_it_is_unknown(
     assert unknown.data.license == "unknown"
     assert "--license" in unknown.text
     own = card("own", start, "cc-by-4.0")
-    assert (own.data.license, "began with" in own.text) == ("cc-by-4.0", False)
+    assert (own.data.license, "started from" in own.text) == ("cc-by-4.0", False)
     inherited = card("inherited", tmp_path / "own")
-    assert (inherited.data.license, "began with" in inherited.text) == ("cc-by-4.0", True)
+    assert (inherited.data.license, "started from" in inherited.text) == ("cc-by-4.0", True)
 
 
 def test_presets_are_the_official_recipes(data: LabelledData, start: Path, tmp_path: Path) -> None:
