@@ -1,5 +1,6 @@
 """Keyword spotting in recordings of a minute: how recordings are made, how events are matched, and the measurement."""
 
+import itertools
 import json
 
 import numpy as np
@@ -18,7 +19,7 @@ def test_words_lie_where_the_recording_says() -> None:
     assert len(waveform) == 20 * rate
     assert len(words) >= 20 / (0.5 + PAUSE_S[1]) - 1
     assert all(word.end_s - word.start_s == pytest.approx(0.5) for word in words)
-    pauses = [after.start_s - before.end_s for before, after in zip(words, words[1:], strict=False)]
+    pauses = [after.start_s - before.end_s for before, after in itertools.pairwise(words)]
     assert PAUSE_S[0] - 1e-3 <= min(pauses) <= max(pauses) <= PAUSE_S[1] + 1e-3
     # A constant under noise at 10 dB or more below it: the mean tells where words are
     spoken = np.zeros(len(waveform), dtype=bool)
