@@ -82,7 +82,7 @@ def test_cutting_warns_and_can_be_refused(caplog: pytest.LogCaptureFixture) -> N
     with caplog.at_level(logging.WARNING):
         assert features(extractor, tone(1.0)).shape == (1, 33, 128)
     assert "cut off" in caplog.text
-    with pytest.raises(ValueError, match="98 frames, max_length=33"):
+    with pytest.raises(ValueError, match="98 frames, but max_length=33"):
         features(extractor, tone(1.0), truncation=False)
     assert features(extractor, tone(1.0), truncation=False, padding="longest").shape == (1, 98, 128)
     whole = features(HfASTFeatureExtractor(max_length=98), tone(1.0))
