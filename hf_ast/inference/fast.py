@@ -25,11 +25,11 @@ def prepare_fast(
     """Prepare one of our models for fast inference, in place; put it on its device first.
 
     The logits stay within 2 % of their range in bfloat16, and within 4 % in int8. bfloat16 only rounds weights and
-    activations; on a CPU that multiplies it faster than float32, the attention kernel becomes `per_head_attention`,
-    too. int8 quantises the weights of the encoder's linear layers per channel and their inputs per token (torchao),
-    and computes the rest in `fastest_precision`; it pays off only if `compiled`.
+    activations; on a CPU that multiplies it faster than float32, it also replaces the attention kernel by
+    `per_head_attention`. int8 quantises the weights of the encoder's linear layers per channel and their inputs per
+    token (torchao), and computes the rest in `fastest_precision`; it pays off only if `compiled`.
 
-    Batches of clips of similar lengths (`hf_ast.score_clips`) save computing on padding, without any such loss.
+    Batching clips of similar lengths (`hf_ast.score_clips`) also saves time, without any such loss.
 
     Args:
         model: An AST, SSAST or PaSST; it is put into eval mode.

@@ -188,8 +188,8 @@ def tag(
         progress: Whether to show a progress bar on stderr.
 
     Returns:
-        The scores, labels and events. Scores are probabilities: independent ones for multi-label models, else summing
-        to one; for regression they are the model's own values.
+        The scores, labels and events. Scores are probabilities, which are independent for multi-label models and else
+        sum to one; for regression they are the model's own values.
 
     Raises:
         FileNotFoundError: There is no such file.

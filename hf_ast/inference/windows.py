@@ -69,7 +69,7 @@ class Span(NamedTuple):
     starts: list[int]
 
     def windows(self, window: int) -> list[np.ndarray]:
-        """The windows, each of shape (window,); a shorter recording is its own window."""
+        """The windows, each of shape (window,); a shorter recording is its only window."""
         return [self.samples[start - self.offset :][:window] for start in self.starts]
 
 

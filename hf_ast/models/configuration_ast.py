@@ -31,7 +31,7 @@ def official_settings(native: dict[str, Any]) -> dict[str, Any]:
     """Return a config of transformers' own AST without its differences from the official code.
 
     Its layer-norm epsilon is dropped (the official values are our defaults), and a model with AudioSet's 527 labels
-    becomes multi-label: the pipeline then applies a sigmoid, and the published configs do not say so.
+    becomes multi-label, which the published configs do not say, so that the pipeline applies a sigmoid.
     """
     dropped = ("model_type", "layer_norm_eps", "architectures", "transformers_version")
     values = {name: value for name, value in native.items() if name not in dropped}

@@ -60,7 +60,7 @@ class SplitPositions(ConversionOps):
         shape = model.get_parameter(full_layer_name.replace(prefix, patches)).shape
         if table.shape[1] != 2 + shape[1] * shape[2]:
             raise ValueError(
-                f"The checkpoint has {table.shape[1]} positions, but its config 2 + {shape[1]} x {shape[2]}."
+                f"The checkpoint has {table.shape[1]} positions, but its config describes 2 + {shape[1]} x {shape[2]}."
             )
         return {prefix: table[:, :2].contiguous(), patches: table[:, 2:].reshape(shape)}
 

@@ -19,7 +19,7 @@ from .modules_pretraining import pretraining_step
 
 @dataclass
 class SSASTForPreTrainingOutput(ModelOutput):
-    """Output of `SSASTForPreTraining`: the fields of `MaskedPatchOutput`, and transformers' usual two if requested.
+    """Output of `SSASTForPreTraining`: the fields of `MaskedPatchOutput`, hidden states and attentions if requested.
 
     Without `return_loss`, the total `loss` is None; the fields of an objective of weight 0 always are.
     """

@@ -1,7 +1,7 @@
 """Batched, Kaldi-compatible log-mel filter bank: the front end of AST and SSAST, in torch only.
 
-It gives the numbers of `torchaudio.compliance.kaldi.fbank(waveform, window_type="hanning", dither=0)`, which the
-official AST and SSAST data loaders call (src/dataloader.py), for whole batches and on any device.
+It computes the same numbers as `torchaudio.compliance.kaldi.fbank(waveform, window_type="hanning", dither=0)`, which
+the official AST and SSAST data loaders call (src/dataloader.py), for whole batches and on any device.
 """
 
 import torch

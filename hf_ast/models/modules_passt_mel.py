@@ -1,6 +1,6 @@
 """Log-mel spectrogram of PaSST and its training augmentation, for whole batches, on any device, in torch only.
 
-It gives the numbers of `AugmentMelSTFT` in the official code (PaSST models/preprocess.py).
+It computes the same numbers as `AugmentMelSTFT` of the official code (PaSST models/preprocess.py).
 """
 
 from typing import Any, NamedTuple, Self

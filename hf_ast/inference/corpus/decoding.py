@@ -75,7 +75,7 @@ def window_batches(
         files: Those to decode, by their numbers.
         sampling_rate: Rate that the model takes, in Hz.
         window, hop: In samples at that rate.
-        min_samples: Samples that the model needs at least; for a shorter recording, `End` has an error.
+        min_samples: Samples that the model needs at least; a shorter recording has an error in its `End`.
         batch_size: Windows per batch.
         num_workers: Processes that decode; 0 means this one.
     """
@@ -122,7 +122,7 @@ class _Recordings(IterableDataset[WindowBatch]):
                             pieces, ends = [], []
             except ImportError:  # a missing decoder concerns all recordings
                 raise
-            except Exception as problem:  # of a decoder or a file system; it goes into the recording's row
+            except Exception as problem:  # from a decoder or a file system; it goes into the recording's row
                 error = f"{type(problem).__name__}: {problem}"
                 pieces = [piece for piece in pieces if piece[0] != file]
             ends.append(End(file, error))

@@ -97,7 +97,7 @@ class Reader:
 
     @contextmanager
     def open(self, name: str, index: int) -> Iterator[str | bytes]:
-        """Give a recording as a local file or as its bytes, for as long as it is needed.
+        """Yield a recording as a local file or as its bytes, for as long as it is needed.
 
         Args:
             name: Its name in the source.
@@ -193,7 +193,7 @@ def _files_below(location: str) -> Iterator[str]:
 
 
 def _manifest_rows(location: str, *, only_paths: bool = False) -> list[tuple[str, dict[str, Any]]]:
-    """The path of each row of a manifest, with the other columns of the row, which Parquet allows to leave unread."""
+    """The path of each row of a manifest, with the other columns of the row, which need not be read from Parquet."""
     suffix = _suffix(location)
     filesystem, path = _filesystem(location)
     content = filesystem.cat_file(path)
