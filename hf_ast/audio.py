@@ -27,7 +27,7 @@ SUFFIXES = frozenset(
     ".rf64 .sd2 .sds .sf .snd .sph .svx .voc .w64 .wav .wave .wve .xi".split()
 )
 BLOCK_S = 10.0
-# An array of two axes is taken for a recording of several channels if just one axis is no longer than this
+# A two-dimensional array is taken for a recording of several channels if exactly one axis is no longer than this
 MAX_CHANNELS = 32
 # Rates outside this range are mistakes or attacks: from 1 Hz, resampling would turn each sample into 16,000
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1000, 10**7

@@ -335,7 +335,7 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
 
 
 def _padded(items: Iterable[Tensor], shape: tuple[int, ...], value: float) -> Tensor:
-    """Fill a tensor (B, T, ...) with items of different lengths, and with `value` behind the shorter ones."""
+    """Fill a tensor (B, T, ...) with items of different lengths, and with `value` after the shorter ones."""
     items = iter(items)
     first = next(items)
     batch = first.new_empty(shape)

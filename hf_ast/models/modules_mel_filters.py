@@ -64,7 +64,7 @@ class MelFilterBank(nn.Module):
         window = nn.functional.pad(window, (0, self.n_fft - self.window_length))
         self.register_buffer("window", window, persistent=False)
         low, high = self.edges_hz
-        with torch.device("cpu"):  # also where a model is built on the meta device: the values are needed here
+        with torch.device("cpu"):  # even where a model is built on the meta device: the values are needed here
             filters = kaldi_mel_filters(
                 self.num_mel_bins, self.n_fft, self.sampling_rate, low_frequency_hz=low, high_frequency_hz=high
             )
