@@ -116,7 +116,7 @@ def test_max_samples_is_what_is_not_cut() -> None:
         ([tone(0.5), tone(0.01)], r"raw_speech\[1\]"),
         (None, r"NoneType.*hf_ast\.audio\.read"),
         ("clip.wav", r"is a str.*hf_ast\.audio\.read"),
-        ({"array": tone(0.5), "sampling_rate": RATE}, "is a dict.*give its `array`"),
+        ({"array": tone(0.5), "sampling_rate": RATE}, "is a dict.*pass the `array`"),
         (0.5, "is a float"),
         (np.float32(0.5), r"shape \(\)"),
         (np.array(0.5), r"shape \(\)"),
