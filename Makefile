@@ -4,7 +4,7 @@ BIN = .venv/bin
 # Two processes with one thread each: faster for many small tests than one with two
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
-.PHONY: demo test check docs lint types unit slow fuzz test-common bench bench-gpu bench-long spot faults corpus-faults zoo ablation evaluate fidelity retrain coverage mutation web test-browser dist first-run publish-all test-quant soak versions audit clean
+.PHONY: demo test check docs lint types unit slow fuzz test-common bench bench-deployment bench-gpu bench-long spot faults corpus-faults zoo ablation evaluate fidelity retrain coverage mutation web test-browser dist first-run publish-all test-quant soak versions audit clean
 
 demo: .venv/installed  ## Label the recordings that come with the package
 	$(BIN)/hf-ast classify hf_ast/assets/ast-keywords/recordings/*.flac
@@ -42,8 +42,13 @@ fuzz: .venv/installed  ## 100,000 generated cases, other ones every time: inputs
 test-common: .venv/installed  ## transformers' own common tests on our classes
 	PYTHON=$(abspath $(BIN)/python) tests/transformers_common/run.sh tests/transformers_common/adapters/hf_ast.py
 
-bench: .venv/installed  ## Our speed against transformers' own AST, both in one run
-	$(BIN)/python -m tests.benchmarks.bench
+bench: .venv/installed  ## Our speed against transformers' own AST, both in one run; rows as JSON, costs as a figure
+	mkdir -p build
+	$(BIN)/python -m tests.benchmarks.bench --json build/bench.json
+	$(BIN)/python -m tests.benchmarks.figure build/bench.json
+
+bench-deployment: .venv/installed  ## Size, time and accuracy of all ways to run the embedded model and a base model
+	$(BIN)/python -m tests.benchmarks.deployment
 
 bench-gpu: .venv/installed  ## Speed on a GPU, against transformers' pipeline and the rate of a matrix product
 	$(BIN)/python -m tests.benchmarks.bench_gpu

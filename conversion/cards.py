@@ -90,8 +90,8 @@ def model_card(
     Args:
         checkpoint: Entry of the registry for the source file, or for a released file of the same kind.
         provenance: Content of conversion.json.
-        config: Of the converted folder; its field `architectures` names the class.
-        feature_extractor: Of the converted folder.
+        config: Config of the converted folder; its field `architectures` names the class.
+        feature_extractor: Feature extractor of the converted folder.
         num_parameters: Number of parameters of the converted model.
         repo_id: Repository from which the snippets load.
     """
@@ -177,7 +177,7 @@ def eval_results(checkpoint: Checkpoint, metrics: Iterable[Metric]) -> list[Eval
 
 
 def is_released(checkpoint: Checkpoint, provenance: Mapping[str, Any]) -> bool:
-    """Whether the source is the released file itself: its URL or name is known, and its digest fits."""
+    """Whether the source is the released file itself: its URL or name is known, and its digest matches."""
     source = provenance["source"]
     named = source["url"] in checkpoint.urls or source["file"] in {file_name(url) for url in checkpoint.urls}
     return named and source["sha256"].startswith(checkpoint.sha256)

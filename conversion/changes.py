@@ -29,9 +29,9 @@ def split_changes(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> tuple[d
     for name in changes:
         if name not in config_fields | front_end_fields:
             close = difflib.get_close_matches(name, sorted(config_fields | front_end_fields))
-            hint = f" Close: {', '.join(close)}." if close else ""
+            hint = f" Similar: {', '.join(close)}." if close else ""
             raise ValueError(
-                f"changes has {name!r}, which is no field of {config_class.__name__} or "
+                f"changes has {name!r}, which is not a field of {config_class.__name__} or "
                 f"{feature_extractor_class.__name__}.{hint}"
             )
     for name in changes.keys() & front_end_fields:  # the config checks its own fields
@@ -78,7 +78,7 @@ def _names_in_order(labels: Any) -> list[str]:
         raise ValueError("The labels must be names, one per line, or a list or mapping of them in JSON.")
     for name in labels:
         if not isinstance(name, str) or not name or labels.count(name) > 1:
-            raise ValueError(f"Every label must be a name of its own, but {name!r} is empty, no text, or there twice.")
+            raise ValueError(f"Every label must be a distinct name, but {name!r} is empty, not text, or used twice.")
     return labels
 
 
@@ -101,10 +101,10 @@ def read_labels(file: Path) -> dict[int, str]:
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """Parse texts of the form FIELD=VALUE. A value that is not JSON is taken as a string.
+    """Parse strings of the form FIELD=VALUE. A value that is not JSON is taken as a string.
 
     Raises:
-        ValueError: A text has no "=".
+        ValueError: A string has no "=".
     """
     fields = {}
     for setting in settings:

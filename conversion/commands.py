@@ -19,7 +19,7 @@ class Source:
     """A file to convert.
 
     Args:
-        checkpoint: Registry entry of the file, or of the checkpoint that it is like.
+        checkpoint: Registry entry of the file, or of the checkpoint that it resembles.
         file: Path of the file.
         url: URL from which the file was downloaded; None for a local file.
     """
@@ -49,7 +49,7 @@ def find_source(what: str, like: str | None = None, *, cache: Path | None = None
 
     Args:
         what: Any name of a checkpoint, or the path of a file.
-        like: Any name of the checkpoint that a renamed or fine-tuned file is like.
+        like: Any name of the checkpoint that a renamed or fine-tuned file resembles.
         cache: Folder of the official files.
 
     Raises:
@@ -59,20 +59,20 @@ def find_source(what: str, like: str | None = None, *, cache: Path | None = None
     file = Path(what)
     if not file.is_file():
         if like is not None:
-            raise ValueError(f"--as is for files, and {what!r} is none.")
+            raise ValueError(f"--as is for files, and {what!r} is not a file.")
         try:
             checkpoint = find(what)
         except ValueError as error:
-            raise ValueError(f"{what!r} is no file. {error}") from error
+            raise ValueError(f"{what!r} is not a file. {error}") from error
         return Source(checkpoint, *fetch(checkpoint, cache=cache))
     if like is not None:
         return Source(find(like), file)
     try:
         checkpoint = find(file.name)
     except ValueError as error:
-        raise ValueError(f"{error} Say with --as what {what!r} is, or is like.") from error
+        raise ValueError(f"{error} Use --as to say what {what!r} is, or resembles.") from error
     if (problem := digest_problem(checkpoint, sha256(file), file.name)) is not None:
-        raise ValueError(f"{what}: {problem}. If it is meant to differ, take --as {checkpoint.name}.")
+        raise ValueError(f"{what}: {problem}. If it is meant to differ, use --as {checkpoint.name}.")
     return Source(checkpoint, file)
 
 

@@ -33,8 +33,8 @@ def convert_checkpoint(
         The model, in eval mode.
 
     Raises:
-        ValueError: The layout is unknown for the config, or a tensor is unknown, missing, or of another shape than the
-            config describes; the message names it.
+        ValueError: The layout is unknown for the config, or a tensor is unknown, missing, or has another shape than
+            the config describes; the message names it.
     """
     tensors = unwrapped(state_dict)
     layout = layout_of(tensors, config)

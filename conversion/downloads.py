@@ -121,7 +121,7 @@ def recorded_digest(name: str, *, cache: Path | None = None) -> str:
 def _check_and_record(checkpoint: Checkpoint, file: Path, url: str | None) -> None:
     """Raise `DownloadError` if a file is cut or its digest is wrong; record the digest of a first download."""
     if _is_cut(file):
-        raise DownloadError(f"{file.stat().st_size} bytes are only the beginning of a checkpoint: something cut it")
+        raise DownloadError(f"{file.stat().st_size} bytes are only the beginning of a checkpoint: it was cut off")
     digest, name = sha256(file), file_name(url or checkpoint.file_name)
     if (problem := digest_problem(checkpoint, digest, name, cache=file.parent)) is not None:
         raise DownloadError(problem)
@@ -134,7 +134,7 @@ def _check_and_record(checkpoint: Checkpoint, file: Path, url: str | None) -> No
 
 
 def _is_cut(file: Path) -> bool:
-    """Whether an archive lacks its end: proxies announce what they cut as the whole. Pickles do not show it."""
+    """Whether an archive lacks its end: proxies may present a cut file as complete. Pickles do not show it."""
     with file.open("rb") as stream:
         return stream.read(len(ZIP)) == ZIP and not zipfile.is_zipfile(stream)
 
@@ -161,7 +161,7 @@ def _fetch_from(url: str, checkpoint: Checkpoint, file: Path) -> None:
 
 
 def _receive(client: httpx2.Client, url: str, incomplete: Path) -> bool:
-    """Send one request that resumes the download; False if what had arrived was useless and has been removed."""
+    """Send one request that resumes the download; return False if the part on disk was useless and is removed."""
     origin, start = _read_json(_origin(incomplete)), _kept(incomplete, url)
     if start and start == origin["num_bytes"]:
         return True
@@ -186,7 +186,7 @@ def _receive(client: httpx2.Client, url: str, incomplete: Path) -> bool:
         _append(chunks, incomplete, start, origin["num_bytes"])
     if origin["num_bytes"] not in (None, _kept(incomplete, url)):
         _remove(incomplete)
-        raise DownloadError(f"sent another number of bytes than the announced {origin['num_bytes']}")
+        raise DownloadError(f"sent more or fewer bytes than the announced {origin['num_bytes']}")
     return True
 
 

@@ -1,4 +1,4 @@
-"""The way back: our models -> files of the official code, and folders of transformers' own AST."""
+"""Export our models to files of the official code, and to folders of transformers' own AST."""
 
 import copy
 import os
@@ -31,7 +31,7 @@ from .key_maps import ConfigField, Dropped, KeyMap
 from .layouts import EMBEDDINGS, JOINT_TABLE, LAYOUTS, POSITIONS, Layout, restore_native
 
 FORMATS = ("official", "native")
-# What the official code has fixed, by hidden size for the heads: a file cannot say otherwise
+# Settings that the official code fixes (the number of heads by hidden size): its files do not hold them
 OFFICIAL_SETTINGS = {
     "hidden_act": "gelu",
     "layer_norm_eps": 1e-6,
@@ -55,15 +55,15 @@ def export_folder(folder: Path, out: Path, layout: str) -> list[str]:
     """Export a saved model: one of ours from the Hub or a conversion, or one that was fine-tuned from it.
 
     Args:
-        folder: Of `save_pretrained`.
-        out: What to make: for "official" a file (.pth), for "native" a folder. It must not exist yet.
+        folder: Folder that `save_pretrained` wrote.
+        out: What to create: for "official" a file (.pth), for "native" a folder. It must not exist yet.
         layout: "official" (`to_official`), or "native" (`to_native_ast`, with its feature extractor).
 
     Returns:
         Names of the tensors that are zeros: the official loader demands them, but the model does not have them.
 
     Raises:
-        ValueError: `out` exists, `folder` holds no whole model of ours, or the layout cannot express the model.
+        ValueError: `out` exists, `folder` holds no complete model of ours, or the layout cannot express the model.
     """
     if layout not in FORMATS:
         raise ValueError(f"layout={layout!r} is unknown; choose one of {FORMATS}.")
@@ -83,10 +83,10 @@ def export_folder(folder: Path, out: Path, layout: str) -> list[str]:
 
 
 def open_model(folder: Path) -> PreTrainedModel:
-    """The model of a folder, by the Auto class of the architecture that its config names.
+    """Open the model of a folder, by the Auto class of the architecture that its config names.
 
     Raises:
-        ValueError: It is none of ours, or a tensor is missing or left over.
+        ValueError: It is not one of ours, or a tensor is missing or left over.
     """
     if not (folder / "config.json").is_file():
         raise ValueError(f"folder={str(folder)!r} has no config.json: `save_pretrained` and conversions make one.")
@@ -95,7 +95,7 @@ def open_model(folder: Path) -> PreTrainedModel:
     model_class = getattr(hf_ast, architecture, None)
     auto_classes = {name: auto for auto, name in getattr(model_class, "_auto_classes", {}).items()}
     if architecture not in auto_classes:
-        raise ValueError(f"folder={str(folder)!r} holds a {architecture or type(config).__name__}, no model of ours.")
+        raise ValueError(f"folder={str(folder)!r} holds a {architecture or type(config).__name__}, not one of ours.")
     auto_class = getattr(transformers, auto_classes[architecture])
     model, found = auto_class.from_pretrained(folder, output_loading_info=True)
     for kind in ("missing_keys", "unexpected_keys"):
@@ -105,12 +105,12 @@ def open_model(folder: Path) -> PreTrainedModel:
 
 
 def to_official(model: PreTrainedModel, layout: Layout | None = None) -> tuple[dict[str, Tensor], list[str]]:
-    """Our model -> the state dict that the official code opens, strictly.
+    """Return a model of ours as the state dict that the official code opens, strictly.
 
-    Settings of training (dropout, patchout, ...) and labels are no part of such a file.
+    Training settings (dropout, patchout, ...) and labels are not part of such a file.
 
     Args:
-        model: With its head, or a backbone. Tensors that need no reshaping are not copied.
+        model: A model with its head, or a backbone. Tensors that need no reshaping are not copied.
         layout: One of the family's in `LAYOUTS`; by default the official one that the model's class fills, and for a
             backbone the first.
 
@@ -119,12 +119,12 @@ def to_official(model: PreTrainedModel, layout: Layout | None = None) -> tuple[d
         because the official loader demands them, but the model does not have them.
 
     Raises:
-        ValueError: The model has a setting that the official code does not know, or tensors that the layout has no
-            place for.
+        ValueError: The model has a setting that the official code does not know, or tensors for which the layout has
+            no place.
     """
     layout = _official_layout(model) if layout is None else layout
     if layout.restore is None or layout.derived:
-        raise ValueError(f"layout={layout.name!r} is a way into our models, and loses values that none leads back to.")
+        raise ValueError(f"layout={layout.name!r} can be converted to our models, but not back: values are lost.")
     config, settings = model.config, dict(OFFICIAL_SETTINGS)
     if config.hidden_size in OFFICIAL_HEADS:
         settings["num_attention_heads"] = OFFICIAL_HEADS[config.hidden_size]
@@ -139,7 +139,7 @@ def to_official(model: PreTrainedModel, layout: Layout | None = None) -> tuple[d
 
 
 def official_tensors(model: PreTrainedModel, layout: Layout) -> tuple[dict[str, Tensor], list[str]]:
-    """`to_official` without its prefix, and without looking at the config: tensors, and names of those made up."""
+    """Do the same as `to_official`, without the prefix and without checks of the config."""
     config = _with_all_objectives(model.config)
     tensors = {_prefix(type(model)) + name: tensor for name, tensor in model.state_dict().items()}
     expected = {
@@ -167,7 +167,7 @@ def official_tensors(model: PreTrainedModel, layout: Layout) -> tuple[dict[str, 
 
 
 def file_names(key_map: KeyMap, num_layers: int) -> Iterator[tuple[str, str | Dropped | ConfigField]]:
-    """All names of a file of that many layers, in its order, and what the key map has for each."""
+    """Yield all names of a file with that many layers, in its order, and what the key map has for each."""
     for is_layer, group in groupby(key_map, lambda pattern: "{}" in pattern):
         patterns = list(group)
         for number in range(num_layers if is_layer else 1):
@@ -177,11 +177,11 @@ def file_names(key_map: KeyMap, num_layers: int) -> Iterator[tuple[str, str | Dr
 
 
 def to_native_ast(model: PreTrainedModel) -> ASTForAudioClassification | ASTModel:
-    """Our model -> transformers' own `ASTForAudioClassification`, or `ASTModel` for a backbone.
+    """Convert a model of ours to transformers' own `ASTForAudioClassification`, or to `ASTModel` for a backbone.
 
-    That one has a single epsilon for all norms. It gets the encoder's, 1e-6, where the head's norm has 1e-5 here and
-    in the official code: what its head normalises comes out larger, before weight and bias, by the factor
-    1 + 4.5e-6 / variance of the pooled vector. Patchout, drop path and other lengths than `max_length` it has not.
+    Theirs has a single epsilon for all norms. It gets the encoder's, 1e-6, while the head's norm has 1e-5 here and in
+    the official code: the normalised vector in its head is larger, before weight and bias, by the factor
+    1 + 4.5e-6 / variance of the pooled vector. It has no patchout, no drop path, and no lengths but `max_length`.
     Tensors that need no reshaping are shared with `model`.
 
     Raises:
@@ -214,10 +214,10 @@ def to_native_ast(model: PreTrainedModel) -> ASTForAudioClassification | ASTMode
 
 
 def to_native_front_end(front_end: SequenceFeatureExtractor) -> ASTFeatureExtractor:
-    """Our feature extractor of AST and SSAST -> transformers' own, with the same statistics.
+    """Convert our feature extractor of AST and SSAST to transformers' own, with the same statistics.
 
     Raises:
-        ValueError: It pads otherwise than transformers' own, which pads before the normalisation, with zeros.
+        ValueError: It pads differently from transformers' own, which pads with zeros before normalisation.
     """
     values = front_end.to_dict()
     if values["padding_value"] is not None:
@@ -239,7 +239,7 @@ def _require(config: PreTrainedConfig, settings: Mapping[str, Any], what: str) -
 
 
 def _with_all_objectives(config: PreTrainedConfig) -> PreTrainedConfig:
-    """A config whose pretraining model has both heads, as official files always do."""
+    """Return a config whose pretraining model has both heads, as official files always do."""
     config = copy.deepcopy(config)
     for name in ("classification_loss_weight", "reconstruction_loss_weight"):
         if getattr(config, name, None) == 0:
@@ -248,12 +248,12 @@ def _with_all_objectives(config: PreTrainedConfig) -> PreTrainedConfig:
 
 
 def _prefix(model_class: type[PreTrainedModel]) -> str:
-    """What the names of a backbone lack when it is saved alone."""
+    """Return the prefix that the names of a backbone lack when it is saved alone."""
     return "" if hasattr(model_class, "backbone_class") else f"{model_class.base_model_prefix}."
 
 
 def _save(tensors: dict[str, Tensor], out: Path) -> None:
-    """Write a file that is whole once it has its name."""
+    """Write a file that gets its name once it is complete."""
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     try:

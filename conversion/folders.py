@@ -62,7 +62,7 @@ def convert_file(
     with whole_folder(out) as folder:
         with written_with_os_errors(out):
             model.save_pretrained(folder)
-        # safetensors makes the file readable to its owner only
+        # safetensors makes the file readable by its owner only
         (folder / WEIGHTS).chmod((folder / "config.json").stat().st_mode)
         checkpoint.build_feature_extractor(**front_end_changes).save_pretrained(folder)
         write_provenance(folder, origin | {"files": file_digests(folder)})
@@ -72,7 +72,7 @@ def convert_file(
 def _holds(out: Path, origin: Mapping[str, Any]) -> bool:
     """Whether an existing folder already holds this conversion. One that must not be replaced is an error."""
     if not (out / PROVENANCE).is_file():
-        raise ValueError(f"out={str(out)!r} exists and no conversion made it; give another folder.")
+        raise ValueError(f"out={str(out)!r} exists and was not made by a conversion; give another folder.")
     earlier = read_provenance(out)
     changed = changed_files(out, earlier)
     if lost := [name for name in changed if (out / name).exists()]:
@@ -130,15 +130,15 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
         OSError: The file cannot be read.
     """
     if not file.is_file():
-        raise ValueError(f"file={str(file)!r} is no regular file, but must be a checkpoint of torch.")
-    zipped = _is_whole_zip(file)  # files from before torch 1.6 are none, and cannot be memory-mapped
+        raise ValueError(f"file={str(file)!r} is not a regular file, but must be a checkpoint of torch.")
+    zipped = _is_whole_zip(file)  # files from before torch 1.6 are not, and cannot be memory-mapped
     try:
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:  # damaged bytes can be any instruction of pickle, and raise anything
         code = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if code is not None:
             raise ValueError(
-                f"file={str(file)!r} holds more than tensors: opening it would run {code[1]}. Nothing of it was run; "
+                f"file={str(file)!r} holds more than tensors: opening it would run {code[1]}. None of it was run; "
                 "if you trust the file, open it yourself and save only its state dict."
             ) from error
         raise ValueError(_DAMAGED.format(str(file))) from error
@@ -148,7 +148,7 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
     for name, tensor in tensors.items():
         if not _is_plain(tensor):
             raise ValueError(
-                f"file={str(file)!r} is no checkpoint that training code saves: the tensor {name!r} is a "
+                f"file={str(file)!r} is not a checkpoint as training code saves it: the tensor {name!r} is a "
                 f"{tensor.layout} {type(tensor).__name__} of shape {tuple(tensor.shape)} on {tensor.device}, with "
                 "fewer values in the file than it claims to have."
             )
@@ -169,7 +169,7 @@ def _is_whole_zip(file: Path) -> bool:
                 # Before it is unpacked: few bytes may stand for terabytes
                 fits = is_stored and sum(entry.file_size for entry in entries) <= file.stat().st_size
                 is_damaged = fits and archive.testzip() is not None
-        # Names that are no text are ValueErrors, and places before the beginning are OSErrors
+        # Names that cannot be decoded give ValueErrors, and offsets before the beginning give OSErrors
         except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, ValueError) as error:
             raise ValueError(_DAMAGED.format(str(file))) from error
     if is_damaged:
@@ -177,13 +177,13 @@ def _is_whole_zip(file: Path) -> bool:
     if not fits:
         raise ValueError(
             f"file={str(file)!r} is a compressed archive, or claims to hold more than its size; torch writes "
-            "checkpoints uncompressed. Nothing of it was unpacked."
+            "checkpoints uncompressed. None of it was unpacked."
         )
     return True
 
 
 def _is_plain(tensor: Tensor) -> bool:
-    """Whether a tensor has all of its values in memory: it is not without any, and does not repeat a few of them."""
+    """Whether a tensor has all of its values in memory, rather than none of them, or a few that it repeats."""
     if type(tensor) not in (Tensor, nn.Parameter) or tensor.layout is not torch.strided or tensor.device.type != "cpu":
         return False
     return not tensor.is_quantized and tensor.nbytes <= tensor.untyped_storage().nbytes()

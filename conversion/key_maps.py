@@ -13,7 +13,7 @@ class Dropped:
     """A tensor that is left out on purpose.
 
     Args:
-        reason: Why.
+        reason: Why it is left out.
         shape: Its sizes, as numbers or names of config fields. Exports need them, because the official loader demands
             the tensor.
     """
@@ -24,7 +24,7 @@ class Dropped:
 
 @dataclass(frozen=True)
 class ConfigField:
-    """A number that the file holds as a tensor, and our model in a field of its config."""
+    """A number that the file holds as a tensor, and our model as a field of its config."""
 
     name: str
 

@@ -40,7 +40,7 @@ def prepare(checkpoint: Checkpoint, *, cache: Path | None = None) -> Path:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _locked(folder):
-            if not is_ready(folder, checkpoint, cache=cache):  # another process may have made it meanwhile
+            if not is_ready(folder, checkpoint, cache=cache):  # another process may have made it in the meantime
                 _make(folder, checkpoint, cache=cache)
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -55,7 +55,7 @@ def prepare(checkpoint: Checkpoint, *, cache: Path | None = None) -> Path:
 
 
 def converted_folder(checkpoint: Checkpoint, cache: Path) -> Path:
-    """Return where the cache has a converted checkpoint, or will have it."""
+    """Return where the cache holds a converted checkpoint, or will hold it."""
     return cache / "converted" / checkpoint.name
 
 

@@ -1,4 +1,4 @@
-"""The whole zoo on the Hub: a plan of what would be uploaded and what is refused, and doing it.
+"""Upload the whole zoo to the Hub, or show the plan: what would be uploaded, and what is refused and why.
 
     python -m conversion.publish_all [--search WORDS] [--namespace NAME] [--cache DIR] [--private] [--publish]
 
@@ -26,10 +26,10 @@ from .prepare import converted_folder, is_ready, prepare
 from .publish import publish_folder
 from .registry import search
 
-# SPDX identifiers of licences under which converted weights may be passed on
+# SPDX identifiers of licences under which converted weights may be redistributed
 REDISTRIBUTABLE = frozenset({"Apache-2.0", "BSD-3-Clause", "CC-BY-4.0", "MIT"})
-# Training data that may not be used commercially, with where that is stated. Weights made from it under a licence that
-# permits commercial use are unclear as long as their authors do not say that they thought of it
+# Training data that may not be used commercially, with where that is stated. If the licence of weights trained on it
+# permits commercial use, the case is unclear unless the authors say that they considered this
 NON_COMMERCIAL = {
     "ESC-50": "CC BY-NC 3.0, https://github.com/karolpiczak/ESC-50#license",
     "FSD50K": "in part CC BY-NC 3.0, https://zenodo.org/records/4060432",
@@ -45,7 +45,7 @@ class Upload:
     Args:
         checkpoint: Entry of the registry.
         repo_id: Repository on the Hub.
-        num_bytes: Of the weights: of the folder in the cache, or of the parameters in single precision.
+        num_bytes: Size of the weights: in the folder in the cache, or of the parameters in single precision.
         refusal: Why it is not uploaded; "" if it is.
         steps: What is done, in order; empty if it is refused.
     """
@@ -64,7 +64,7 @@ class Upload:
 
 
 def plan(checkpoint: Checkpoint, *, namespace: str = HUB_NAMESPACE, cache: Path | None = None) -> Upload:
-    """Say what uploading a checkpoint takes, without a download.
+    """Say what uploading a checkpoint takes, without downloading anything.
 
     Args:
         checkpoint: Entry of the registry.
@@ -85,7 +85,7 @@ def plan(checkpoint: Checkpoint, *, namespace: str = HUB_NAMESPACE, cache: Path 
 
 
 def find_refusal(checkpoint: Checkpoint) -> str:
-    """Say why the licence of a checkpoint does not permit to pass its weights on, or leaves it unclear; else ""."""
+    """Say why the licence of a checkpoint does not permit redistributing its weights, or is unclear; "" if it does."""
     if not checkpoint.license:
         return f"no licence is stated ({checkpoint.license_note})"
     if checkpoint.license not in REDISTRIBUTABLE:

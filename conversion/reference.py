@@ -123,7 +123,7 @@ def _encode(tensors: Mapping[str, Tensor], patches: Tensor, num_heads: int) -> T
 
 
 def _encode_torch_only(tensors: Mapping[str, Tensor], patches: Tensor, num_heads: int) -> Tensor:
-    """Do the same for TorchOnlyAST, with torch's own encoder; its prefix tokens include their positions."""
+    """Encode likewise for TorchOnlyAST, with torch's own encoder; its prefix tokens include their positions."""
     if "embedding.positional_embedding" in tensors:
         patches = patches + tensors["embedding.positional_embedding"]
     else:

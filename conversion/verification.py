@@ -31,7 +31,7 @@ class ForwardComparison:
     Args:
         input: What the clip is.
         output: Names of the compared outputs, separated by commas.
-        shape: Of the first of them.
+        shape: Shape of the first of them.
         sample: Its first values.
         scale: Largest absolute value of the compared outputs.
         reference_difference: Largest absolute difference from the independent implementation in `reference`.
@@ -55,7 +55,7 @@ class Verification:
         problems: What is wrong, one sentence each; none if the folder passed.
         tensors: The comparison of the tensors.
         forward: The comparison of a forward pass; None if settings or tensors are wrong already.
-        versions: Of the packages that did it.
+        versions: Versions of the packages that did it.
     """
 
     problems: tuple[str, ...]
@@ -69,15 +69,15 @@ class Verification:
         return not self.problems
 
     def to_json(self) -> dict[str, Any]:
-        """As in conversion.json, with `passed` for other readers."""
+        """Return the content for conversion.json, with `passed` for other readers."""
         return {"passed": self.passed, **json.loads(json.dumps(dataclasses.asdict(self)))}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`.
+        """Invert `to_json`.
 
         Raises:
-            ValueError: The content is no verification, or contradicts itself.
+            ValueError: The content is not a verification, or contradicts itself.
         """
         try:
             forward = content["forward"]
@@ -96,7 +96,7 @@ class Verification:
 
 
 def read_verification(provenance: Mapping[str, Any]) -> Verification | None:
-    """The verification in the content of a conversion.json, or None if there is none yet.
+    """Return the verification in the content of a conversion.json, or None if there is none yet.
 
     Raises:
         ValueError: As in `Verification.from_json`.
@@ -118,9 +118,9 @@ def format_verification(verification: Verification) -> str:
         lines.append(f"forward pass: {forward.output} of shape {forward.shape}")
         lines.append(f"  input: {forward.input}")
         lines.append(f"  begins with: {', '.join(f'{value:.6g}' for value in forward.sample)}")
-        lines.append(f"  largest difference to an independent implementation: {forward.reference_difference:.2g}")
+        lines.append(f"  largest difference from an independent implementation: {forward.reference_difference:.2g}")
         if forward.native_difference is not None:
-            lines.append(f"  largest difference to transformers' own AST: {forward.native_difference:.2g}")
+            lines.append(f"  largest difference from transformers' own AST: {forward.native_difference:.2g}")
         lines.append(f"  largest value: {forward.scale:.3g}")
     lines.append("with " + ", ".join(f"{name} {version}" for name, version in verification.versions.items()))
     return "\n".join(lines)

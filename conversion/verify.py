@@ -27,8 +27,8 @@ from .verification import ForwardComparison, TensorComparison, Verification
 
 SEED = 0
 SAMPLE_SIZE = 8
-# Allowed difference, relative to the largest output. Other orders of summation cause about 1e-6 in float32 after 12
-# layers; two swapped tensors or a wrong order of patches cause 1e-2 or more
+# Allowed difference, relative to the largest output. A different order of summation causes about 1e-6 in float32 after
+# 12 layers; two swapped tensors or a wrong order of patches cause 1e-2 or more
 TOLERANCE = 1e-4
 # Fields that depend on how a config was saved, and labels, which are compared separately
 NOT_COMPARED = ("_name_or_path", "architectures", "auto_map", "dtype", "id2label", "label2id", "transformers_version")

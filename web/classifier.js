@@ -2,7 +2,7 @@
 
 import * as ort from "./ort.wasm.min.mjs";
 
-ort.env.wasm.numThreads = 1; // more need headers that static hosts do not send
+ort.env.wasm.numThreads = 1; // more threads need headers that static hosts do not send
 ort.env.wasm.proxy = true; // in a worker, so that the page stays responsive
 
 export class Classifier {
@@ -28,7 +28,7 @@ export class Classifier {
     this.maxLength = metadata.max_length;
   }
 
-  /** Scores (C) of each of some windows, arrays of samples of one length. */
+  /** Scores (C) of each window; the windows are arrays of samples, all of the same length. */
   async score(windows) {
     const batch = new Float32Array(windows.length * windows[0].length);
     windows.forEach((window, i) => batch.set(window, i * window.length));

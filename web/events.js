@@ -6,7 +6,7 @@ const EXTENT_SHARE = 2 / 3;
 /**
  * Find when labels are heard.
  *
- * @param scores Of K windows, C numbers each.
+ * @param scores Scores of K windows, C numbers each.
  * @param times Start and end of each window, in samples: K pairs, both ascending.
  * @param labels Names of the classes, C.
  * @param threshold Score that makes an event; a run of windows ends below half of it.
@@ -24,7 +24,7 @@ export function findEvents(scores, times, labels, threshold) {
   return events.sort((a, b) => a.start - b.start || b.peak - a.peak);
 }
 
-/** Events of a stream, each as soon as no window to come can change it. Memory is that of the longest event. */
+/** Events of a stream, each as soon as no later window can change it. Memory grows only with the longest event. */
 export class EventStream {
   /** Lengths in samples. */
   constructor(labels, { window, hop, threshold }) {
@@ -34,7 +34,7 @@ export class EventStream {
     this.hop = hop;
     this.scores = [];
     this.times = [];
-    this.settled = -Infinity; // what ends until then was decided
+    this.settled = -Infinity; // events that end until then are settled
   }
 
   /** Take the scores of the next window, and return the events that are settled now. */
@@ -44,7 +44,7 @@ export class EventStream {
     const events = this.#undecided();
     const open = events.filter((event) => event.end > start);
     this.settled = start;
-    // Two windows before them: a run from the first window that is kept would seem to begin earlier
+    // Two windows earlier, because a run from the first window that is kept would seem to begin earlier
     const oldest = Math.min(this.#startOfRuns(), ...open.map((event) => event.start)) - 2 * this.length;
     const numOld = this.times.findIndex((time) => time[0] >= oldest);
     this.times.splice(0, numOld);
@@ -97,8 +97,8 @@ function* runs(scores, index, release) {
 /**
  * All stretches of time between starts and ends of windows, each with the windows that cover it.
  *
- * Beyond both ends of the recording, windows are added that hear what the outermost one hears: fewer windows cover a
- * moment there.
+ * Beyond both ends of the recording, windows are added that hear what the outermost one hears, because fewer windows
+ * cover a moment there.
  */
 class Moments {
   constructor(times) {

@@ -7,11 +7,11 @@ import { WindowStream, coveringStarts } from "./windows.js";
 
 const NUM_BARS = 5;
 const BATCH_SIZE = 8;
-// Windows that may wait before the computer is too slow
+// Number of windows that may wait before the device counts as too slow
 const MAX_WAITING = 10;
 
 const element = (id) => document.getElementById(id);
-// Speech Commands and others name so what stands for everything that is none of the classes
+// Speech Commands and others give such names to labels for everything that belongs to no class
 const isListed = (label) => !/^_.*_$/.test(label);
 let classifier;
 let listed; // Numbers of the labels that are listed
@@ -38,7 +38,7 @@ async function start() {
   say("Ready.");
 }
 
-/** The settings in samples, or null with a message if one of them is out of its range. */
+/** The settings in samples, or null with a message if one of them is out of range. */
 function settings() {
   const form = element("settings");
   form.closest("details").open ||= !form.checkValidity();
@@ -147,7 +147,7 @@ async function read(file) {
   try {
     audio = await new OfflineAudioContext(1, 1, rateHz).decodeAudioData(await file.arrayBuffer());
   } catch (error) {
-    throw new Error(`${file.name} cannot be read: it is damaged, or of a kind that this browser does not know.`, { cause: error });
+    throw new Error(`${file.name} cannot be read: it is damaged, or in a format that this browser does not know.`, { cause: error });
   }
   if (audio.length < minLength) {
     throw new Error(`${file.name} is too short: ${audio.duration.toFixed(3)} s, but the model needs ${minLength / rateHz} s.`);

@@ -5,13 +5,13 @@
  *
  * @param rateHz Rate of the samples; the browser resamples.
  * @param onSamples Called with consecutive mono pieces of about 0.05 s.
- * @param onEnd Called when the microphone ends by itself, such as one that is unplugged.
+ * @param onEnd Called when the microphone stops by itself, for example because it is unplugged.
  * @returns A function that stops.
  * @throws An Error with a message for users.
  */
 export async function record(rateHz, onSamples, onEnd) {
   if (!navigator.mediaDevices) {
-    throw new Error("Browsers give the microphone only to pages from https:// or from localhost.");
+    throw new Error("Browsers allow the microphone only to pages from https:// or from localhost.");
   }
   const context = new AudioContext({ sampleRate: rateHz });
   let stream;
@@ -21,7 +21,7 @@ export async function record(rateHz, onSamples, onEnd) {
   };
   try {
     await context.audioWorklet.addModule("recorder.js");
-    // As the microphone hears it: what browsers do for calls is not what models are trained on
+    // Without the processing that browsers apply in calls: models are not trained on its result
     const audio = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false };
     stream = await navigator.mediaDevices.getUserMedia({ audio });
     stream.getAudioTracks()[0].onended = onEnd;
@@ -45,5 +45,5 @@ const messages = {
   NotAllowedError: () => "The microphone is not allowed. Allow it for this page in the settings of the browser, then start again.",
   NotFoundError: () => "There is no microphone. Connect one, then start again.",
   NotReadableError: () => "The microphone is in use by another program, or was switched off.",
-  NotSupportedError: (rateHz) => `This browser cannot record at ${rateHz} Hz. Open a recording instead, or take another browser.`,
+  NotSupportedError: (rateHz) => `This browser cannot record at ${rateHz} Hz. Open a recording instead, or use another browser.`,
 };

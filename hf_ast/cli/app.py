@@ -94,9 +94,7 @@ def start(
     version: Annotated[
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
-    traceback: Annotated[
-        bool, typer.Option("--traceback", help="Show every error with the place in the code where it arises.")
-    ] = False,
+    traceback: Annotated[bool, typer.Option("--traceback", help="Show the traceback of every error.")] = False,
 ) -> None:
-    """Take the options that stand before the command."""
+    """Take the options that precede the command."""
     SHOW_TRACEBACK.set(traceback)

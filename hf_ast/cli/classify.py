@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def classify(
     files: Recordings,
     model: Model = DEFAULT_MODEL,
-    top_k: Annotated[int, typer.Option(min=1, help="Number of labels, the most probable ones.")] = 3,
+    top_k: Annotated[int, typer.Option(min=1, help="Number of labels, the most probable first.")] = 3,
     windows: Annotated[bool, typer.Option("--windows", help="Label every window of the model's length.")] = False,
     as_json: Json = False,
 ) -> None:

@@ -23,10 +23,10 @@ def convert(
     like: Annotated[
         str | None,
         typer.Option(
-            "--as", metavar="NAME", help="Checkpoint that FILE is, if it was renamed, or was fine-tuned from."
+            "--as", metavar="NAME", help="Checkpoint that FILE is (if it was renamed), or was fine-tuned from."
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to make.", show_default="./NAME")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to create.", show_default="./NAME")] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -44,9 +44,9 @@ def convert(
 ) -> None:
     """Convert an official file, downloaded or local, into a folder for `from_pretrained`.
 
-    The folder holds weights, config, feature extractor, code and model card. If something fails, it is not made.
+    The folder holds weights, config, feature extractor, code and model card. If something fails, it is not created.
     Prints its path; with `--all`, one line per checkpoint: name, number of tensors that are the same as in the file,
-    largest difference to an independent implementation, and result.
+    largest difference from an independent implementation, and result.
 
     With `--json`, the result is an object with `name`, `folder`, `source`, `url`, and `verification`, which is null
     without `--verify`. With `--all`, it is an array of such objects; those of failures have only `name` and `error`.
@@ -54,9 +54,9 @@ def convert(
     if all_checkpoints == (what is not None):
         raise typer.BadParameter("Give either a checkpoint or --all.", param_hint="NAME|FILE")
     if all_checkpoints and (like or settings or labels):
-        raise typer.BadParameter("--as, --set and --labels are for one file, and do not go with --all.")
+        raise typer.BadParameter("--as, --set and --labels are for one file, and cannot be used with --all.")
     if family is not None and not all_checkpoints:
-        raise typer.BadParameter("--family goes with --all only.")
+        raise typer.BadParameter("--family can only be used with --all.")
     quiet_loading()
     if what is None:
         convert_all(family, out or Path(), cache, as_json)
@@ -93,7 +93,7 @@ def convert_one(
 
 
 def convert_all(family: str | None, out: Path, cache: Path | None, as_json: bool) -> None:
-    """Convert every checkpoint, whatever becomes of the others, and print a line for each."""
+    """Convert every checkpoint, even if others fail, and print a line for each."""
     from hf_ast.checkpoints import converter
 
     commands = converter("commands")

@@ -1,4 +1,4 @@
-"""What commands for the data of trainings share: their options, and what they say about the data."""
+"""What the commands for training data share: their options, and what they report about the data."""
 
 import os
 import sys
@@ -32,7 +32,7 @@ SplitColumn = Annotated[str, typer.Option(metavar="NAME", help="Column of splits
 GroupColumn = Annotated[
     str, typer.Option(metavar="NAME", help="Column of groups, such as speakers; a group stays in one split.")
 ]
-LabelSeparator = Annotated[str, typer.Option(metavar="TEXT", help="What stands between several labels in one text.")]
+LabelSeparator = Annotated[str, typer.Option(metavar="TEXT", help="Separator of several labels in one text.")]
 MultiLabel = Annotated[
     bool,
     typer.Option(
@@ -41,19 +41,19 @@ MultiLabel = Annotated[
 ]
 AudioFolder = Annotated[
     str | None,
-    typer.Option(metavar="DIR", help="What relative paths count from.", show_default="the folder of the manifest"),
+    typer.Option(metavar="DIR", help="Where relative paths start.", show_default="the folder of the manifest"),
 ]
 Subset = Annotated[
     str | None, typer.Option(metavar="NAME", help="Subset of a data set.", show_default="the default one")
 ]
 HeadersOnly = Annotated[
     bool,
-    typer.Option("--headers-only", help="Check only the headers of the recordings at first, for very large data."),
+    typer.Option("--headers-only", help="Check only the headers of the recordings in advance, for very large data."),
 ]
 BFloat16 = Annotated[bool, typer.Option("--bf16", help="Compute in bfloat16 where that is accurate enough.")]
 GradientAccumulation = Annotated[int, typer.Option(min=1, help="Forward passes per step.")]
 ReportTo = Annotated[
-    str, typer.Option(metavar="NAME", help="Where to report to: tensorboard, wandb, or another one of Trainer.")
+    str, typer.Option(metavar="NAME", help="Where to report: tensorboard, wandb, or any other integration of Trainer.")
 ]
 PushToHub = Annotated[
     str | None,
@@ -65,7 +65,7 @@ NumWorkers = Annotated[int, typer.Option(min=0, help="Processes that read audio.
 
 @contextmanager
 def resumable(out: Path) -> Iterator[None]:
-    """Send the logs that `Trainer` prints to stderr, and say how an interrupted training goes on."""
+    """Send the logs that `Trainer` prints to stderr, and say how to resume an interrupted run."""
     try:
         with redirect_stdout(sys.stderr):
             yield
@@ -81,7 +81,7 @@ def is_main_process() -> bool:
 
 
 def read_labelled(source: str, **settings: Any) -> "LabelledData":
-    """Find and check recordings, and tell on stderr what there is and what was skipped."""
+    """Find and check recordings, and report on stderr what was found and what was skipped."""
     from hf_ast.training.data import read_data
 
     data = read_data(source, progress=sys.stderr.isatty(), **settings)

@@ -32,5 +32,5 @@ def demo(
     quiet_loading()
     page = launch(model, host=host, port=port, open_browser=open_browser)
     show(page.local_url)
-    note("Ctrl-C ends")
+    note("press Ctrl-C to stop")
     page.block_thread()

@@ -29,13 +29,13 @@ class Mode(StrEnum):
 
 def embed(
     files: Recordings,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="File to make, which ends in .npz or .parquet.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="File to create: .npz or .parquet.")],
     model: Model = DEFAULT_MODEL,
     moments: Annotated[
         bool, typer.Option("--moments", help="Embed the moments of a recording instead of the whole.")
     ] = False,
     mode: Annotated[
-        Mode, typer.Option(help="The pooled output of the model, its logits, or the logits and then the output.")
+        Mode, typer.Option(help="The pooled output of the model, its logits, or the logits followed by the output.")
     ] = Mode.FEATURES,
     window: Annotated[
         float | None,
@@ -121,7 +121,7 @@ def writer(out: Path) -> Callable[[dict[str, "np.ndarray"]], None]:
 
     Raises:
         BadParameter: The file exists, or its name has an unknown suffix.
-        ImportError: What the format needs is not installed.
+        ImportError: A package that the format needs is not installed.
     """
     if out.exists():
         raise typer.BadParameter(f"{out} exists; give another name, or remove it.", param_hint="--out")

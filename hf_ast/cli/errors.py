@@ -49,7 +49,7 @@ def for_each(
     name: Callable[[Item], str] = str,
     progress: str | None = None,
 ) -> bool:
-    """Call a function for each item. An error of one item is reported, and the next one follows.
+    """Call a function for each item. An error of one item is reported, and the next item follows.
 
     Args:
         items: Arguments of the function.
@@ -62,7 +62,7 @@ def for_each(
 
     Raises:
         KeyboardInterrupt: After Ctrl-C; the message says how many items were finished.
-        Exception: Errors that are no matter of one item: a bug, a missing package, or a closed pipe.
+        Exception: Errors that do not belong to one item: a bug, a missing package, or a closed pipe.
     """
     num_failed = 0
     for number, item in enumerate(items if progress is None else _with_progress_bar(items, progress)):
@@ -81,7 +81,7 @@ def for_each(
 
 
 def is_for_users(error: Exception) -> bool:
-    """Tell whether the message of an error is all that a user needs: of wrong values, files, packages and networks."""
+    """Tell whether the message of an error is all that a user needs, as for values, files, packages and networks."""
     if SHOW_TRACEBACK.get():
         return False
     if unwrapped(error) is not error:

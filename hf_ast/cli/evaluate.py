@@ -59,8 +59,8 @@ def evaluate(
     protocol: Annotated[
         Protocol | None,
         typer.Option(
-            help="esc50: five folds. With {fold} in MODEL, each of five models on the fold that it was not trained "
-            "on; else MODEL is fine-tuned five times, into --out.",
+            help="esc50: five folds. With {fold} in MODEL, each of five models is tested on the fold that it was not "
+            "trained on; otherwise MODEL is fine-tuned five times, into --out.",
             show_default="none",
         ),
     ] = None,
@@ -74,7 +74,7 @@ def evaluate(
     learning_rate: Annotated[
         float | None,
         typer.Option(
-            metavar="NUMBER", callback=positive, help="The same for the learning rate.", show_default="likewise"
+            metavar="NUMBER", callback=positive, help="Learning rate of --protocol.", show_default="likewise"
         ),
     ] = None,
     figure: Annotated[
@@ -99,10 +99,10 @@ def evaluate(
 ) -> None:
     """Measure how well a model labels recordings.
 
-    Whole recordings are scored, in windows where they are longer than the model's input, as `hf-ast classify` does it.
-    Prints accuracy (single-label data), mAP, AUC and d-prime. With `--json`, an object of `split`, `num_recordings`,
-    `metrics`, `classes`, `confusion` and `skipped`; with `--protocol`, of `folds` and their `mean`. A class without a
-    recording has no average precision and is left out of the means.
+    Whole recordings are scored, in windows where they are longer than the model's input, as `hf-ast classify` does.
+    Prints accuracy (single-label data), mAP, AUC and d-prime. With `--json`, an object with `split`, `num_recordings`,
+    `metrics`, `classes`, `confusion` and `skipped`; with `--protocol`, with `folds` and their `mean`. A class without
+    a recording has no average precision and is left out of the means.
     """
     from hf_ast.inference.loading import load_classifier
     from hf_ast.training.evaluate import evaluate

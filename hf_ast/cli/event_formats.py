@@ -31,7 +31,7 @@ class Format(StrEnum):
     SRT = "srt"
 
 
-# They do not name the recording, so that a document holds the events of one recording only
+# These do not name the recording, so a document can hold the events of one recording only
 ONE_RECORDING = (Format.AUDACITY, Format.SRT)
 SUFFIXES = {
     Format.TABLE: ".txt",

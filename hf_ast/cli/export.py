@@ -34,7 +34,7 @@ def export(
             help="An ONNX file, a program for `torch.export.load`, or one that AOTInductor compiles for this machine.",
         ),
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to make.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to create.")],
     model: Annotated[
         str,
         typer.Argument(
@@ -61,12 +61,12 @@ def export(
     The folder holds the file, `metadata.json` (labels, sampling rate, longest input), `classify.py`, which needs only
     numpy and the runtime of the file (onnxruntime or torch), and `README.md`. The written file is compared with the
     model on random clips of several lengths and batch sizes; if the logits differ by more than 1e-4, the folder is not
-    made. With `--int8` the difference is only stated.
+    created. With `--int8`, the difference is only reported.
 
     Prints the path of the folder; with `--json`, an object with `folder`, `num_bytes`, and what `metadata.json` holds.
     """
     if to is not Target.ONNX and (int8 or opset is not None):
-        raise typer.BadParameter("--int8 and --opset go with --to onnx only.")
+        raise typer.BadParameter("--int8 and --opset can only be used with --to onnx.")
     if out.exists():
         raise typer.BadParameter(f"{out} exists; give another name, or remove it.", param_hint="--out")
     import hf_ast

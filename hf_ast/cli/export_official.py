@@ -22,7 +22,7 @@ def export_official(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="Folder of a model: converted, or fine-tuned and saved.")
     ],
-    out: Annotated[Path, typer.Option(metavar="PATH", help="File to make, or with --layout native folder.")],
+    out: Annotated[Path, typer.Option(metavar="PATH", help="File to create; with --layout native, folder.")],
     layout: Annotated[
         Layout,
         typer.Option(help="A file for the official code, or a folder for the AST that comes with transformers."),

@@ -62,10 +62,10 @@ def extract(
         str | None, typer.Option(metavar="NAME", help="Split of a data set.", show_default="all splits")
     ] = None,
     files_per_shard: Annotated[
-        int, typer.Option(min=1, help="Recordings per file of results; a kill costs those in work.")
+        int, typer.Option(min=1, help="Recordings per file of results; a killed run loses unfinished files.")
     ] = 64,
     retry_errors: Annotated[
-        bool, typer.Option("--retry-errors", help="Do files of results again that have recordings with errors.")
+        bool, typer.Option("--retry-errors", help="Redo files of results that have recordings with errors.")
     ] = False,
     engine: Annotated[Engine, typer.Option(help="This machine, or a Ray cluster.")] = Engine.LOCAL,
     address: Annotated[
@@ -84,7 +84,7 @@ def extract(
         int | None,
         typer.Option(
             min=0,
-            help="Processes that decode beside each model.",
+            help="Processes that decode for each model.",
             show_default="one per processor, at most four; with Ray none",
         ),
     ] = None,
@@ -93,18 +93,18 @@ def extract(
     """Extract tags and embeddings of a corpus into Parquet files.
 
     DIR/data gets files with the columns `path`, `start_s`, `end_s`, `labels`, `scores`, `events`, `embedding`,
-    `error`, `model` and `revision`, as far as they were asked for. However a run was ended, the same command continues
+    `error`, `model` and `revision`, as far as they were asked for. However a run ended, the same command continues
     with what is left; other settings need another folder. A recording that cannot be read becomes a row with its
     `error`, and the exit status is 1.
 
-    Prints a summary; with `--json`, an object of `out`, `num_files`, `num_done_before`, `num_errors`, `audio_s` and
+    Prints a summary; with `--json`, an object with `out`, `num_files`, `num_done_before`, `num_errors`, `audio_s` and
     `elapsed_s`, where errors, audio and time are those of this run.
     """
     import hf_ast
 
     quiet_loading()
     try:
-        with redirect_stdout(sys.stderr):  # where Ray prints what becomes of its workers
+        with redirect_stdout(sys.stderr):  # for what Ray prints about its workers
             done = hf_ast.extract(
                 source,
                 out,

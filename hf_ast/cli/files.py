@@ -14,8 +14,8 @@ Recordings = Annotated[
     list[str],
     typer.Argument(
         metavar="FILE|DIR",
-        help="Recordings in any format that libsndfile reads: files, URLs, or patterns such as `'**/*.wav'`. Of a "
-        "folder, all audio files are taken that are not hidden, also those in its subfolders.",
+        help="Recordings in any format that libsndfile reads: files, URLs, or patterns such as `'**/*.wav'`. A folder "
+        "stands for all audio files in it and its subfolders that are not hidden.",
         show_default=False,
     ),
 ]
@@ -48,7 +48,7 @@ def _recordings(argument: str) -> Iterator[str]:
     elif os.path.exists(argument):
         yield argument
     else:
-        for path in sorted(glob.glob(argument, recursive=True)):  # empty if it is no pattern
+        for path in sorted(glob.glob(argument, recursive=True)):  # empty if it is not a pattern
             yield from _in_folder(Path(path)) if os.path.isdir(path) else [path]
 
 

@@ -68,7 +68,7 @@ def finetune(
     gradient_accumulation: GradientAccumulation = 1,
     learning_rate: Annotated[
         float | None,
-        typer.Option(metavar="NUMBER", callback=positive, help="Largest learning rate.", show_default=OF_PRESET),
+        typer.Option(metavar="NUMBER", callback=positive, help="Peak learning rate.", show_default=OF_PRESET),
     ] = None,
     duration: Annotated[
         float | None,
@@ -82,16 +82,14 @@ def finetune(
     stats: Annotated[
         Stats | None,
         typer.Option(
-            help="Mean and deviation that normalise the input: those of the checkpoint, with which its weights have "
-            "learnt, or those of the training recordings.",
+            help="Mean and deviation that normalise the input: those of the checkpoint, with which its weights were "
+            "trained, or those of the training recordings.",
             show_default="checkpoint; data with the presets esc50 and speech-commands",
         ),
     ] = None,
     validation: Annotated[
         float,
-        typer.Option(
-            metavar="SHARE", min=0, max=0.9, help="Share that is held out if the data name no validation split."
-        ),
+        typer.Option(metavar="SHARE", min=0, max=0.9, help="Share to hold out if the data name no validation split."),
     ] = 0.2,
     label_column: LabelColumn = None,
     split_column: SplitColumn = "split",
@@ -106,7 +104,7 @@ def finetune(
         typer.Option(min=1, help="Steps between evaluations, and between saved states.", show_default="an epoch"),
     ] = None,
     num_workers: NumWorkers = 2,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of all that is random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of everything random.")] = 0,
     bf16: BFloat16 = False,
     report_to: ReportTo = "none",
     push_to_hub: PushToHub = None,
@@ -129,13 +127,13 @@ def finetune(
     `num_recordings`, `metrics`, `classes`, `confusion` and `skipped`.
 
     On several processes: `accelerate launch -m hf_ast.cli finetune DATA --model MODEL --out DIR`, or the same with
-    `torchrun --nproc-per-node N -m`; FSDP and DeepSpeed by `accelerate config`. --batch-size is that of each process.
+    `torchrun --nproc-per-node N -m`. `accelerate config` sets up FSDP and DeepSpeed. --batch-size is per process.
     """
     from hf_ast.training.finetune import finetune
 
     quiet_loading()
     if model == DEFAULT_MODEL:
-        note("starting from the embedded keyword model, which is small and knows only speech; --model names others")
+        note("starting from the embedded keyword model, which is small and knows only speech; --model chooses another")
     with resumable(out):
         found = read_labelled(
             data,

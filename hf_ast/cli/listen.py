@@ -29,7 +29,7 @@ def listen(
     hop: Annotated[
         float, typer.Option("--hop", metavar="SECONDS", callback=positive, help="Time between two results.")
     ] = 0.5,
-    top_k: Annotated[int, typer.Option(min=1, help="Number of labels, the most probable ones.")] = 5,
+    top_k: Annotated[int, typer.Option(min=1, help="Number of labels, the most probable first.")] = 5,
     duration: Annotated[
         float | None,
         typer.Option(metavar="SECONDS", callback=positive, help="How long to listen.", show_default="until Ctrl-C"),
@@ -54,7 +54,7 @@ def listen(
     classifier, feature_extractor = hf_ast.load_classifier(model)
     tagger = hf_ast.StreamTagger(classifier, feature_extractor, window_s=window, hop_s=hop)
     number = int(device) if device is not None and device.isdecimal() else device
-    note(f"listening: a result every {hop:g} s, Ctrl-C ends")
+    note(f"listening: a result every {hop:g} s; press Ctrl-C to stop")
     with ExitStack() as stack:
         if not as_json and sys.stdout.isatty():
             from rich.live import Live
@@ -69,7 +69,7 @@ def listen(
 
 
 def heard(tagger: "StreamTagger", pieces: "Iterable[np.ndarray]") -> "Iterator[StreamWindow]":
-    """The windows of a stream as they are complete; Ctrl-C ends the stream, and its last window follows."""
+    """Yield the windows of a stream as they are completed; Ctrl-C ends the stream, and its last window follows."""
     try:
         for samples in pieces:
             yield from tagger.push(samples)

@@ -12,7 +12,7 @@ from hf_ast.text import CONTROL_IN_LINES, visible
 def show(line: str, stream: TextIO | None = None) -> None:
     """Print a line to a stream, or to stdout if None, so that a reader of a pipe gets it at once.
 
-    Files and pipes get what it is; in a terminal, nothing but text.
+    Files and pipes get the line as it is; in a terminal, control characters are escaped.
     """
     target = sys.stdout if stream is None else stream
     print(line.translate(CONTROL_IN_LINES) if target.isatty() else line, file=target, flush=True)

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 
-plot = typer.Typer(name="plot", no_args_is_help=True, help="Draw pictures of recordings, models and trainings.")
+plot = typer.Typer(name="plot", no_args_is_help=True, help="Draw pictures of recordings, models and training runs.")
 
 SUFFIXES = (".png", ".pdf", ".svg")
 DOTS_PER_INCH = 150
-# What a fine-tuning leaves in its folder
+# The metrics in the output folder of fine-tuning
 METRICS = "metrics.json"
 
 
@@ -40,12 +40,12 @@ def new_picture(out: Path) -> Path:
 Recording = Annotated[str, typer.Argument(metavar="FILE", help="Recording: a file or URL.", show_default=False)]
 Out = Annotated[
     Path,
-    typer.Option("--out", metavar="FILE", callback=new_picture, help="Picture to make: .png, .pdf or .svg."),
+    typer.Option("--out", metavar="FILE", callback=new_picture, help="Picture to create: .png, .pdf or .svg."),
 ]
 Start = Annotated[
     float, typer.Option("--start", metavar="SECONDS", min=0, help="Where in the recording the picture begins.")
 ]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of what is drawn at random.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the random draw.")]
 Result = Annotated[
     Path,
     typer.Argument(
@@ -90,7 +90,7 @@ def timeline(
     threshold: Annotated[
         float, typer.Option(metavar="SCORE", min=0, max=1, help="Score of a label that begins an event.")
     ] = 0.5,
-    max_labels: Annotated[int, typer.Option(min=1, help="Rows of the picture, at most.")] = 15,
+    max_labels: Annotated[int, typer.Option(min=1, help="Largest number of rows in the picture.")] = 15,
     as_json: Json = False,
 ) -> None:
     """Draw when something is heard in a recording: the scores of its windows, and the events of `hf-ast tag`."""
@@ -117,7 +117,7 @@ def attention(
 ) -> None:
     """Draw where in a spectrogram a model looks, by attention rollout.
 
-    The picture has one input of the model, padded as the model pads it.
+    The picture shows one input of the model, padded as the model pads it.
     """
     from hf_ast import load_encoder
     from hf_ast.plotting import plot_attention
@@ -204,7 +204,7 @@ def similarity(
     out: Out,
     model: Model = DEFAULT_MODEL,
     keep_order: Annotated[
-        bool, typer.Option("--keep-order", help="Keep the order of the files, instead of joining similar ones.")
+        bool, typer.Option("--keep-order", help="Keep the order of the files, instead of grouping similar ones.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -237,14 +237,14 @@ def similarity(
 
 @plot.command()
 def confusion(result: Result, out: Out, as_json: Json = False) -> None:
-    """Draw which classes a classifier takes for which."""
+    """Draw the confusion matrix of a classifier."""
     from hf_ast.plotting.confusion import confusion_from_rows, plot_confusion
 
     data = read_result(result)
     if data.get("confusion") is None:
         raise ValueError(
-            f"{result} has no confusion, as of multi-label data, for which there is `hf-ast plot average-precision`, "
-            "or of an older version; evaluate again."
+            f"{result} has no confusion matrix. For multi-label data, use `hf-ast plot average-precision`; for a file "
+            "of an older version, evaluate again."
         )
     labels, counts = confusion_from_rows(data["confusion"], [row["label"] for row in data["classes"]])
     write(plot_confusion(counts, labels), out, as_json)
@@ -252,7 +252,7 @@ def confusion(result: Result, out: Out, as_json: Json = False) -> None:
 
 @plot.command("average-precision")
 def average_precision(result: Result, out: Out, as_json: Json = False) -> None:
-    """Draw how well each class is found."""
+    """Draw the average precision of each class."""
     import numpy as np
 
     from hf_ast.plotting import plot_average_precision
@@ -269,14 +269,14 @@ def learning_curves(
         Path,
         typer.Argument(
             metavar="DIR",
-            help="Output folder of `hf-ast finetune` or `hf-ast pretrain`, of a finished or an unfinished training.",
+            help="Output folder of `hf-ast finetune` or `hf-ast pretrain`, during training or after it.",
             show_default=False,
         ),
     ],
     out: Out,
     as_json: Json = False,
 ) -> None:
-    """Draw losses, metrics and learning rate of a training over its steps."""
+    """Draw the losses, metrics and learning rate of a training run over its steps."""
     from hf_ast.plotting.learning_curves import learning_curves, plot_learning_curves
 
     write(plot_learning_curves(learning_curves(run)), out, as_json)
@@ -285,7 +285,7 @@ def learning_curves(
 def read_input(
     file: str, feature_extractor: "SpectrogramFeatureExtractor", start_s: float, *, padded: bool
 ) -> "tuple[Tensor, float]":
-    """Read what a model hears at once of a recording, and say so if that is not all.
+    """Read from a recording what a model hears at once, and say so if that is not all of it.
 
     Returns:
         Model input, shape (1, T, M), padded to the model's length or not at all; and the seconds that were read.
@@ -295,7 +295,7 @@ def read_input(
     rate, longest = feature_extractor.sampling_rate, feature_extractor.max_samples
     waveform = audio.read(file, rate, start_s=start_s, duration_s=(longest + 1) / rate)[0]
     if len(waveform) > longest:
-        note(f"shown are {longest / rate:.4g} s, what the model hears at once; --start chooses them")
+        note(f"showing {longest / rate:.4g} s, what the model hears at once; --start chooses which")
         waveform = waveform[:longest]
     settings: dict[str, Any] = {} if padded else {"padding": False}
     values = feature_extractor(waveform, rate, return_tensors="pt", **settings)["input_values"]
@@ -308,7 +308,7 @@ def read_result(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{file} is no JSON, but must be what `hf-ast evaluate --json` prints.") from error
+        raise ValueError(f"{file} is not JSON, but must be what `hf-ast evaluate --json` prints.") from error
     if not isinstance(data, dict) or "classes" not in data:
         raise ValueError(f"{file} has no 'classes', but must be what `hf-ast evaluate --json` prints.")
     return data

@@ -88,9 +88,7 @@ def pretrain(
     ] = Optimizer.ADAMW,
     learning_rate: Annotated[
         float | None,
-        typer.Option(
-            metavar="NUMBER", callback=positive, help="Largest learning rate.", show_default="1e-4; Muon: 4e-3"
-        ),
+        typer.Option(metavar="NUMBER", callback=positive, help="Peak learning rate.", show_default="1e-4; Muon: 4e-3"),
     ] = None,
     eval_every: Annotated[
         int, typer.Option(min=1, help="Steps between evaluations, and between saved states.")
@@ -118,11 +116,11 @@ def pretrain(
     """Pretrain an SSAST on recordings without labels.
 
     The recordings may have any format that libsndfile reads. Files that cannot be read are named first, damaged ones
-    at the end. Where DATA name splits, only those for training are trained on. Prints the folder of the model; with
+    at the end. Where DATA name splits, only the training split is trained on. Prints the folder of the model; with
     `--json`, an object with `folder`, `num_parameters` and `skipped`.
 
     On several processes: `accelerate launch -m hf_ast.cli pretrain DATA --out DIR`, or the same with `torchrun
-    --nproc-per-node N -m`. --batch-size is that of each process.
+    --nproc-per-node N -m`. --batch-size is per process.
     """
     from hf_ast.checkpoints import resolve_model
     from hf_ast.training import mixtures, pretraining

@@ -24,7 +24,7 @@ def stats(
     data: Data,
     model: Model = DEFAULT_MODEL,
     num_recordings: Annotated[
-        int, typer.Option(min=1, help="Recordings to take, drawn from the training split.")
+        int, typer.Option(min=1, help="Number of recordings, drawn from the training split.")
     ] = 1000,
     label_column: LabelColumn = None,
     split_column: SplitColumn = "split",
@@ -38,8 +38,8 @@ def stats(
 ) -> None:
     """Compute the mean and standard deviation of log-mel values in recordings.
 
-    They are what a feature extractor takes as `mean` and `std`; the model says which spectrogram. `hf-ast finetune
-    --stats data` uses them. Counts of the classes and files that cannot be used are told on stderr. With `--json`, an
+    They are the `mean` and `std` of a feature extractor; the model says which spectrogram. `hf-ast finetune --stats
+    data` uses them. Counts of the classes and files that cannot be used are reported on stderr. With `--json`, an
     object with `mean`, `std`, those of the `checkpoint`, `num_recordings`, `classes` and `skipped`.
     """
     from hf_ast.inference.loading import load_encoder

@@ -23,7 +23,7 @@ def tag(
         typer.Option(
             "--format",
             help="Format of the events: `audacity` is a label track that Audacity imports, `srt` are subtitles; both "
-            "hold one recording, so take --out for several ones.",
+            "hold one recording, so use --out for several.",
         ),
     ] = Format.TABLE,
     out: Annotated[
@@ -57,7 +57,7 @@ def tag(
         raise typer.Exit(1)
     if len(found) > 1 and file_format in ONE_RECORDING and out is None:
         raise typer.BadParameter(
-            f"{file_format} holds the events of one recording, but these are {len(found)}; give a folder as --out.",
+            f"{file_format} holds the events of one recording, but there are {len(found)}; give a folder as --out.",
             param_hint="--format",
         )
     targets = None if out is None else output_files(found, out, SUFFIXES[file_format])
@@ -108,6 +108,6 @@ def output_files(files: Sequence[str], folder: Path, suffix: str) -> dict[str, P
             param_hint="--out",
         )
     if existing := [str(target) for target in targets.values() if target.exists()]:
-        raise typer.BadParameter(f"there is already {', '.join(existing)}; give another folder.", param_hint="--out")
+        raise typer.BadParameter(f"it already holds {', '.join(existing)}; give another folder.", param_hint="--out")
     folder.mkdir(parents=True, exist_ok=True)
     return targets

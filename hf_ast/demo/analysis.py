@@ -26,12 +26,12 @@ MAX_DURATION_S = 1800.0
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """What a model hears in a recording, for people.
+    """What a model hears in a recording, ready to be shown.
 
     Args:
-        name: Of the recording.
+        name: Name of the recording.
         tagging: Scores and events.
-        spectrogram: Of the whole recording.
+        spectrogram: Spectrogram of the whole recording.
         timeline: Scores of the windows, and events.
         attention: Where the model looks in one window.
         attended_s: Start and end of that window: the one with the largest score of the recording's first label.
@@ -67,14 +67,14 @@ def analyse(
 
     Args:
         path: Audio file of at most half an hour.
-        model: As in `hf_ast.load_classifier`; an AST, SSAST or PaSST. The last one stays loaded.
+        model: As in `hf_ast.load_classifier`; an AST, SSAST or PaSST. The last model stays loaded.
         threshold: Score of a label that begins an event.
         window_s: Length of a window, in seconds; what the model hears at once if None.
-        overlap: Share of a window that the next one hears again, in [0, 1).
+        overlap: Fraction of a window that overlaps with the next one, in [0, 1).
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is no recording, or an empty, too short or too long one; a setting is out of its range; or the
+        ValueError: The file is not a recording, or is empty, too short or too long; a setting is out of range; or the
             model is unknown, has no classifier, or is of another family.
         OSError: The model cannot be downloaded or read.
     """

@@ -19,16 +19,16 @@ INTRODUCTION = f"""# {TITLE}
 What does a model hear in a recording, when, and where in the spectrogram does it look?
 """
 MODEL_INFO = (
-    "The keyword model knows ten words and comes with the package. The others are downloaded and converted when they "
-    "are used first."
+    "The keyword model knows ten words and comes with the package. The others are downloaded and converted on first "
+    "use."
 )
-PLAYED = "While it plays, a line shows the position in both pictures; a click on a picture moves there."
+PLAYED = "While it plays, a line shows the position in both pictures; click on a picture to move there."
 OVERLAPS = {"none": 0.0, "half": 0.5, "three quarters": 0.75}
 EVENT_HEADERS = ["label", "start, s", "end, s", "peak"]  # short, so that a phone shows all
 EXAMPLES = ("yes", "stop", "up")
 NUM_LABELS = 5
 MAX_FILE_SIZE = "500mb"
-# Uploads are looked for every hour and removed after a day
+# Every hour, uploads that are older than a day are removed
 DELETE_CACHE_S = (3600, 86400)
 
 
@@ -42,9 +42,9 @@ def launch(
     """Serve the page in the background; nothing is sent anywhere else.
 
     Args:
-        model: Chosen at first, as in `hf_ast.load_classifier`.
+        model: The model that is chosen at first, as in `hf_ast.load_classifier`.
         host: Address on which to listen; this machine only if None, or what `GRADIO_SERVER_NAME` says, as on Spaces.
-        port: Where to listen; the first free one from 7860 on if None, or what `GRADIO_SERVER_PORT` says.
+        port: Port on which to listen; the first free one from 7860 on if None, or what `GRADIO_SERVER_PORT` says.
         open_browser: Whether to show the page in a browser.
 
     Returns:
@@ -107,7 +107,7 @@ def build(model: str = str(EMBEDDED_MODEL)) -> Any:
             sound = gradio.HTML(js_on_load=PLAYBACK)
             looks = gradio.Markdown()
             attention = gradio.HTML()
-        # What is shown never belongs to another recording, should this one fail
+        # Hidden first, so that the results of an earlier recording do not stay if this one fails
         run.click(lambda: gradio.Column(visible=False), None, results, queue=False, show_progress="hidden").then(
             handler(gradio, Path(downloads.name)),
             [recording, choice, threshold, window, overlap],
@@ -129,7 +129,7 @@ def handler(gradio: ModuleType, folder: Path) -> Callable[..., tuple[Any, ...]]:
         try:
             analysis = analyse(path, model, threshold=threshold, window_s=window_s or None, overlap=overlap)
         except (ValueError, OSError, ImportError) as error:
-            # Where the page keeps the file is no help
+            # The path at which the page keeps the file does not help the user
             message = str(error).replace(path, Path(path).name)
             raise gradio.Error(message, duration=None, print_exception=False) from error
         json_file, csv_file = analysis.save(Path(mkdtemp(dir=folder)))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 DOTS_PER_INCH = 110
 
-# The pictures scroll sideways on a phone, where their letters would else be too small to read
+# The pictures scroll sideways on a phone, where their text would otherwise be too small to read
 CSS = """
 .hf-ast-scroll {overflow-x: auto; margin-bottom: 8px; border-radius: 6px; background: white}
 .hf-ast-picture {position: relative; min-width: 640px}
@@ -22,7 +22,7 @@ CSS = """
 .hf-ast-player {width: 100%; margin-bottom: 8px}
 """
 
-# `element` is the component. Events of players do not bubble, but are seen on their way down
+# `element` is the component. Events of players do not bubble, but can be captured on their way down
 PLAYBACK = """
 const player = () => element.querySelector('audio');
 function showTime() {
@@ -50,7 +50,7 @@ element.addEventListener('click', (click) => {
 
 
 class TimeAxis(NamedTuple):
-    """A horizontal axis of seconds: its ends as shares of the figure's width, and the times there."""
+    """A horizontal axis of seconds: its ends as fractions of the figure's width, and the times there."""
 
     left: float
     right: float
@@ -59,7 +59,7 @@ class TimeAxis(NamedTuple):
 
 
 def time_axis(figure: "Figure") -> TimeAxis:
-    """Find the time axis of a figure's first axes, where they are once the figure is drawn."""
+    """Find the time axis of a figure's first axes, at its place once the figure is drawn."""
     figure.draw_without_rendering()
     axes = figure.axes[0]
     box = axes.get_position()
@@ -70,9 +70,9 @@ def picture(figure: "Figure", text: str, axis: TimeAxis | None = None) -> str:
     """Return a figure as HTML; with a time axis, it follows the player.
 
     Args:
-        figure: Of matplotlib.
-        text: What it shows, for people who do not see it.
-        axis: Of the recording that is played.
+        figure: A matplotlib figure.
+        text: What it shows, for people who cannot see it.
+        axis: Time axis of the recording that is played.
     """
     data = io.BytesIO()
     figure.savefig(data, format="png", dpi=DOTS_PER_INCH)

@@ -1,1 +1,1 @@
-"""Training on the user's recordings: data, augmentation, optimisers, and pretraining with `Trainer`."""
+"""Training on the user's recordings: data, augmentation, optimisers, fine-tuning and pretraining with `Trainer`."""

@@ -1,7 +1,7 @@
 """Augmentations of the official AST, SSAST and PaSST training code, batched and in plain torch.
 
-Each is a function on batches whose draws are per clip and come from a generator; `Augmentation` holds the settings of
-all of them, and `TrainingCollator` applies them.
+Each is a function on batches, with random draws per clip from a generator; `Augmentation` holds the settings of all of
+them, and `TrainingCollator` applies them.
 """
 
 from dataclasses import dataclass, fields
@@ -30,23 +30,23 @@ class Augmentation:
     """Settings of all augmentations; every one is off by default.
 
     Args:
-        mixup_probability: Share of the clips that are mixed with another one of the data (`mixup_waveforms`).
+        mixup_probability: Fraction of the clips that are mixed with another clip of the data (`mixup_waveforms`).
         mixup_alpha: Weights are drawn from Beta(alpha, alpha): 10 in AST and SSAST, 2 in PaSST.
-        mixup_favors_own: Whether a clip's own weight is the larger one of the two, as in PaSST.
-        spectrogram_mixup_alpha: If positive, every spectrogram is mixed with another augmented one of its epoch, with
-            the larger one of the weights from Beta(alpha, alpha) for itself (`mixup_spectrograms`): 0.3 in PaSST. Each
+        mixup_favors_own: Whether a clip's own weight is the larger of the two, as in PaSST.
+        spectrogram_mixup_alpha: If positive, every spectrogram is mixed with another augmented one of its epoch
+            (`mixup_spectrograms`), and keeps the larger of the two weights from Beta(alpha, alpha): 0.3 in PaSST. Each
             recording is then read and transformed twice per epoch.
         label_smoothing: See `smooth_labels`.
         max_gain_db: See `gain`; 7 in PaSST.
         max_shift: See `time_shift`, in samples; 50 in PaSST.
         low_frequency_jitter_hz, high_frequency_jitter_hz: Random edges of the mel scale, one draw per clip, for the
             feature extractor of PaSST only (see `PaSSTMel`, which draws per batch): 10 and 2000 in PaSST.
-        max_mel_mask, max_time_mask: Bounds of the bands of `spec_augment`, in mel bins and frames. Both papers use 48
-            and 192 for 10 s of AudioSet.
+        max_mel_mask, max_time_mask: Upper bounds of the mask widths of `spec_augment`, in mel bins and frames. Both
+            papers use 48 and 192 for 10 s of AudioSet.
         max_noise, max_roll: See `noise_and_roll`; 0.1 and 10 frames in AST.
 
     Raises:
-        ValueError: A setting is out of its range.
+        ValueError: A setting is out of range.
     """
 
     mixup_probability: float = 0.0
@@ -101,7 +101,7 @@ class Augmentation:
 
         Args:
             input_values: Shape (B, T, M), on any device.
-            attention_mask: 1 for real frames, 0 for padding, which then stays as it is, shape (B, T). Without it,
+            attention_mask: 1 for real frames, 0 for padding, which is left unchanged, shape (B, T). Without a mask,
                 padding is treated like the rest, as in the official code.
             generator: Source of randomness; the global one if None.
             mask_value: Value of masked cells; officially `(0 - mean) / (2 * std)`, which is 0 before normalisation.
@@ -158,8 +158,8 @@ def mixup_spectrograms(first: Tensor, second: Tensor, weights: Tensor, attention
 
     Args:
         first, second: Shape (B, T, M).
-        weights: Weights of the first ones, shape (B,).
-        attention_mask: 1 for real frames of the first ones, whose padding then stays as it is, shape (B, T).
+        weights: Weights of `first`, shape (B,).
+        attention_mask: 1 for real frames of `first`, whose padding is left unchanged, shape (B, T).
 
     Returns:
         Shape (B, T, M).
@@ -179,7 +179,7 @@ def mixup_weights(
     Args:
         num_clips: B.
         alpha: 10 in AST and SSAST, 2 in PaSST.
-        favors_own: Whether to take the larger one of the weight and its complement, as PaSST does.
+        favors_own: Whether to take the larger of the weight and its complement, as PaSST does.
         generator: Source of randomness; the global one if None.
 
     Returns:
@@ -195,13 +195,13 @@ def smooth_labels(labels: Tensor, epsilon: float, *, multi_label: bool) -> Tenso
     """Move labels towards complete uncertainty: (1 - epsilon) * labels + epsilon * u.
 
     u is 1 / C for single-label classification, and 1 / 2 for every class of multi-label classification. For class
-    indices, `TrainingArguments(label_smoothing_factor=...)` does the same as the former; it takes neither soft nor
+    indices, `TrainingArguments(label_smoothing_factor=...)` does the same as the former; it accepts neither soft nor
     multi-label labels.
 
     Args:
         labels: One-hot, multi-hot or soft labels, shape (B, C).
         epsilon: In [0, 1).
-        multi_label: Whether each class is a decision of its own.
+        multi_label: Whether each class is an independent decision.
     """
     _check_smoothing("epsilon", epsilon)
     return (1 - epsilon) * labels + epsilon * (0.5 if multi_label else 1 / labels.shape[1])
@@ -218,7 +218,7 @@ def gain(
 
     Args:
         waveforms: Shape (B, S).
-        max_gain_db: Gains are whole numbers of decibels, uniform in [-max_gain_db, max_gain_db - 1].
+        max_gain_db: Gains are integers in decibels, uniform in [-max_gain_db, max_gain_db - 1].
         gains_db: Gains to apply, shape (B,). Drawn if None.
         generator: Source of the draws; the global one if None.
 
@@ -237,7 +237,7 @@ def time_shift(
     shifts: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Roll each clip: samples that leave at one end come back at the other (audioset/dataset.py of PaSST).
+    """Roll each clip: samples that leave at one end return at the other (audioset/dataset.py of PaSST).
 
     Args:
         waveforms: Shape (B, S).
@@ -268,9 +268,9 @@ def noise_and_roll(
     Args:
         input_values: Shape (B, T, M).
         max_noise: The noise is uniform in [0, s), with s uniform in [0, max_noise) for each clip.
-        max_roll: Frames are rolled by a number that is uniform in [-max_roll, max_roll - 1].
+        max_roll: Frames are rolled by an integer that is uniform in [-max_roll, max_roll - 1].
         attention_mask: 1 for real frames, in one run per clip, 0 for padding, shape (B, T). The noise is then added
-            to real frames only, and they roll among themselves. Without it all frames count as real, as in the
+            to real frames only, and they roll among themselves. Without a mask, all frames count as real, as in the
             official code.
         generator: Source of randomness; the global one if None.
 
@@ -295,12 +295,12 @@ def noise_and_roll(
 
 
 def _uniform(shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device | str = "cpu") -> Tensor:
-    """Draw numbers in [0, 1) where the generator lives, on `device` if there is none."""
+    """Draw numbers in [0, 1) on the generator's device, or on `device` if there is no generator."""
     return torch.rand(shape, generator=generator, device=generator.device if generator else device)
 
 
 def _integers(low: int, high: int, count: int, generator: torch.Generator | None) -> Tensor:
-    """Draw whole numbers in [low, high), shape (count,), where the generator lives, and move them to the CPU."""
+    """Draw integers in [low, high), shape (count,), on the generator's device, and move them to the CPU."""
     device = generator.device if generator else "cpu"
     return torch.randint(low, high, (count,), generator=generator, device=device).cpu()
 

@@ -1,4 +1,4 @@
-"""Averages of weights: over saved checkpoints, and over the steps or epochs of a training."""
+"""Averages of weights: over saved checkpoints, and over the steps or epochs of a training run."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -19,18 +19,18 @@ logger = logging.get_logger(__name__)
 
 
 def average_checkpoints(folders: Sequence[str | Path]) -> dict[str, Tensor]:
-    """Average the weights of checkpoints, as AST does over the last epochs of a training (+1 mAP in its paper).
+    """Average the weights of checkpoints, as AST does over the last epochs of training (+1 mAP in its paper).
 
-    For `model.load_state_dict(average_checkpoints(sorted(Path(output).glob("checkpoint-*"))))`.
+    Use it as `model.load_state_dict(average_checkpoints(sorted(Path(output).glob("checkpoint-*"))))`.
 
     Args:
-        folders: What `save_pretrained` or `Trainer` wrote: folders with `model.safetensors`, in one or several files.
+        folders: Folders that `save_pretrained` or `Trainer` wrote, with `model.safetensors` in one or several files.
 
     Returns:
         The state dict. The mean is computed in double precision, and has the dtype of the weights.
 
     Raises:
-        ValueError: There is no folder, one holds no weights, or their names or shapes differ.
+        ValueError: No folder is given, a folder holds no weights, or names or shapes of tensors differ.
     """
     if not folders:
         raise ValueError("folders is empty; give the folder of at least one checkpoint.")
@@ -60,15 +60,15 @@ def _weights(folder: Path) -> dict[str, Tensor]:
 
 
 class AveragingCallback(TrainerCallback):
-    """Base of `EMACallback` and `SWACallback`: an average of the trainable weights beside a training.
+    """Base of `EMACallback` and `SWACallback`: an average of the trainable weights that is kept during training.
 
     The average is in float32 and on the device of the weights. It is saved with every checkpoint of `Trainer`, read
-    back by `resume_from_checkpoint`, and in the model after training. Until then evaluations use the weights of the
-    moment. `average` holds the tensors by name; of a saved one, `load_file(checkpoint / FILE_NAME)`.
+    back by `resume_from_checkpoint`, and copied into the model after training. Until then, evaluations use the current
+    weights. `average` holds the tensors by name; `load_file(checkpoint / FILE_NAME)` reads a saved average.
 
     Args:
-        average_into: Updates averaged tensors, as the functions of `torch.optim.swa_utils`.
-        resume_from: Checkpoint that is resumed, if it is not in `output_dir`.
+        average_into: Updates averaged tensors, like the functions of `torch.optim.swa_utils`.
+        resume_from: Checkpoint to resume from, if it is not in `output_dir`.
     """
 
     FILE_NAME: ClassVar[str]
@@ -85,7 +85,7 @@ class AveragingCallback(TrainerCallback):
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Take the weights of a model into the average."""
+        """Include the weights of a model in the average."""
         current = {name: p.detach().float() for name, p in model.named_parameters() if p.requires_grad}
         if self.num_averaged == 0:
             self.average = {name: tensor.clone() for name, tensor in current.items()}
@@ -104,7 +104,7 @@ class AveragingCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Begin anew, or with the average of the checkpoint that is resumed."""
+        """Start a new average, or restore that of the checkpoint that is resumed."""
         by_accelerate = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
         if args.fsdp or args.deepspeed or by_accelerate:
             raise ValueError(
@@ -123,7 +123,7 @@ class AveragingCallback(TrainerCallback):
         file = Path(folder) / self.FILE_NAME
         if not file.is_file():
             raise ValueError(
-                f"{str(file)!r} does not exist, so that the average of the interrupted training is lost; give "
+                f"{str(file)!r} does not exist, so the average of the interrupted training is lost; give "
                 "resume_from= if the checkpoint is in another folder, or train without this callback."
             )
         tensors, facts = _read(file)
@@ -134,7 +134,7 @@ class AveragingCallback(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Update the average if it is time."""
+        """Update the average if it is due."""
         if self.is_due(state):
             self.update(kwargs["model"])
 
@@ -159,7 +159,7 @@ class EMACallback(AveragingCallback):
     """Exponential moving average: after every step, average = decay * average + (1 - decay) * weights.
 
     Args:
-        decay: In [0, 1). The average covers about 1 / (1 - decay) steps: 0.999 suits trainings of some thousand steps.
+        decay: In [0, 1). The average covers about 1 / (1 - decay) steps: 0.999 suits a few thousand steps of training.
         resume_from: See `AveragingCallback`.
     """
 
@@ -182,7 +182,7 @@ class SWACallback(AveragingCallback):
 
     Args:
         first_epoch: The first epoch that counts, at least 1.
-        every_epochs: Epochs from one that counts to the next.
+        every_epochs: Epochs from one that counts to the next one.
         resume_from: See `AveragingCallback`.
     """
 
@@ -208,11 +208,11 @@ class SWACallback(AveragingCallback):
 
 
 def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
-    """Folder that `Trainer` saves this step in."""
+    """Return the folder in which `Trainer` saves this step."""
     return Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
 
 
 def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file."""
+    """Return the tensors and the metadata of a safetensors file."""
     with safe_open(file, framework="pt") as opened:
         return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}  # noqa: SIM118

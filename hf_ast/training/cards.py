@@ -1,4 +1,4 @@
-"""What a training leaves beside the model: metrics, a figure, the model card. Needs the extras `train` and `plot`."""
+"""What is written beside a trained model: metrics, a figure, the model card. Needs the extras `train` and `plot`."""
 
 import json
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from .splitting import SPLITS, TEST
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
 METRICS, FIGURE, CARD = "metrics.json", "results.png", "README.md"
-# Classes whose counts and results are in the card; metrics.json has all of them
+# Largest number of classes that the card lists; metrics.json has all of them
 MAX_CLASSES = 60
 
 
@@ -33,12 +33,12 @@ class TrainingFacts:
     Attributes:
         source: The checkpoint that it started from, as the user named it.
         preset: Name of the recipe.
-        settings: The recipe, with what was changed.
-        num_steps: Steps of the optimiser.
-        seed: Of the training.
-        license: Of the result, as the Hub names licences; None if it is not known.
-        license_is_inherited: Whether it is that of the checkpoint.
-        best_step: Step whose weights were kept, if not the last ones or an average.
+        settings: The recipe, with the changes to it.
+        num_steps: Number of optimiser steps.
+        seed: Seed of the training run.
+        license: Licence of the result, as the Hub names it; None if it is not known.
+        license_is_inherited: Whether it is the licence of the checkpoint.
+        best_step: Step whose weights were kept; None if the last ones or an average were.
     """
 
     source: str
@@ -83,12 +83,12 @@ def write_results(
     """Write metrics.json, results.png and README.md beside a saved model.
 
     Args:
-        folder: Of the model.
-        model, feature_extractor: As they are there.
-        data: What the model was trained on.
-        evaluation: Its result; None if no recording was held out.
-        split: On which recordings.
-        facts: How it was trained.
+        folder: Folder of the model.
+        model, feature_extractor: As they were saved in it.
+        data: The data that the model was trained on.
+        evaluation: Result of the evaluation; None if no recording was held out.
+        split: The split that was evaluated.
+        facts: How the model was trained.
         repo_id: Repository from which the card's code loads; the name of the folder if None.
     """
     if evaluation is not None:
@@ -133,7 +133,7 @@ def render_card(
                 if value is not None
             ],
         }
-    # A name of the registry or a folder is no id of the Hub
+    # A name of the registry or a folder is not a Hub id
     is_hub_id = facts.source.count("/") == 1 and not Path(facts.source).exists()
     return ModelCard.from_template(
         ModelCardData(

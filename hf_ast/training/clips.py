@@ -15,14 +15,14 @@ from .sampling import EpochDataset
 class Clips(EpochDataset):
     """Waveforms and labels, as `TrainingCollator` takes them: `{"waveform": (S,), "labels": ...}`.
 
-    A recording that is longer than the model's input gives random parts of it, as many in an epoch as would cover it,
-    or for evaluation the part in its middle. The parts are drawn from the seed, the epoch and the number of the row
-    only, so that a training that continues draws those that it would have drawn without the interruption. As a
-    callback of `Trainer`, the rows learn the epoch.
+    A recording that is longer than the model's input gives random parts, as many per epoch as would cover it, or, for
+    evaluation, the part in its middle. The parts depend only on the seed, the epoch and the number of the row, so that
+    a resumed run draws the same parts as it would have without the interruption. Pass the dataset to `Trainer` as a
+    callback as well, so that it learns the epoch.
 
     Args:
         data: Where the recordings are, and how they are labelled.
-        clips: Those to use.
+        clips: The recordings to use.
         sampling_rate: In Hz.
         duration_s: Length of the model's input.
         random: Whether to take random parts.
@@ -67,12 +67,12 @@ class Clips(EpochDataset):
 
 
 def read_part(reader: Reader, clip: Clip, place: float, *, sampling_rate: int, duration_s: float) -> np.ndarray:
-    """Read a part of a recording, or all of one that is shorter.
+    """Read a part of a recording, or all of it if it is shorter.
 
     Args:
-        reader: Of the source of the recording.
+        reader: Reader of the recording's source.
         clip: The recording.
-        place: Where the part is, from 0 for the first one to 1 for the last one.
+        place: Position of the part, from 0 for the first to 1 for the last.
         sampling_rate: In Hz.
         duration_s: Length of the part.
 

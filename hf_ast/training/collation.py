@@ -21,20 +21,20 @@ Row = dict[str, Any]
 class TrainingCollator:
     """Data collator: waveforms are augmented, become spectrograms as in inference, and are augmented again.
 
-    The augmentation is that of `TrainingRows`; rows of other datasets, such as the evaluation set of a `Trainer`, have
-    none. The collator needs `TrainingArguments(remove_unused_columns=False)`, without which `Trainer` takes the
-    waveforms away.
+    The augmentation is that of `TrainingRows`; rows of other datasets, such as the evaluation set of a `Trainer`, are
+    not augmented. The collator needs `TrainingArguments(remove_unused_columns=False)`, without which `Trainer` removes
+    the waveforms.
 
-    What becomes of a row does not depend on the batch that it is in, so that a step is the same in one batch, in
+    The result for a row does not depend on the batch that it is in, so that a step is the same in one batch, in
     several that are accumulated, and on several processes. Mixup takes its partners from the whole training set.
 
     Args:
-        feature_extractor: Pads and masks as its settings say, which are those of inference. `attention_mask` is left
-            out where no clip is padded, unless the extractor always returns it.
+        feature_extractor: Pads and masks according to its settings, as in inference. `attention_mask` is left out
+            where no clip is padded, unless the extractor always returns it.
         num_labels: C.
         multi_label: Whether a clip may have several classes. Labels are then floats (B, C). Otherwise they are class
-            indices (B,), or soft labels (B, C) from mixup and label smoothing; the model's config needs
-            `problem_type="single_label_classification"` then, for it could not tell them from multi-label ones.
+            indices (B,), or soft labels (B, C) from mixup and label smoothing; for these, the model's config needs
+            `problem_type="single_label_classification"`, as it cannot tell them from multi-label ones.
     """
 
     def __init__(self, feature_extractor: SpectrogramFeatureExtractor, *, num_labels: int, multi_label: bool):
@@ -47,17 +47,17 @@ class TrainingCollator:
         """Make a batch.
 
         Args:
-            rows: Each with a `waveform` (S,), mono, at the rate of the extractor, and `labels` as `multi_hot` takes
-                them, or none of them with labels.
+            rows: Each with a `waveform` (S,), mono, at the sampling rate of the extractor, and `labels` as `multi_hot`
+                takes them; either all rows have labels or none.
 
         Returns:
             `input_values` (B, T, M), `attention_mask` (B, T) if clips are padded, and `labels`, -100 for rows that do
             not count.
 
         Raises:
-            ValueError: Rows lack a waveform, or some of them labels or the draw of `TrainingRows`; the augmentation
-                has jitter of the mel scale, which only PaSST's feature extractor takes; or what the feature extractor
-                raises.
+            ValueError: A row lacks a waveform; only some rows have labels or the draw of `TrainingRows`; the
+                augmentation jitters the mel scale, which only PaSST's feature extractor supports; or the feature
+                extractor rejects a waveform.
         """
         _check_rows(rows)
         if DRAW in rows[0]:
@@ -85,7 +85,7 @@ class TrainingCollator:
         return batch
 
     def _augmented(self, rows: Sequence[Row], *, soft: bool) -> dict[str, Tensor]:
-        """Return spectrograms, mask and labels with all of the augmentation but the mixup of spectrograms."""
+        """Return spectrograms, mask and labels with all augmentation except the mixup of spectrograms."""
         augmentations: list[Augmentation] = [row[DRAW].rows.augmentation for row in rows]
         generators = [row[DRAW].generator() for row in rows]
         heard = [self._heard(*arguments) for arguments in zip(rows, augmentations, generators, strict=True)]
@@ -93,7 +93,7 @@ class TrainingCollator:
         batch = self._extracted([row["waveform"] for row in heard], extractors)
         features, mask = batch["input_values"], batch.get("attention_mask")
         for number, (augmentation, generator) in enumerate(zip(augmentations, generators, strict=True)):
-            # Of the clip alone, so that the draws do not depend on how far the batch is padded
+            # The clip alone, so that the draws do not depend on how far the batch is padded
             real = slice(None) if mask is None else _run_of_ones(mask[number])
             clip = features[number : number + 1, real]
             clip_mask = None if mask is None else mask[number : number + 1, real]
@@ -101,7 +101,7 @@ class TrainingCollator:
         return batch | self._labels(heard, soft=soft)
 
     def _heard(self, row: Row, augmentation: Augmentation, generator: torch.Generator) -> Row:
-        """Return a row with its waveform augmented, and perhaps mixed with one of the dataset."""
+        """Return a row with its waveform augmented, and perhaps mixed with another one of the dataset."""
         waveform = augmentation.waveform(_waveform(row), generator)
         if not augmentation.mixup_probability:
             return row | {"waveform": waveform}
@@ -140,14 +140,14 @@ class TrainingCollator:
 
     @property
     def _mask_value(self) -> float:
-        """Return what SpecAugment masks with: officially 0 before the normalisation."""
+        """Return the value that SpecAugment masks with: officially 0 before normalisation."""
         extractor = self.feature_extractor
         return -extractor.mean / (2 * extractor.std) if extractor.do_normalize else 0.0
 
     def _extracted(
         self, waveforms: list[Tensor], extractors: Sequence[SpectrogramFeatureExtractor] = ()
     ) -> dict[str, Tensor]:
-        """Return the spectrograms and their mask, each by an extractor of its own if these differ."""
+        """Return the spectrograms and their mask, each from an extractor of its own if these differ."""
         extractor = self.feature_extractor
         rate = extractor.sampling_rate
         if all(other is extractor for other in extractors):
@@ -167,7 +167,7 @@ class TrainingCollator:
         return {"labels": torch.stack([multi_hot(row["labels"], self.num_labels) for row in rows])}
 
     def _extractor(self, augmentation: Augmentation, generator: torch.Generator) -> SpectrogramFeatureExtractor:
-        """Return the feature extractor, with other edges of the mel scale if the augmentation draws them."""
+        """Return the feature extractor, with random edges of the mel scale if the augmentation draws them."""
         low, high = augmentation.low_frequency_jitter_hz, augmentation.high_frequency_jitter_hz
         if not (low or high):
             return self.feature_extractor
@@ -201,8 +201,8 @@ def _check_rows(rows: Sequence[Row]) -> None:
     if not all("waveform" in row for row in rows):
         keys = sorted(next(row for row in rows if "waveform" not in row))
         raise ValueError(
-            f"A row holds {keys}, but no waveform. Pass TrainingArguments(remove_unused_columns=False): Trainer takes "
-            "away what the model does not know."
+            f"A row holds {keys}, but no waveform. Pass TrainingArguments(remove_unused_columns=False): Trainer "
+            "removes columns that the model does not know."
         )
     for key in ("labels", DRAW):
         num_with = sum(key in row for row in rows)

@@ -25,7 +25,7 @@ from .statistics import feature_statistics
 
 logger = logging.get_logger(__name__)
 
-# Largest fraction of damaged recordings that is not an error
+# Largest fraction of damaged recordings that is tolerated
 MAX_DAMAGED = 0.1
 
 
@@ -56,10 +56,10 @@ class ClipMasks:
 
         Args:
             frame_mask: Which of its frames are real, shape (T,).
-            seed: Whole numbers that the choice follows from, on any device.
+            seed: Integers that determine the choice, on any device.
 
         Returns:
-            Patch numbers, filled up with -1 to as many as the grid has, so that clips can be stacked, shape (F' * T').
+            Patch numbers, padded with -1 to as many as the grid has, so that clips can be stacked, shape (F' * T').
         """
         frame_mask = frame_mask[None].cpu()
         drawn = self(frame_mask, seeded_generator(*seed))[0]
@@ -73,16 +73,16 @@ class ClipMasks:
 
 
 class Crops(EpochDataset):
-    """Spectrograms of crops, as long as the feature extractor allows, with the patches of them that are masked.
+    """Spectrograms of crops, as long as the feature extractor allows, with the patches to mask in them.
 
-    Those for training are random. Without weights of the sources, the number of crops of a recording is its duration
-    divided by that of a crop, at least one, and each is in every epoch once. With weights, an epoch has as many crops,
-    and of every source exactly its share, to within one crop: some of its crops, drawn anew in each epoch, or all of
-    them several times. The places of crops and their masks follow from the seed, the epoch and the number of the row,
-    and from nothing else, so that they are the same in any process and after a training is resumed. `Trainer` takes
-    the crops twice, as dataset and as callback, which tells them the epoch.
+    Crops for training are random. Without weights of the sources, the number of crops of a recording is its duration
+    divided by that of a crop, at least one, and each is in every epoch once. With weights, an epoch has as many crops
+    in all, and each source provides exactly its share, to within one crop: some of its crops, drawn anew in each
+    epoch, or all of them several times. The positions of crops and their masks depend only on the seed, the epoch and
+    the number of the row, so that they are the same in any process and after training is resumed. Pass the crops to
+    `Trainer` twice, as dataset and as callback, which tells them the epoch.
 
-    For evaluation, each recording gives one crop from its middle, and always the same patches of it are masked.
+    For evaluation, each recording gives one crop from its middle, in which the same patches are always masked.
 
     A recording that turns out to be damaged is replaced by the next one of its source, and listed in `damaged`.
 
@@ -90,7 +90,7 @@ class Crops(EpochDataset):
         mixture: The recordings.
         feature_extractor: Computes the spectrograms; shorter recordings are padded.
         masks: Sampler of masks; None for none.
-        evaluation: Whether to take the recordings for evaluation, instead of those for training.
+        evaluation: Whether to take the recordings for evaluation instead of those for training.
         seed: Seed of crops and masks.
     """
 
@@ -113,7 +113,7 @@ class Crops(EpochDataset):
         split = VALIDATION if evaluation else TRAIN
         of_parts = [part.of(split) for part in mixture.parts]
         self.recordings: list[Clip] = [clip for clips in of_parts for clip in clips]
-        # Recordings with these numbers and the following ones, up to the next, are in the source
+        # The recordings of each source are numbered from its start up to that of the next one
         self.starts = np.cumsum([0, *map(len, of_parts)])
         self.crops = [
             np.repeat(np.arange(start, start + len(clips)), [self._num_crops(clip) for clip in clips])
@@ -168,7 +168,7 @@ class Crops(EpochDataset):
         )
 
     def numbers(self) -> np.ndarray:
-        """Return the number of the recording of each crop in this epoch, shape (number of crops,)."""
+        """Return which recording each crop of this epoch is from, as a number, shape (number of crops,)."""
         epoch = self._draw
         if self._numbers is None or self._numbers[0] != epoch:
             self._numbers = epoch, np.concatenate([self._drawn(part, epoch) for part in range(len(self.crops))])
@@ -176,14 +176,14 @@ class Crops(EpochDataset):
 
     @property
     def _draw(self) -> int:
-        """Return the number that draws differ by: the epoch, which evaluation does not depend on."""
+        """Return the number by which draws differ: the epoch, or always 0 in evaluation."""
         return 0 if self.evaluation else int(self._epoch)
 
     def _num_crops(self, clip: Clip) -> int:
         return 1 if self.evaluation else max(1, round(clip.duration_s / self.duration_s))
 
     def _drawn(self, part: int, epoch: int) -> np.ndarray:
-        """Return the numbers of the recordings of a source that its crops in an epoch are taken from."""
+        """Return the numbers of the recordings from which the crops of a source in an epoch are taken."""
         crops, number = self.crops[part], self.num_crops[part]
         if number == len(crops):
             return crops
@@ -218,7 +218,7 @@ class Crops(EpochDataset):
 
 
 def apportioned(number: int, shares: Sequence[float]) -> list[int]:
-    """Divide a whole number into parts that differ from the shares (which sum to 1) by less than one."""
+    """Divide an integer into parts that differ from their exact shares (which sum to 1) by less than one."""
     exact = number * np.asarray(shares)
     parts = np.floor(exact).astype(int)
     largest_rests = np.argsort(parts - exact, kind="stable")[: number - parts.sum()]
@@ -227,7 +227,7 @@ def apportioned(number: int, shares: Sequence[float]) -> list[int]:
 
 
 def collate_crops(items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Stack crops; masks get the length of the longest one."""
+    """Stack crops; masks are cut to the length of the longest one."""
     batch: dict[str, Tensor] = default_data_collator(list(items))
     if "mask_indices" in batch:
         batch["mask_indices"] = batch["mask_indices"][:, : int((batch["mask_indices"] >= 0).sum(dim=1).max())]

@@ -17,9 +17,9 @@ from hf_ast.inference.corpus.sources import Source, as_source
 from .entries import Entry, find_entries, normalized
 from .splitting import SPLITS, TRAIN, VALIDATION, held_out
 
-# Rate at which recordings are decoded to be checked; which one it is does not matter
+# Rate at which recordings are decoded to be checked; its value does not matter
 CHECK_RATE_HZ = 16000
-# How many names of skipped files are shown
+# Number of skipped files that are shown by name
 MAX_NAMES = 10
 
 
@@ -32,7 +32,7 @@ class Clip:
         index: Its place among the recordings of the source.
         labels: Numbers of its classes; none if they are not known.
         split: "train", "validation" or "test".
-        group: What it was recorded with or by; recordings of a group stay in one split.
+        group: For example its speaker, place or device; recordings of a group stay in one split.
         duration_s: Its length in seconds.
     """
 
@@ -51,7 +51,7 @@ class Recordings:
     Attributes:
         source: Where they are.
         clips: The recordings.
-        skipped: Name of each recording that was left out -> why.
+        skipped: Name of each recording that was left out -> the reason.
     """
 
     source: Source
@@ -79,7 +79,7 @@ class LabelledData(Recordings):
     Attributes:
         source, clips, skipped: See `Recordings`.
         labels: Names of the classes, C.
-        multi_label: Whether a recording may have any number of classes, or exactly one.
+        multi_label: Whether a recording may have any number of classes; otherwise it has exactly one.
     """
 
     labels: list[str]
@@ -87,7 +87,7 @@ class LabelledData(Recordings):
 
     @property
     def problem_type(self) -> str:
-        """What `transformers` calls this kind of labels."""
+        """The name that `transformers` has for this kind of labels."""
         return "multi_label_classification" if self.multi_label else "single_label_classification"
 
     def counts(self) -> dict[str, dict[str, int]]:
@@ -99,7 +99,7 @@ class LabelledData(Recordings):
         }
 
     def targets(self, clips: Sequence[Clip]) -> np.ndarray:
-        """Which classes recordings have, as ones and zeros, float32 of shape (N, C)."""
+        """Classes of recordings, multi-hot, float32 of shape (N, C)."""
         targets = np.zeros((len(clips), len(self.labels)), dtype=np.float32)
         for row, clip in enumerate(clips):
             targets[row, list(clip.labels)] = 1.0
@@ -109,7 +109,7 @@ class LabelledData(Recordings):
         """The same recordings with the classes of a model, in its order.
 
         Raises:
-            ValueError: A recording has a class that is none of these.
+            ValueError: A recording has a class that is not among them.
         """
         numbers = {normalized(label): number for number, label in enumerate(labels)}
         unknown = [label for label in self.labels if label not in numbers]
@@ -149,30 +149,29 @@ def read_data(
     Every recording is used, or skipped and named in `skipped`. The splits are those that the data name: in a column,
     as the splits of a data set, as folders "train", "validation" and "test" above those of the classes, or in the
     lists of Speech Commands. Where they name no validation split, a part of the training recordings is held out: whole
-    groups if there are groups, else the same share of every class. It is the same part for the same names and seed.
+    groups if there are groups, else the same share of every class. The same names and seed give the same part.
 
     Args:
         source: A folder with one subfolder per class; a CSV, TSV, JSON, JSON lines or Parquet manifest with a column
-            of
-            paths and one of labels; or a data set of `datasets`, as a folder or its id on the Hub, with a column of
+            of paths and one of labels; or a data set of `datasets`, as a folder or its id on the Hub, with a column of
             audio, or a `datasets.Dataset` or `DatasetDict` itself. See `hf_ast.inference.corpus.sources.as_source`.
-        label_column: Column of labels; if None, the first that there is of `label`, `labels`, `category`, `class` and
+        label_column: Column of labels; if None, the first that exists of `label`, `labels`, `category`, `class` and
             `target`. A value is one label, a list of labels, or text with several labels.
-        split_column, group_column: Columns of splits and groups; they need not be there.
-        label_separator: What stands between several labels in one text; "" if every text is one label.
-        multi_label: Whether a recording may have any number of classes. If False, that is so if one of them has
-            several. In data of this kind, a recording without a label has none of the classes.
-        audio_folder: What relative paths in a manifest count from; its own folder if None.
+        split_column, group_column: Columns of splits and groups; they need not exist.
+        label_separator: Separator of several labels in one text; "" if every text is one label.
+        multi_label: Whether a recording may have any number of classes. If False, this is still assumed if any
+            recording has several. In multi-label data, a recording without a label has none of the classes.
+        audio_folder: Folder to which paths in a manifest are relative; that of the manifest if None.
         subset: Subset of a data set.
-        validation_fraction: Share of the training recordings that are held out for validation.
+        validation_fraction: Fraction of the training recordings that are held out for validation.
         min_duration_s: Recordings that are shorter are skipped.
-        decode: Whether every recording is decoded now, so that damage is found before the training. If False, only its
-            header is read, as is right for thousands of hours, and damage ends the training with an error.
+        decode: Whether every recording is decoded now, so that damage is found before training. If False, only its
+            header is read, as is sensible for thousands of hours, and damage ends training with an error.
         seed: Seed of the choice of held-out recordings.
         progress: Whether to show a progress bar on stderr.
 
     Raises:
-        ValueError: There is no labelled recording, or a column or split is not what it should be.
+        ValueError: There is no labelled recording, or a column or split is missing or invalid.
     """
     if not 0 <= validation_fraction < 1:
         raise ValueError(f"validation_fraction={validation_fraction} must be at least 0 and less than 1.")
@@ -241,7 +240,7 @@ def check_recordings(
     """Read recordings of a source.
 
     Returns:
-        The length in seconds of each that can be used, and what is wrong with each other one, by their names.
+        By name, the length in seconds of each recording that can be used, and what is wrong with each other one.
     """
     reader = source.reader()
 
@@ -252,7 +251,7 @@ def check_recordings(
         except (OSError, ValueError) as error:
             return 0.0, str(error)
 
-    # libsndfile and soxr leave the interpreter free; data sets are not made for several threads
+    # libsndfile and soxr release the GIL; data sets are not made for several threads
     num_threads = 1 if source.kind == "dataset" else min(8, os.cpu_count() or 1)
     durations_s, damaged = {}, {}
     with ThreadPoolExecutor(num_threads) as pool:

@@ -17,20 +17,20 @@ def distillation_loss(
 
     Its gradient is that of the cross entropy with the teacher's predictions as soft labels, which is the loss of
     PaSST's follow-up work on distillation (https://arxiv.org/abs/2211.04772), but it is 0 where both agree. The factor
-    temperature^2 keeps the size of the gradient (https://arxiv.org/abs/1503.02531).
+    temperature^2 preserves the scale of the gradient (https://arxiv.org/abs/1503.02531).
 
     Args:
         logits: Of the student, shape (B, C).
         teacher_logits: Shape (B, C).
         problem_type: "single_label_classification": between distributions over the classes;
-            "multi_label_classification": the mean over the classes, each a decision of its own.
+            "multi_label_classification": the mean over the classes, each an independent decision.
         temperature: Both logits are divided by it.
 
     Returns:
         Shape (B,), float32.
 
     Raises:
-        ValueError: The problem type is another one, the shapes differ, or the temperature is not positive.
+        ValueError: The problem type is neither of these, the shapes differ, or the temperature is not positive.
     """
     if logits.shape != teacher_logits.shape:
         raise ValueError(
@@ -59,8 +59,8 @@ def distillation_loss(
 class DistillationTrainer(Trainer):
     """Trainer whose loss is (1 - weight) * loss of the labels + weight * `distillation_loss`.
 
-    The teacher sees the same spectrograms as the student, augmented and mixed, but whole: patchout and dropout are the
-    student's. Both therefore need the same front end. `eval_loss` is that of the labels alone.
+    The teacher sees the same spectrograms as the student, augmented and mixed, but whole: patchout and dropout apply
+    to the student only. Both therefore need the same front end. `eval_loss` is that of the labels alone.
 
     The loss is normalised over the whole optimizer step, so that gradient accumulation and several processes do not
     change the gradient.
@@ -69,10 +69,10 @@ class DistillationTrainer(Trainer):
         teacher: A classifier with the same classes; it is moved to the student's device, and not trained.
         distillation_weight: In [0, 1]; 0.9 in the follow-up work of PaSST.
         temperature: See `distillation_loss`.
-        args, kwargs: Of `Trainer`.
+        args, kwargs: Arguments of `Trainer`.
 
     Raises:
-        ValueError: The weight is out of range, or the teacher has other classes.
+        ValueError: The weight is out of range, or the teacher has another number of classes.
     """
 
     def __init__(
@@ -89,8 +89,8 @@ class DistillationTrainer(Trainer):
         student_config: Any = self.accelerator.unwrap_model(self.model).config
         if teacher.config.num_labels != student_config.num_labels:
             raise ValueError(
-                f"teacher has {teacher.config.num_labels} classes, the model {student_config.num_labels}; they must "
-                "have the same."
+                f"teacher has {teacher.config.num_labels} classes, the model {student_config.num_labels}; both must "
+                "have the same classes."
             )
         self.student_config = student_config
         self.teacher = teacher.eval().requires_grad_(False).to(self.args.device)
@@ -105,7 +105,7 @@ class DistillationTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Compute the loss as `Trainer` does, in training with the teacher's predictions."""
+        """Compute the loss as `Trainer` does; in training, with the teacher's predictions."""
         self._teacher_logits = None
         if model.training:
             with torch.no_grad(), self.accelerator.autocast():

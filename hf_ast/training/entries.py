@@ -14,7 +14,7 @@ from .splitting import SPLITS, TEST, TRAIN, VALIDATION, split_name
 
 LABEL_COLUMNS = ("label", "labels", "category", "class", "target")
 SPLIT_FOLDERS = frozenset(alias for aliases in SPLITS.values() for alias in aliases)
-# Lists that Speech Commands comes with, and what the files named in them are for
+# Lists that come with Speech Commands, and the splits of the files named in them
 SPLIT_LISTS = {"validation_list.txt": VALIDATION, "testing_list.txt": TEST}
 
 
@@ -24,7 +24,7 @@ class Entry:
 
     Attributes:
         split: None where the source names no splits.
-        may_be_empty: Whether no label means that the recording has none of the classes, in multi-label data.
+        may_be_empty: Whether, in multi-label data, having no label means that the recording has none of the classes.
     """
 
     name: str
@@ -94,7 +94,7 @@ def _expect_for_all(source: Source, what: str, column: str, values: Sequence[str
 
 
 def _by_folders(source: Source, names: Sequence[str]) -> list[Entry]:
-    """Take the first folder on the way to a recording for its class, or the second one below folders of splits."""
+    """Take the first folder in the path of a recording for its class, or the second one below folders of splits."""
     parts = {name: [normalized(part) for part in PurePath(name).parts] for name in names}
     below_splits = all(len(path) > 2 and path[0].lower() in SPLIT_FOLDERS for path in parts.values())
     listed = _split_lists(source.location)
@@ -104,7 +104,7 @@ def _by_folders(source: Source, names: Sequence[str]) -> list[Entry]:
         if listed:
             split = listed.get(name, TRAIN)
         folders = path[1:-1] if below_splits else path[:-1]
-        # Speech Commands: noise to be mixed with, of no class
+        # Speech Commands: noise for mixing, which belongs to no class
         labels = tuple(folders[:1]) if folders[:1] != ["_background_noise_"] else ()
         entries.append(Entry(name=name, index=index, labels=labels, split=split, may_be_empty=False))
     return entries
@@ -134,5 +134,5 @@ def _as_labels(value: Any, separator: str) -> tuple[str, ...]:
 
 
 def normalized(label: str) -> str:
-    """Return a label with one code for each character: file systems store an umlaut as one or as two."""
+    """Return a label in Unicode's NFC form: file systems store an umlaut as one or as two code points."""
     return unicodedata.normalize("NFC", label).strip()

@@ -72,14 +72,13 @@ def evaluate_folds(
     Args:
         data: What `read_esc50` returns.
         model: A model with "{fold}" in its name, which stands for the number of the fold that it was not trained on;
-            or
-            without it, a model that `train` starts from.
-        train: Fine-tunes on the training recordings that it gets, with the fold that is left out, and returns the
-            model and its feature extractor. Nothing is chosen on the fold that is left out: the last weights count.
+            or, without it, a model that `train` starts from.
+        train: Gets the data and the number of the held-out fold, fine-tunes on the training recordings, and returns
+            the model and its feature extractor. Nothing is chosen on the held-out fold: the last weights count.
         batch_size, progress: As in `evaluate`.
 
     Raises:
-        ValueError: The model is neither trained already nor to be trained.
+        ValueError: `model` has no "{fold}" in its name, and `train` is None.
     """
     if "{fold}" not in model and train is None:
         raise ValueError(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Evaluation:
-    """What a model says about labelled recordings, and how right it is.
+    """Predictions of a model for labelled recordings, and their metrics.
 
     Attributes:
         labels: Names of the classes, C.
@@ -59,7 +59,7 @@ class Evaluation:
     def confusion(self) -> tuple[list[str], np.ndarray]:
         """Return the classes that occur or are predicted, and recordings by true and predicted class, shape (C, C).
 
-        Of a model with hundreds of classes, others have empty rows and columns.
+        C is the number of these classes. The rows and columns of all others would be empty.
         """
         true, predicted = self.targets.argmax(axis=1), self.scores.argmax(axis=1)
         shown = np.union1d(true, predicted)
@@ -67,10 +67,10 @@ class Evaluation:
         return [self.labels[index] for index in shown], counts
 
     def as_data(self) -> dict[str, Any]:
-        """Return the result as data for JSON, which knows no NaN and no infinity: those are None.
+        """Return the result as data for JSON, which has neither NaN nor infinity: they become None.
 
-        `confusion` has the number of recordings of each pair of a true and a predicted class that occurs; it is None
-        for multi-label data.
+        `confusion` has the number of recordings for each pair of true and predicted class that occurs; it is None for
+        multi-label data.
         """
         classes = [
             {
@@ -101,7 +101,7 @@ def evaluate(
     batch_size: int = 8,
     progress: bool = False,
 ) -> Evaluation:
-    """Label recordings as `hf-ast classify` and the pipeline do, and compare with what they are labelled.
+    """Label recordings as `hf-ast classify` and the pipeline do, and compare with their true labels.
 
     A recording that is longer than the model's input is cut into windows, and its scores are the means over them.
 

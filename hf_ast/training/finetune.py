@@ -1,6 +1,6 @@
 """Fine-tune any of the models on labelled recordings: `hf-ast finetune DATA --model NAME --out DIR`.
 
-The work is done by `transformers.Trainer`; here are the parts that go into it. The result opens with
+`transformers.Trainer` does the work; this file puts its parts together. The result opens with
 `pipeline("audio-classification")`, `hf-ast classify` and `from_pretrained`.
 """
 
@@ -43,7 +43,7 @@ from .splitting import SPLITS, TEST, TRAIN, VALIDATION
 
 logger = logging.get_logger(__name__)
 
-# Besides those of transformers
+# Schedules besides those of transformers
 SCHEDULES: dict[str, Callable[..., torch.optim.lr_scheduler.LambdaLR]] = {
     "steps": step_decay,
     "ramp": exponential_warmup_linear_decay,
@@ -52,14 +52,14 @@ SCHEDULES: dict[str, Callable[..., torch.optim.lr_scheduler.LambdaLR]] = {
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FineTuned:
-    """The result of a training.
+    """The result of fine-tuning.
 
     Attributes:
         model, feature_extractor: As they are in the output folder.
-        evaluation: On the test recordings, or if there are none on those for validation; None if there are none, and
-            in all processes but the first.
-        split: Which recordings those are.
-        is_main_process: Whether this process is the one that reports, where a training has several.
+        evaluation: On the test recordings, or, if there are none, on those for validation; None if there are neither,
+            and in all processes but the first.
+        split: The split of these recordings.
+        is_main_process: Whether this is the process that reports, if training runs on several.
     """
 
     model: PreTrainedModel
@@ -83,7 +83,7 @@ class RecipeTrainer(Trainer):
         self.main_metric = main_metric
         super().__init__(*args, **kwargs)
         if self.is_fsdp_enabled:
-            # Of sharded states `Trainer` makes no model, and its processes may disagree on which one is the best, as
+            # `Trainer` makes no model from sharded states, and its processes may disagree on which one is the best, as
             # each looks for the folder while another one is making it
             self.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
 
@@ -92,8 +92,8 @@ class RecipeTrainer(Trainer):
     ) -> dict[str, float]:
         """Evaluate as `Trainer` does, and rate the checkpoint.
 
-        The rating is the main metric; of checkpoints for which it is the same, as is common with few recordings, the
-        one with the lowest loss has the best rating.
+        The rating is the main metric; among checkpoints that tie, as is common with few recordings, the one with the
+        lowest loss has the best rating.
         """
         metrics: dict[str, float] = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         loss = metrics[f"{metric_key_prefix}_loss"]
@@ -103,7 +103,7 @@ class RecipeTrainer(Trainer):
         return metrics
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EvenOrder:
-        """Give the order of an epoch that is the same for any number of processes."""
+        """Return the order of an epoch, which is the same for any number of processes."""
         rows: Any = self.train_dataset if train_dataset is None else train_dataset
         is_alone = self.args.world_size == 1
         return EvenOrder(rows, 1 if is_alone else self.args.train_batch_size * self.args.world_size)
@@ -162,18 +162,18 @@ def finetune(
         data: The recordings; `hf_ast.training.data.read_data` finds them.
         output: Folder for the result; `checkpoints` in it holds the states to resume from.
         model: A folder, the id of a model on the Hub, or any name of a released checkpoint: an AST, SSAST or PaSST,
-            with a head or without one. A head for the same classes is kept, any other one replaced.
-        preset: Name of a recipe, or one of your own. The following arguments take the place of its values.
+            with a head or without one. A head for the same classes is kept, any other one is replaced.
+        preset: Name of a recipe, or one of your own. The following arguments override its values.
         num_epochs: Number of epochs.
         batch_size: Recordings per forward pass and process.
         gradient_accumulation_steps: Forward passes per step.
-        learning_rate: The largest one of the backbone.
+        learning_rate: Peak learning rate of the backbone.
         duration_s: Length of the model's input; by default that of the longest recording, at most that of the
             checkpoint. Position tables are resized by the official rule.
         stats: Where the mean and standard deviation that normalise the input come from. "checkpoint": they stay as
-            they are, because the weights have learnt with them, and so that loud and quiet data stay apart. "data":
-            those of the training recordings, as the official AST code does it for every data set. By default what the
-            preset says, for PaSST always "checkpoint", as in its official code.
+            they are, because the weights were trained with them, and so that loud and quiet data stay apart. "data":
+            those of the training recordings, as in the official AST code for every data set. By default what the
+            preset says; for PaSST "checkpoint", as in its official code.
         eval_every: Steps between evaluations, and between saved states; an epoch by default.
         num_workers: Processes that read audio.
         seed: Seed of the head, the order of the recordings and the augmentation.
@@ -188,7 +188,7 @@ def finetune(
 
     Raises:
         ValueError: An argument is wrong, there are no training recordings or only one class, `resume` finds no state
-            or other recordings, or without it there are states of an earlier training.
+            or the data have changed, or, without `resume`, there are states of an earlier run.
     """
     settings = find_preset(preset) if isinstance(preset, str) else preset
     changes: dict[str, Any] = {"learning_rate": learning_rate, "num_epochs": num_epochs, "batch_size": batch_size}
@@ -252,7 +252,7 @@ def _measured(
     is_main_process = trainer.is_world_process_zero()
     evaluation = None
     if is_main_process:
-        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # this process has a part of the weights only
+        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # this process has only a part of the weights
             network = load_classifier(output)[0]
             network.to(trainer.args.device)
         if split is not None:
@@ -364,15 +364,15 @@ def _check_arguments(preset: Preset, data: LabelledData, stats: str | None) -> N
     if stats is not None and stats not in STATS:
         raise ValueError(f"stats={stats!r} is unknown; choose one of {STATS}.")
     if not data.of(TRAIN):
-        raise ValueError("data holds no training recording; name at least some as 'train' in its splits.")
+        raise ValueError("data holds no training recording; assign at least some to the split 'train'.")
     if len(data.labels) < 2:
         raise ValueError(f"data has only the class {data.labels[0]!r}; a classifier needs two or more.")
     for label, counts in data.counts().items():
         if not counts[TRAIN]:
-            logger.warning(f"The class {label!r} has no training recording, so that it cannot be learnt.")
+            logger.warning(f"The class {label!r} has no training recording, so it cannot be learnt.")
 
 
 def _record(data: LabelledData) -> dict[str, Any]:
-    """Return what a training was made with, as far as it follows from the data."""
+    """Return the record of the data that a model is trained on."""
     splits = {split: [clip.name for clip in data.of(split)] for split in SPLITS if data.of(split)}
     return {"source": data.source.location, "labels": data.labels, "splits": splits, "skipped": data.skipped}

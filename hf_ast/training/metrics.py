@@ -1,4 +1,4 @@
-"""Metrics of classifiers, as the official AST code takes them, by scikit-learn. Needs the extra `train`."""
+"""Metrics of classifiers as in the official AST code, computed by scikit-learn. Needs the extra `train`."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ class Metrics(NamedTuple):
     Attributes:
         values: Name -> value. Always `mAP`, `AUC` and `d_prime`; for single-label data also `accuracy` and
             `balanced_accuracy`, the mean recall of the classes.
-        average_precision: Of each class, shape (C,); NaN for a class without a positive.
+        average_precision: Average precision of each class, shape (C,); NaN for a class without a positive.
         auc: Area under the ROC curve of each class, shape (C,); NaN for a class without a positive or a negative.
         num_positives: Clips of each class, shape (C,).
     """
@@ -28,10 +28,11 @@ class Metrics(NamedTuple):
 def classification_metrics(targets: np.ndarray, scores: np.ndarray, *, multi_label: bool) -> Metrics:
     """Compute all metrics.
 
-    `mAP` and `AUC` are means over classes. A class of which no clip is positive has no average precision: it is left
-    out of `mAP`, and likewise one without a positive or a negative out of `AUC`. (scikit-learn's own mean counts such
-    a class as an average precision of 0, and the official code never meets one.) `d_prime` is that of the mean AUC,
-    sqrt(2) times the quantile of the normal distribution, as in the official code; it is infinite for an AUC of 1.
+    `mAP` and `AUC` are means over classes. A class without positive clips has no average precision and is left out of
+    `mAP`; likewise, a class without positives or without negatives is left out of `AUC`. (scikit-learn's own mean
+    counts such a class as an average precision of 0, and the official code never meets one.) `d_prime` is that of the
+    mean AUC, sqrt(2) times the quantile of the normal distribution, as in the official code; it is infinite for an AUC
+    of 1.
 
     Args:
         targets: 1 for the classes of each clip and 0 for the others, shape (N, C).
@@ -78,7 +79,7 @@ def compute_metrics(problem_type: str) -> Callable[[Any], dict[str, float]]:
     """Return the `compute_metrics` of a `Trainer`, for models of this problem type.
 
     Raises:
-        ValueError: The problem type is no classification.
+        ValueError: The problem type is not a classification.
     """
     if problem_type not in ("single_label_classification", "multi_label_classification"):
         raise ValueError(
@@ -94,7 +95,7 @@ def compute_metrics(problem_type: str) -> Callable[[Any], dict[str, float]]:
         if targets.ndim == 1:
             targets = np.eye(logits.shape[1])[targets.astype(int)]
         if multi_label:
-            # Average precision and AUC ask only for the order of clips within a class, which a sigmoid does not change
+            # Average precision and AUC depend only on the order of clips within a class, which a sigmoid keeps
             return classification_metrics(targets, logits, multi_label=True).values
         # A softmax does change it
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))

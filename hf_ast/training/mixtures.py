@@ -1,4 +1,4 @@
-"""Recordings without labels from one or several sources, each with its share of the training."""
+"""Recordings without labels from one or several sources, each with its share in training."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ class Mixture:
 
     Attributes:
         parts: The recordings of each source that are trained on ("train") or evaluated on ("validation").
-        weights: Share of each source in the crops of an epoch, with the sum 1; None for shares by duration.
+        weights: Share of each source in the crops of an epoch, summing to 1; None for shares by duration.
         num_left_out: Recordings of each source that are used for neither, because of the split that it names.
     """
 
@@ -36,7 +36,7 @@ class Mixture:
         return any(part.of(split) for part in self.parts)
 
     def record(self) -> dict[str, Any]:
-        """What a training with these recordings can be told by."""
+        """What identifies a training run on these recordings."""
         recordings = [
             {
                 "source": part.source.location,
@@ -61,7 +61,7 @@ class Mixture:
             line = f"{part.source.location}: {len(training)} recordings ({hours:.3g} h) to train on"
             line += f", {len(part.of(VALIDATION))} to evaluate on"
             if self.num_left_out[number]:
-                line += f", {self.num_left_out[number]} left out as the source calls them validation or test"
+                line += f", {self.num_left_out[number]} left out, which the source calls validation or test"
             if self.weights is not None:
                 line += f"; {self.weights[number]:.1%} of the crops"
             yield line
@@ -83,16 +83,17 @@ def read_mixture(
     """Find recordings without labels, read their headers, and hold some out for evaluation.
 
     Every recording is used, or skipped and named in `skipped`, or counted in `num_left_out`. Where a source names
-    splits, as `read_data` finds them, its recordings for training are trained on, and those for testing are left out.
-    Evaluated on are some of those for validation; where a source names none, some of its others are held out.
+    splits, found as in `read_data`, its training split is trained on, some recordings of its validation split are
+    evaluated on, and its test split is left out. Where it names no validation split, some of its training recordings
+    are held out.
 
     Args:
         data: A source, or a list of several: each a folder, a manifest, or a data set as in `read_data`. Columns of
             labels are not needed.
         weights: One for each source: its share of the crops of an epoch is its weight divided by their sum. By default
             every crop of every source is used once, so that the shares are those of their durations.
-        split_column: Column of splits; it need not be there.
-        audio_folder: What relative paths in manifests count from; their own folders if None.
+        split_column: Column of splits; it need not exist.
+        audio_folder: Folder to which paths in manifests are relative; those of the manifests if None.
         subset: Subset of the data sets among the sources; for a single one of them, give what
             `find_source(id, subset=...)` returns.
         num_eval: Number of recordings to evaluate on, from each source in proportion to its share; at most a tenth of
@@ -121,7 +122,7 @@ def read_mixture(
         if not part.of(TRAIN):
             reasons = ", ".join(f"{name!r}: {reason}" for name, reason in list(skipped.items())[:3])
             raise ValueError(
-                f"data: {place.location!r} holds no recording to train on that can be read ({len(skipped)} skipped"
+                f"data: {place.location!r} holds no readable recording to train on ({len(skipped)} skipped"
                 f"{', ' if reasons else ''}{reasons}; {len(clips)} that it calls validation or test)."
             )
         found.append(part)
@@ -140,7 +141,7 @@ def _shares(weights: Sequence[float] | None, num_sources: int) -> list[float] | 
     if weights is None:
         return None
     if len(weights) != num_sources:
-        raise ValueError(f"weights={list(weights)} must be one for each of the {num_sources} sources of data.")
+        raise ValueError(f"weights={list(weights)} must hold one for each of the {num_sources} sources of data.")
     if not all(0 < weight < math.inf for weight in weights):
         raise ValueError(
             f"weights={list(weights)} must be positive numbers; leave out a source that is not to be used."
@@ -153,12 +154,12 @@ def _places(sources: Sequence[Any], subset: str | None) -> list[Source]:
     if subset is None:
         return places
     if not any(place.kind == "dataset" for place in places):
-        raise ValueError(f"subset={subset!r} means nothing, as no source of data is a data set.")
+        raise ValueError(f"subset={subset!r} has no meaning, as no source of data is a data set.")
     return [replace(place, subset=subset) if place.kind == "dataset" else place for place in places]
 
 
 def _held_out(part: Recordings, num_eval: int, rng: np.random.Generator) -> Recordings:
-    """Choose the recordings to evaluate on, and drop those that are neither for this nor for training."""
+    """Choose the recordings to evaluate on, and drop those that are used neither for this nor for training."""
     pool, training = part.of(VALIDATION), part.of(TRAIN)
     if not pool:
         pool, num_eval = training, min(num_eval, len(training) // 10)
@@ -172,6 +173,6 @@ def _held_out(part: Recordings, num_eval: int, rng: np.random.Generator) -> Reco
 
 
 def _digest(clips: Sequence[Clip]) -> str:
-    """Return a number that changes with the recordings, their lengths or splits."""
+    """Return a hash that changes with the recordings, their lengths or splits."""
     content = json.dumps([(clip.name, clip.index, clip.split, clip.duration_s) for clip in clips])
     return hashlib.sha256(content.encode()).hexdigest()

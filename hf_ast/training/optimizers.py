@@ -1,4 +1,4 @@
-"""An optimiser for small models and short trainings."""
+"""An optimiser for small models and short training runs."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -30,11 +30,11 @@ class MuonAdamW(torch.optim.Optimizer):
     """Muon for the weight matrices of the encoder, AdamW for all other parameters.
 
     Small models reach the same accuracy with fewer clips than with AdamW alone. The `state_dict` holds the moments of
-    both optimisers, so that a resumed training continues exactly.
+    both optimisers, so that a resumed run continues exactly.
 
     Args:
         model: A model of this package.
-        learning_rate: Of Muon; that of AdamW is three eighths of it.
+        learning_rate: Learning rate of Muon; that of AdamW is three eighths of it.
         weight_decay: Weight decay of both optimisers; norms and biases are not decayed.
     """
 
@@ -68,7 +68,7 @@ class MuonAdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step_muon(self) -> None:
-        """Update the matrices of the encoder, those of one shape together."""
+        """Update the matrices of the encoder, all of the same shape together."""
         group = self.param_groups[0]
         of_shape: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
         for parameter in group["params"]:
@@ -82,7 +82,7 @@ class MuonAdamW(torch.optim.Optimizer):
                 parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-rate)
 
     def with_momentum(self, parameter: Tensor) -> Tensor:
-        """Move the running mean of a parameter's gradient, and look ahead from it (Nesterov)."""
+        """Update the running mean of a parameter's gradient, and return its look-ahead (Nesterov)."""
         state, gradient = self.state[parameter], parameter.grad
         assert gradient is not None
         if "momentum_buffer" not in state:

@@ -1,4 +1,4 @@
-"""The output folder of a training: states to resume from, the record of its data, and its way to the Hub."""
+"""The output folder of a training run: states to resume from, the record of its data, and its upload to the Hub."""
 
 import json
 import shutil
@@ -22,23 +22,23 @@ STAGED = ".result"
 
 
 def state_to_resume(output: Path, resume: bool) -> Path | None:
-    """Return the folder of the state that a training continues from; None for a new one.
+    """Return the folder of the state from which training continues; None to start anew.
 
     Raises:
-        ValueError: `resume` finds no state, or without it there are states of an earlier training.
+        ValueError: `resume` finds no state, or, without it, there are states of an earlier run.
     """
     if resume:
         return last_state(output)
     if saved_states(output):
         raise ValueError(
-            f"output={str(output)!r} holds saved states of an earlier training; resume=True continues it, and a new "
-            "one needs another folder."
+            f"output={str(output)!r} holds saved states of an earlier run; resume=True continues it, and a new one "
+            "needs another folder."
         )
     return None
 
 
 def last_state(output: Path) -> Path:
-    """Return the folder of the last saved state that is complete; an error if there is none."""
+    """Return the folder of the last complete saved state; raise a ValueError if there is none."""
     complete = saved_states(output)
     if not complete:
         raise ValueError(f"resume=True, but {str(output / CHECKPOINTS)!r} holds no saved state; start without it.")
@@ -52,7 +52,7 @@ def saved_states(output: Path) -> list[Path]:
 
 
 def _is_complete(file: Path) -> bool:
-    """Whether a state is: `Trainer` writes this file last, and on a full disk only a part of it."""
+    """Whether a state is complete: `Trainer` writes this file last, and on a full disk only a part of it."""
     try:
         json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
@@ -61,9 +61,9 @@ def _is_complete(file: Path) -> bool:
 
 
 def save_result(trainer: Trainer, output: Path) -> None:
-    """Save the model and its feature extractor, so that the folder opens once all of their files are whole.
+    """Save the model and its feature extractor, so that the folder opens only once all of their files are complete.
 
-    All processes of a training call it.
+    All processes of a run must call it.
     """
     staged = output / STAGED
     if trainer.is_world_process_zero():
@@ -72,7 +72,7 @@ def save_result(trainer: Trainer, output: Path) -> None:
     trainer.save_model(str(staged))
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
-        # Without its config, a folder is no model
+        # The config goes last: without it, the folder does not open
         for file in sorted(staged.iterdir(), key=lambda file: file.name == CONFIG_NAME):
             file.replace(output / file.name)
         staged.rmdir()
@@ -80,25 +80,25 @@ def save_result(trainer: Trainer, output: Path) -> None:
 
 
 def write_record(output: Path, record: dict[str, Any]) -> None:
-    """Write down what a training is made with, as far as it follows from the data."""
+    """Write the record of the data that a model is trained on."""
     output.mkdir(parents=True, exist_ok=True)
     with whole_file(output / RECORD) as partial:
         partial.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def expect_same_record(output: Path, record: dict[str, Any], names: Sequence[str]) -> None:
-    """Raise a ValueError if what has one of these names was another one when the training began."""
+    """Raise a ValueError if an entry with one of these names differs from the one when training began."""
     recorded = json.loads((output / RECORD).read_text(encoding="utf-8"))
     changed = [name for name in names if recorded[name] != record[name]]
     if changed:
         raise ValueError(
-            f"resume=True, but the data have other {' and '.join(changed)} than when the training in {str(output)!r} "
+            f"resume=True, but the data have other {' and '.join(changed)} than when training in {str(output)!r} "
             "began; give the same data and seed, or start without it."
         )
 
 
 def create_repository(repo_id: str) -> None:
-    """Make a repository on the Hub if it is not there yet: a name or token that does not work is an error now."""
+    """Create a repository on the Hub unless it exists, so that a wrong name or token is an error before training."""
     with upload_timeout():
         HfApi().create_repo(repo_id, exist_ok=True)
 

@@ -28,7 +28,7 @@ def parameter_groups(
         model: A model of this package, with or without adapters of peft.
         learning_rate: Peak learning rate of the final norm.
         layer_decay: Factor from one layer to the one below it, in (0, 1].
-        head_multiplier: Factor for all that is not backbone: classifier, or objectives of pretraining.
+        head_multiplier: Factor for everything outside the backbone: the classifier, or the pretraining objectives.
         weight_decay: For the weights of linear layers and convolutions. Norms, biases, tokens and position tables are
             not decayed.
 
@@ -37,7 +37,7 @@ def parameter_groups(
         the head. Each parameter that requires a gradient is in exactly one of them.
 
     Raises:
-        ValueError: A factor is out of its range, the model has another structure, or all of it is frozen.
+        ValueError: A factor is out of range, the model has another structure, or all of it is frozen.
     """
     if not 0 < layer_decay <= 1:
         raise ValueError(f"layer_decay={layer_decay} must be in (0, 1]; 1 gives all layers the same learning rate.")
@@ -71,7 +71,7 @@ def _parts(model: nn.Module) -> dict[str, list[tuple[nn.Parameter, bool]]]:
         )
     modules: dict[str, nn.Module] = {"embeddings": backbone.embeddings}
     modules |= {f"layers.{number}": layer for number, layer in enumerate(backbone.layers)}
-    modules |= {"norm": backbone, "head": model}  # what the parts before have not taken
+    modules |= {"norm": backbone, "head": model}  # what the earlier parts have not taken
     decayed = {
         id(module.weight)
         for module in model.modules()

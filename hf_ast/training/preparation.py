@@ -25,7 +25,7 @@ from .statistics import feature_statistics
 
 # Where the mean and standard deviation of the input come from
 STATS = ("checkpoint", "data")
-# Recordings whose spectrograms give those of the data
+# Number of recordings from which the statistics of the data are computed
 NUM_STATISTICS = 1000
 
 
@@ -65,7 +65,7 @@ def load_for_training(
         ignore_mismatched_sizes=True,
     )
     if not has_these_classes and len(old_labels) == len(data.labels):
-        # The old head fits by its size only
+        # The old head has the right size, but is for other classes
         with torch.no_grad():
             for module in network.classifier.modules():
                 initialize_weights(module, network.config.initializer_range)
@@ -77,7 +77,7 @@ def with_statistics(
 ) -> SpectrogramFeatureExtractor:
     """Return a feature extractor with the mean and standard deviation of the training recordings.
 
-    They are taken from a thousand of them at most, which are drawn from the seed.
+    They are computed from at most a thousand of them, which are drawn with the seed.
     """
     mean, std = data_statistics(feature_extractor, data, data.of(TRAIN), seed=seed, progress=progress)
     normalizing: Any = type(feature_extractor).from_dict(feature_extractor.to_dict() | {"mean": mean, "std": std})
@@ -102,14 +102,14 @@ def data_statistics(
 
 
 def default_stats(preset: Preset, feature_extractor: SpectrogramFeatureExtractor) -> str:
-    """Return what the preset says, which is meant for the filter bank of AST and SSAST."""
+    """Return what the preset says for the filter bank of AST and SSAST, and "checkpoint" for any other front end."""
     return preset.stats if isinstance(feature_extractor, HfASTFeatureExtractor) else "checkpoint"
 
 
 def _max_length(
     feature_extractor: SpectrogramFeatureExtractor, data: LabelledData, preset: Preset, duration_s: float | None
 ) -> int:
-    """Return the frames of the model's input."""
+    """Return the number of frames of the model's input."""
     rate = feature_extractor.sampling_rate
     if duration_s is not None:
         return _frames_for(feature_extractor, round(duration_s * rate))
@@ -120,6 +120,6 @@ def _max_length(
 
 
 def _frames_for(feature_extractor: SpectrogramFeatureExtractor, num_samples: int) -> int:
-    """Return the smallest number of frames for clips of which no sample is cut off."""
+    """Return the smallest number of frames with which no sample of the clips is cut off."""
     num_frames = feature_extractor.num_frames(max(feature_extractor.min_samples, num_samples))
     return num_frames + (feature_extractor.num_samples(num_frames) < num_samples)

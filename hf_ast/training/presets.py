@@ -11,24 +11,24 @@ from .augmentation import Augmentation
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """Settings of a training.
+    """Settings of a training run.
 
     Attributes:
-        learning_rate: The largest one of the backbone.
+        learning_rate: Peak learning rate of the backbone.
         num_epochs: Number of epochs.
-        batch_size: Recordings per step, on all devices together.
-        schedule: "cosine", after a rise over a tenth of the steps; "steps", which is `step_decay` of AST; or "ramp",
-            which is `exponential_warmup_linear_decay` of PaSST.
+        batch_size: Recordings per forward pass and process.
+        schedule: "cosine", after a warm-up over a tenth of the steps; "steps", which is `step_decay` of AST; or
+            "ramp", which is `exponential_warmup_linear_decay` of PaSST.
         schedule_settings: Arguments of these functions.
-        adam_beta1, weight_decay: Of AdamW.
+        adam_beta1, weight_decay: Settings of AdamW.
         max_grad_norm: Norm to which gradients are clipped; 0 for no clipping.
         layer_decay, head_multiplier: Learning rates of layers and of the head; see `parameter_groups`.
-        max_mel_mask, max_time_mask: Bounds of the masks of SpecAugment, as shares of the model's input.
+        max_mel_mask, max_time_mask: Upper bounds of SpecAugment's mask widths, as fractions of the model's input.
         max_noise, max_roll: See `noise_and_roll`.
         mixup_probability, mixup_alpha, spectrogram_mixup_alpha: See `Augmentation`.
         balanced: Whether rare classes are drawn as often as frequent ones.
-        average_from_epoch, average_every_epochs: The result is the mean of the weights after these epochs; of the best
-            epoch only if `average_from_epoch` is None.
+        average_from_epoch, average_every_epochs: The result is the mean of the weights after these epochs; if
+            `average_from_epoch` is None, the weights of the best epoch.
         stats: Where the mean and standard deviation of AST's and SSAST's input come from: "checkpoint" or "data".
         max_length: Frames of the input of AST and SSAST; None for the length of the recordings.
     """
@@ -71,7 +71,7 @@ class Preset:
 
 # The official recipes of AST are those of its scripts egs/*/run*.sh at commit 31088be8, with the optimiser of
 # src/traintest.py (Adam, beta 0.95 and 0.999, weight decay 5e-7; here it is AdamW, whose decay does not go through the
-# moments) and the augmentation of src/dataloader.py. Masks are shares of 128 mel bins and of the frames there.
+# moments) and the augmentation of src/dataloader.py. Masks are fractions of 128 mel bins and of the frames there.
 PRESETS = {
     # egs/audioset/run.sh with set=full; the warm-up of 1000 steps is in src/traintest.py. `set=balanced` has a
     # learning rate of 5e-5, 25 epochs, no balancing, and halves the rate every 5 epochs from the tenth
@@ -102,7 +102,7 @@ PRESETS = {
         max_length=512,
     ),
     # egs/speechcommands/run_sc.sh, from a checkpoint of ImageNet. There the loss is that of multi-label data; here it
-    # is cross entropy, so that the scores of a recording sum up to one. Its mean and deviation are -6.85 and 5.57
+    # is cross entropy, so that the scores of a recording sum to one. Its mean and deviation are -6.85 and 5.57
     "speech-commands": Preset(
         learning_rate=2.5e-4,
         num_epochs=30,
@@ -130,9 +130,9 @@ PRESETS = {
         average_from_epoch=10,
         average_every_epochs=3,
     ),
-    # Not official: a few dozen to a few thousand recordings. The early layers, which fit already, move less than the
-    # late ones, and the new head more. Without SpecAugment and mixup, which lower the accuracy of trainings that are
-    # as short as this one (`python -m tests.benchmarks.small_data`)
+    # Not official: for a few dozen to a few thousand recordings. The early layers, which already fit, change less than
+    # the late ones, and the new head more. No SpecAugment and no mixup, which lower the accuracy of runs as short as
+    # this one (`python -m tests.benchmarks.small_data`)
     "small-data": Preset(
         learning_rate=1e-4,
         num_epochs=20,

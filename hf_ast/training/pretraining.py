@@ -41,12 +41,12 @@ KINDS = ("patch", "frame")
 LEARNING_RATES = {"adamw": 1e-4, "muon": LEARNING_RATE}
 # 400 of 512 patches in the paper
 MASK_RATIO = 400 / 512
-# Of patches in a grid that is too small for clusters; measured in BENCHMARKS.md, on 2 x 12 patches
+# For a grid that is too small for clusters; measured in BENCHMARKS.md, on 2 x 12 patches
 SMALL_GRID_MASK_RATIO = 0.5
 
 
 def pretraining_config(size: str, kind: str, *, duration_s: float = 10.24, **changes: Any) -> SSASTConfig:
-    """Return the config of an official size and kind, with masks that fit to its patch grid.
+    """Return the config of an official size and kind, with masks that fit its patch grid.
 
     Args:
         size: "tiny", "small" or "base".
@@ -72,9 +72,9 @@ def pretraining_config(size: str, kind: str, *, duration_s: float = 10.24, **cha
 def mask_settings(num_rows: int, num_columns: int) -> dict[str, Any]:
     """Return the fields of a config for the masks of a patch grid.
 
-    The share of the paper, 400 of 512 patches, is masked, and in the default way: in clusters, if there are rows and
-    columns. A grid with fewer rows or columns than the largest cluster has patches a side is masked in single patches,
-    and only half of them: the paper's share would leave a few whole columns.
+    The ratio of the paper, 400 of 512 patches, is masked in the default way: in clusters, if there are several rows
+    and columns. In a grid with fewer rows or columns than the side of the largest cluster, single patches are masked,
+    and only half of them: the paper's masks would leave only a few whole columns.
 
     Args:
         num_rows, num_columns: F' and T'.
@@ -124,14 +124,14 @@ def pretrain(
         output: Folder for the result; `checkpoints` in it holds the states to resume from.
         size, kind, duration_s: See `pretraining_config`.
         model: Checkpoint to start from instead, with its own size, kind, length and statistics. If it masks a fixed
-            number of patches, the same fraction of every clip is masked, so that no short clip is masked completely.
+            number of patches, the same fraction of every clip is masked here, so that no short clip is fully masked.
         num_steps: Number of optimiser steps.
         batch_size: Crops per forward pass and process.
         gradient_accumulation_steps: Forward passes per step.
-        optimizer: "adamw", as in the official code, or "muon", with which small models learn in fewer steps; see
+        optimizer: "adamw", with the official settings, or "muon", with which small models learn in fewer steps; see
             `hf_ast.training.optimizers.MuonAdamW`.
         learning_rate: Peak learning rate; by default 1e-4 for AdamW, as in the official code, and 4e-3 for Muon. It
-            rises linearly over 5 % of the steps, and then falls as a cosine.
+            rises linearly over 5 % of the steps, and then falls along a cosine.
         eval_every: Steps between evaluations, and between saved states.
         num_workers: Number of processes that read audio.
         seed: Seed for weights, crops, masks and the choice of held-out recordings.
@@ -145,8 +145,8 @@ def pretrain(
 
     Raises:
         ValueError: An argument is wrong, there are no recordings, or more than a tenth of them are damaged (fewer
-            damaged recordings are left out, and named at the end); `resume` finds no state or other recordings, or
-            without it there are states of an earlier training.
+            damaged recordings are left out, and named at the end); `resume` finds no state or other recordings, or,
+            without `resume`, there are states of an earlier run.
     """
     counts = {
         "num_steps": num_steps,
@@ -166,7 +166,7 @@ def pretrain(
         model_config = continued_config(model, config or {})
     if isinstance(data, Mixture):
         if weights is not None:
-            raise ValueError(f"weights={list(weights)} were to be given to read_mixture, which has made data.")
+            raise ValueError(f"weights={list(weights)} must be given to read_mixture, which made data.")
         mixture = data
     else:
         mixture = read_mixture(
@@ -256,7 +256,7 @@ def make_trainer(
 
 
 def _find_optimizer(name: str, learning_rate: float | None) -> tuple[MakeOptimizer | None, float]:
-    """Return what makes an optimiser that is not one of `Trainer`, and the learning rate."""
+    """Return what makes the optimiser, if `Trainer` does not have it, and the learning rate."""
     if name not in LEARNING_RATES:
         raise ValueError(f"optimizer={name!r} is unknown; choose one of {list(LEARNING_RATES)}.")
     if learning_rate is None:
@@ -271,8 +271,8 @@ def continued_config(model: str | Path, changes: dict[str, Any]) -> SSASTConfig:
         rows, columns = config.grid
         config.mask_ratio = min(config.num_mask_patches / (rows * columns), MASK_RATIO)
         logger.warning(
-            f"mask_ratio={config.mask_ratio:.3g} takes the place of num_mask_patches={config.num_mask_patches}, which "
-            "would mask shorter clips completely."
+            f"mask_ratio={config.mask_ratio:.3g} replaces num_mask_patches={config.num_mask_patches}, which would "
+            "mask shorter clips completely."
         )
     return config
 

@@ -23,15 +23,15 @@ class PretrainingTrainer(Trainer):
     The loss of a step is the mean over all patches that are masked in it, no matter how its clips are distributed over
     accumulated batches and processes. The mean of the batches' means would give more weight to clips in batches with
     few masked patches. Where several processes share an epoch whose last clips are too few for all of them, Accelerate
-    repeats clips, which count for nothing here.
+    repeats clips; these are ignored here.
 
-    Clips may bring their masks as `mask_indices`, as `Crops` does. For others they are drawn before the first forward
-    pass of a step, for each clip from the seed, the step and the place of the clip in the step.
+    Clips may come with masks as `mask_indices`, as those of `Crops` do. For others, masks are drawn before the first
+    forward pass of a step, for each clip from the seed, the step and the place of the clip in the step.
 
     Both losses and the accuracy are logged, as means since the last log or over the whole evaluation.
 
     Args:
-        make_optimizer: Makes the optimiser for the model, in the place of the one that the arguments name.
+        make_optimizer: Makes the optimiser for the model, instead of the one that the arguments name.
     """
 
     loss_is_scaled_for_ga = True
@@ -40,7 +40,7 @@ class PretrainingTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self.make_optimizer = make_optimizer
         self.masks = ClipMasks(self.accelerator.unwrap_model(self.model).config)
-        # Logged name -> pairs of a weighted value and its weight; by whether the model was training
+        # Logged name -> pairs of a weighted value and its weight; separately for training and evaluation
         self.parts: dict[bool, dict[str, list[Tensor]]] = {True: {}, False: {}}
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
@@ -77,10 +77,10 @@ class PretrainingTrainer(Trainer):
         return torch.stack(drawn).to(frame_mask.device)
 
     def _num_in_last_round(self) -> int:
-        """Return the number of clips that are left for the last batches of all processes, 0 if these are full."""
+        """Return the number of clips that are left for the last batches of all processes; 0 if these are full."""
         if self.args.dataloader_drop_last or not isinstance(self.train_dataset, Sized):
             return 0
-        # `gradient_state.remainder`, which is meant for this, is another number after a training was resumed
+        # `gradient_state.remainder`, which is meant for this, is wrong after training was resumed
         return len(self.train_dataset) % (self.args.train_batch_size * self.args.world_size)
 
     def _leave_out_repeated(self, batch: dict[str, Tensor], num_left: int, batch_size: int) -> None:
@@ -143,7 +143,7 @@ class PretrainingTrainer(Trainer):
 
 
 class DamagedRecordings(TrainerCallback):
-    """Stops a training in which more than a tenth of the recordings are damaged; names damaged ones at its end."""
+    """Stops training if more than a tenth of the recordings are damaged; names the damaged ones at the end."""
 
     def __init__(self, *crops: Crops):
         self.crops = crops

@@ -1,7 +1,7 @@
-"""Which rows an epoch of training has: class-balanced as in the official code, with draws that can be repeated.
+"""Which rows a training epoch has: class-balanced as in the official code, with reproducible draws.
 
-`Trainer` needs no sampler of its own for it: `TrainingRows` is a dataset in which the rows of an epoch are drawn
-already, and which `Trainer` shuffles as any other.
+`Trainer` needs no special sampler for this: `TrainingRows` is a dataset in which the rows of an epoch are already
+drawn, and which `Trainer` shuffles like any other.
 """
 
 import math
@@ -19,9 +19,9 @@ from .augmentation import Augmentation
 
 # Labels of one clip: a class, several classes, or a number for each class
 Labels = int | Sequence[int] | np.ndarray | Tensor
-# Where `TrainingRows` adds a `Draw` to a row
+# Key under which `TrainingRows` adds a `Draw` to a row
 DRAW = "draw"
-# Sources of randomness of one row, or of one epoch, that do not depend on each other
+# Independent sources of randomness of one row or of one epoch
 CLIP_DRAWS, PARTNER_DRAWS, ORDER_DRAWS = 1, 2, 3
 
 
@@ -39,12 +39,12 @@ def multi_hot(labels: Labels, num_labels: int) -> Tensor:
     """Labels of one clip as one number per class, float32, shape (C,).
 
     Args:
-        labels: A class; a list or tuple of whole numbers, which are the classes of the clip; or a number for each
-            class: an array or a tensor of shape (C,), or a list of C floats.
+        labels: A class; a list or tuple of integers, which are the classes of the clip; or a number for each class: an
+            array or a tensor of shape (C,), or a list of C floats.
         num_labels: C.
 
     Raises:
-        ValueError: A class is out of range, or the shape is another one.
+        ValueError: A class is out of range, or the shape is wrong.
     """
     if isinstance(labels, list | tuple) and not any(isinstance(label, float) for label in labels):
         classes = [int(label) for label in labels]
@@ -55,7 +55,7 @@ def multi_hot(labels: Labels, num_labels: int) -> Tensor:
         if values.shape != (num_labels,):
             raise ValueError(
                 f"labels has shape {tuple(values.shape)}, but must hold one number for each of {num_labels} classes; "
-                "give the classes of a clip as a list of whole numbers."
+                "give the classes of a clip as a list of integers."
             )
         return values
     wrong = [label for label in classes if not 0 <= label < num_labels]
@@ -89,8 +89,8 @@ def class_balanced_weights(labels: Sequence[Labels], num_labels: int, *, offset:
     without = [index for index, classes in enumerate(present) if not len(classes)]
     if without:
         raise ValueError(
-            f"labels of {len(without)} clips, such as number {without[0]}, are empty, so that they would never be "
-            "drawn; leave them out, or give them a class of their own."
+            f"labels of {len(without)} clips, such as number {without[0]}, are empty, so these would never be drawn; "
+            "leave them out, or give them a class of their own."
         )
     counts = torch.bincount(torch.cat(present), minlength=num_labels)
     class_weights = 1000.0 / (counts.double() + offset)
@@ -101,7 +101,7 @@ class EpochDataset(Dataset[dict[str, Any]], TrainerCallback):
     """A training set whose rows depend on the epoch, which it learns as a callback of `Trainer`.
 
     Args:
-        epoch: What it is until the first epoch begins.
+        epoch: The value until the first epoch begins.
     """
 
     def __init__(self, epoch: int = 0):
@@ -121,7 +121,7 @@ class EpochDataset(Dataset[dict[str, Any]], TrainerCallback):
 
 
 class TrainingRows(EpochDataset):
-    """The rows of a training set with their augmentation, and balanced if asked for.
+    """The rows of a training set with their augmentation, balanced by weights if there are any.
 
     Pass it to `Trainer` twice, as dataset and as callback, which tells it the epoch:
 
@@ -129,9 +129,9 @@ class TrainingRows(EpochDataset):
         Trainer(..., train_dataset=rows, callbacks=[rows], data_collator=TrainingCollator(...))
 
     Every row is the dataset's, with a `Draw` as `"draw"`, from which `TrainingCollator` augments it. All draws of a
-    row follow from the seed, the epoch and the number of the row: they do not depend on batches, worker processes,
-    the processes of a distributed training, or on whether a training was interrupted. Evaluation sets are passed to
-    `Trainer` as they are, and are not augmented.
+    row depend only on the seed, the epoch and the number of the row: not on batches, worker processes, the processes
+    of distributed training, or interruptions. Evaluation sets are passed to `Trainer` as they are, and are not
+    augmented.
 
     Args:
         dataset: Rows of the training set.
@@ -142,7 +142,7 @@ class TrainingRows(EpochDataset):
         seed: Seed of the choice of rows and of the augmentation, at least 0.
 
     Raises:
-        ValueError: Weights of another number, negative or not finite; or `num_rows` without weights.
+        ValueError: Weights of the wrong number, negative or not finite; or `num_rows` without weights.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class TrainingRows(EpochDataset):
         return self.num_rows
 
     def __getitem__(self, index: int | None) -> dict[str, Any]:
-        """A row of the epoch; for None, which `EvenOrder` gives, one that is left out of the loss."""
+        """A row of the epoch; for None, which `EvenOrder` yields, one that is left out of the loss."""
         return self.in_epoch(0 if index is None else index, self.epoch, counts=index is not None)
 
     def in_epoch(self, index: int, epoch: int, *, counts: bool = True) -> dict[str, Any]:
@@ -187,13 +187,13 @@ class TrainingRows(EpochDataset):
         epoch = int(self._epoch)
         if epoch < 0:
             raise ValueError(
-                "TrainingRows does not know the epoch: pass it to Trainer as callback too, `callbacks=[rows]`, or, "
+                "TrainingRows does not know the epoch: pass it to Trainer as a callback too, `callbacks=[rows]`, or, "
                 "outside of Trainer, call `rows.set_epoch(0)` before the first epoch."
             )
         return epoch
 
     def _row(self, index: int, epoch: int) -> int:
-        """Row of the dataset that is in this place of the epoch."""
+        """Row of the dataset at this place in the epoch."""
         if self.weights is None:
             return index
         if self._drawn is None or self._drawn[0] != epoch:
@@ -205,13 +205,13 @@ class TrainingRows(EpochDataset):
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """What the augmentation of a row follows from.
+    """What determines the augmentation of a row.
 
     Attributes:
-        rows: Of the training.
-        epoch: In which the row is drawn.
+        rows: The training rows.
+        epoch: Epoch in which the row is drawn.
         index: Its place in the epoch.
-        counts: Whether it has a share in the loss.
+        counts: Whether it counts in the loss.
     """
 
     rows: TrainingRows
@@ -230,15 +230,15 @@ class Draw:
 
 
 class EvenOrder(Sampler[int | None]):
-    """The order of an epoch, filled up to whole batches on all processes with rows that do not count.
+    """The order of an epoch, padded to full batches on all processes with rows that do not count.
 
-    Where the last batches of an epoch are not whole or not one for each process, accelerate repeats rows from the
-    beginning of the epoch, so that these count twice, and several processes learn something else than one. Here the
-    places are filled with None instead, for which `TrainingRows` gives a row that is left out of the loss.
+    Where the last batches of an epoch are not full, or not one for each process, accelerate repeats rows from the
+    beginning of the epoch. These then count twice, and training on several processes differs from that on one. Here
+    the places are filled with None instead, for which `TrainingRows` gives a row that is left out of the loss.
 
     Args:
-        rows: Their order follows from their seed and the epoch.
-        num_rows_per_pass: Rows of one forward pass on all processes together; 1 fills nothing up.
+        rows: Their seed and the epoch determine the order.
+        num_rows_per_pass: Rows of one forward pass on all processes together; with 1, nothing is padded.
     """
 
     def __init__(self, rows: TrainingRows, num_rows_per_pass: int):
@@ -255,5 +255,5 @@ class EvenOrder(Sampler[int | None]):
 
 
 def seeded_generator(*numbers: int) -> torch.Generator:
-    """Make a generator on the CPU from several whole numbers, none of them negative."""
+    """Make a generator on the CPU from several integers, none of them negative."""
     return torch.Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1))

@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from hf_ast.models.modules_encoder import DropPath, drop_path_rates
 from hf_ast.models.modules_patchout import Patchout
 
-# Steps of the official warm-up, and steps after which its learning rate changes
+# Steps of the official warm-up, and steps between changes of its learning rate
 WARMUP_STEPS = 1000
 WARMUP_INTERVAL = 50
 
@@ -32,9 +32,9 @@ def step_decay(
         optimizer: Its learning rates are the peaks.
         steps_per_epoch: Optimizer steps of an epoch, `len(trainer.get_train_dataloader())` divided by the gradient
             accumulation steps and rounded up.
-        first_epoch: Finished epochs after which the rate falls for the first time.
+        first_epoch: Number of finished epochs after which the rate falls for the first time.
         every_epochs: Epochs from one fall to the next.
-        factor: What the rate is multiplied with when it falls.
+        factor: Factor by which the rate is multiplied when it falls.
         warmup: See `step_decay_factor`.
     """
     factors = step_decay_factor(
@@ -46,13 +46,13 @@ def step_decay(
 def step_decay_factor(
     steps_per_epoch: int, *, first_epoch: int, every_epochs: int = 1, factor: float = 0.5, warmup: bool = False
 ) -> Callable[[int], float]:
-    """What the learning rate is multiplied with, as a function of the number of finished optimizer steps.
+    """Factor of the learning rate, as a function of the number of finished optimizer steps.
 
     Args:
         steps_per_epoch, first_epoch, every_epochs, factor: See `step_decay`.
         warmup: Whether the rate climbs from 0 over the first 1000 steps, in stairs of 50 steps, as AST does on
-            AudioSet. The official code sets the rate anew at each stair, and with the last one to its peak: epochs
-            that end before that have no lasting effect, which matters if an epoch has less than 1000 steps.
+            AudioSet. The official code sets the rate anew at each stair, and to its peak at the last one: falls before
+            that have no lasting effect, which matters if an epoch has fewer than 1000 steps.
 
     Raises:
         ValueError: A number is not positive.
@@ -111,20 +111,20 @@ def exponential_warmup_linear_decay(
 
 
 class PatchoutSchedule(TrainerCallback):
-    """Changes the number of dropped patches, and the drop-path rate, linearly during a training.
+    """Changes the number of dropped patches, and the drop-path rate, linearly during training.
 
-    The numbers follow from the step alone, so that an interrupted training continues with the right ones. The config
-    of the model stays as it is, and at the end the model drops again what its config says. Under torch.compile every
-    number of patches is compiled anew.
+    The numbers depend on the step alone, so that an interrupted run continues with the right ones. The config of the
+    model is left unchanged, and after training the model drops what its config says again. Under torch.compile, every
+    new number of patches is compiled anew.
 
     Args:
         time_patchout, frequency_patchout, unstructured_patchout: Columns, rows and patches to drop at the start and at
-            the end of the schedule, such as `(0, 40)`; rounded to whole numbers. None leaves the model's own.
+            the end of the schedule, such as `(0, 40)`; rounded to integers. None leaves the model's own.
         drop_path_rate: Rates of the last layer at both ends.
-        until: Share of the training after which the second numbers are reached and stay, in (0, 1].
+        until: Fraction of the training after which the second numbers are reached and stay, in (0, 1].
 
     Raises:
-        ValueError: A number is out of its range.
+        ValueError: A number is out of range.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class PatchoutSchedule(TrainerCallback):
         until: float = 1.0,
     ):
         if not 0 < until <= 1:
-            raise ValueError(f"until={until} must be in (0, 1], a share of the training.")
+            raise ValueError(f"until={until} must be in (0, 1], a fraction of the training.")
         given = {
             "time_patchout": time_patchout,
             "frequency_patchout": frequency_patchout,
@@ -153,7 +153,7 @@ class PatchoutSchedule(TrainerCallback):
         self._own_rates: list[tuple[DropPath, float]] = []
 
     def at(self, share: float) -> dict[str, float]:
-        """Return the numbers at a share of the training, in [0, 1]."""
+        """Return the numbers at a fraction of the training, in [0, 1]."""
         progress = min(share / self.until, 1.0)
         values: dict[str, float] = {
             name: round(first + (last - first) * progress) for name, (first, last) in self.numbers.items()
@@ -171,7 +171,7 @@ class PatchoutSchedule(TrainerCallback):
         model: nn.Module | None = None,
         **kwargs: Any,
     ) -> None:
-        """Remember what the model drops by itself."""
+        """Remember the model's own numbers."""
         patchouts = [module for module in _modules(model) if isinstance(module, Patchout)]
         self._own = [(module.numbers, dict(module.numbers)) for module in patchouts]
         paths = [module for module in _modules(model) if isinstance(module, DropPath)]
@@ -195,7 +195,7 @@ class PatchoutSchedule(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Drop again what the model drops by itself."""
+        """Restore the model's own numbers."""
         for numbers, own in self._own:
             numbers.update(own)
         for module, own_rate in self._own_rates:

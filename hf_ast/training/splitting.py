@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
-# Split -> what people call it
+# Split -> names that are in use for it
 SPLITS = {
     TRAIN: ("train", "training"),
     VALIDATION: ("validation", "valid", "val", "dev"),
@@ -18,7 +18,7 @@ Item = tuple[str, tuple[int, ...], str | None]
 
 
 def split_name(name: str, location: str) -> str:
-    """Return the split that a name stands for: "train", "dev-clean", "train.clean.100".
+    """Return the split that a name stands for, such as "train", "dev-clean" or "train.clean.100".
 
     Raises:
         ValueError: It stands for none.
@@ -41,7 +41,7 @@ def held_out(items: Sequence[Item], fraction: float, seed: int) -> set[str]:
     Args:
         items: Recordings; if one has a group, all have one.
         fraction: Share to hold out, in [0, 1).
-        seed: Seed of the choice, which depends on nothing else but the names, not on the order of the recordings.
+        seed: Seed of the choice, which does not depend on the order of the recordings.
 
     Returns:
         Names of the recordings that are held out.
@@ -75,10 +75,10 @@ def _by_groups(items: Sequence[Item], strata: Sequence[int], fraction: float, se
     num_parts = min(max(2, round(1 / fraction)), len(set(groups)))
     if num_parts < 2:
         raise ValueError(
-            f"All recordings are in the group {groups[0]!r}, so that none can be held out for validation; name the "
-            "splits in a column, or another column of groups."
+            f"All recordings are in the group {groups[0]!r}, so none can be held out for validation; give the splits "
+            "in a column, or name another column of groups."
         )
-    # Of a class with few recordings, not every part can have one, and scikit-learn would warn of it
+    # Not every part can have a recording of a class that has only a few, and scikit-learn would warn of it
     sizes = Counter(strata)
     (largest, _), *_ = sizes.most_common(1)
     classes = [stratum if sizes[stratum] >= num_parts else largest for stratum in strata]

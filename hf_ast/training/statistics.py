@@ -19,7 +19,7 @@ def mean_and_std(parts: Iterable[Tensor]) -> tuple[float, float]:
         total += values.sum().cpu()
         squares += values.square().sum().cpu()
     if number < 2:
-        raise ValueError(f"There must be at least two values for a standard deviation, but there are {number}.")
+        raise ValueError(f"A standard deviation needs at least two values, but there are {number}.")
     mean = total / number
     return mean.item(), ((squares - number * mean**2) / (number - 1)).clamp(min=0).sqrt().item()
 
@@ -27,11 +27,11 @@ def mean_and_std(parts: Iterable[Tensor]) -> tuple[float, float]:
 def feature_statistics(
     feature_extractor: SpectrogramFeatureExtractor, waveforms: Iterable[np.ndarray]
 ) -> tuple[float, float]:
-    """Compute the mean and standard deviation of log-mel values, without padding, as a feature extractor takes them.
+    """Compute the mean and standard deviation of log-mel values, without padding, for a feature extractor.
 
     Args:
         feature_extractor: Computes the spectrograms; its own normalisation is left out.
-        waveforms: Clips at its sampling rate, each of shape (S,); what is longer than its input is cut off.
+        waveforms: Clips at its sampling rate, each of shape (S,), cut off at the length of its input.
 
     Returns:
         `mean` and `std` for such an extractor. (The official code of AST divides by twice this deviation; so does the

@@ -19,6 +19,7 @@ from hf_ast import (
     score_clips,
 )
 from hf_ast.assets import EMBEDDED_MODEL
+from hf_ast.inference.fast import fastest_precision
 from hf_ast.models.configuration_common import SIZES
 from hf_ast.recipes.keywords.clips import LABELS, held_out_clips
 from tests.benchmarks.bench_front_ends import RATE, noise
@@ -216,8 +217,10 @@ def costs(options: argparse.Namespace) -> Iterator[Row]:
     repetitions = max(2, options.repetitions // 2)
     for size in sizes:
         config = HfASTConfig(**SIZES[size], num_labels=NUM_LABELS)
-        plain = HfASTForAudioClassification(config).eval()
-        for name, model in (("float32", plain), ("fast", prepare_fast(copy.deepcopy(plain)))):
+        models = {"float32": HfASTForAudioClassification(config).eval()}
+        if fastest_precision(torch.device("cpu")) == "bfloat16":
+            models["bfloat16"] = prepare_fast(copy.deepcopy(models["float32"]))
+        for name, model in models.items():
             for num_frames, batch_size in ((128, 1), (256, 1), (512, 1), (1024, 1), (1024, 2), (1024, 4)):
                 clips = torch.randn(batch_size, num_frames, 128, dtype=model.dtype)
                 seconds = interleaved_medians({"x": lambda model=model, clips=clips: model(clips)}, repetitions)["x"]

@@ -14,13 +14,22 @@ from matplotlib.axes import Axes
 Rows = list[dict[str, Any]]
 
 
+SIZES = ("tiny", "small", "base")
+
+
+def line(size: str, precision: str) -> dict[str, str]:
+    """A colour and a marker for each size; dashes for half precision."""
+    index = SIZES.index(size)
+    return {"color": f"C{index}", "marker": "os^"[index], "linestyle": "-" if precision == "float32" else "--"}
+
+
 def draw_lengths(axes: Axes, rows: Rows) -> None:
-    """Time per clip against its length, one line per size and precision."""
+    """Time per clip against its length, one line for each size and precision."""
     for (size, precision), group in grouped(rows, "size", "precision").items():
         points = sorted((row["frames"] / 100, row["ms per clip"]) for row in group if row["batch"] == 1)
-        axes.plot(*zip(*points, strict=True), marker="o", label=f"{size}, {precision}")
-    axes.set(xlabel="length of the clip in s", ylabel="ms per clip", title="one clip", yscale="log")
-    axes.legend()
+        axes.plot(*zip(*points, strict=True), label=f"{size}, {precision}", **line(size, precision))
+    axes.set(xlabel="length of the clip in s", ylabel="ms per clip", title="One clip", yscale="log", ylim=(5, None))
+    axes.legend(loc="lower right")
 
 
 def draw_batches(axes: Axes, rows: Rows) -> None:
@@ -28,8 +37,10 @@ def draw_batches(axes: Axes, rows: Rows) -> None:
     longest = max(row["frames"] for row in rows)
     for (size, precision), group in grouped(rows, "size", "precision").items():
         points = sorted((row["batch"], row["ms per clip"]) for row in group if row["frames"] == longest)
-        axes.plot(*zip(*points, strict=True), marker="o", label=f"{size}, {precision}")
-    axes.set(xlabel="clips per batch", ylabel="ms per clip", title=f"clips of {longest / 100:g} s", yscale="log")
+        axes.plot(*zip(*points, strict=True), **line(size, precision))
+    title = f"Batches of clips of {longest / 100:g} s"
+    axes.set(xlabel="clips in the batch", ylabel="ms per clip", title=title, yscale="log", ylim=(5, None))
+    axes.set_xticks(sorted({row["batch"] for row in rows}))
 
 
 def draw_merging(axes: Axes, rows: Rows) -> None:
@@ -37,7 +48,7 @@ def draw_merging(axes: Axes, rows: Rows) -> None:
     accuracy = sorted((row["token-layers"], 100 * row["accuracy"]) for row in rows if "accuracy" in row)
     speed = sorted((row["token-layers"], row["ratio"]) for row in rows if "ratio" in row)
     axes.plot(*zip(*accuracy, strict=True), marker="o", color="C0")
-    axes.set(xlabel="tokens of all layers, as a share", title="token merging")
+    axes.set(xlabel="tokens of all layers, share that is left", title="Token merging")
     axes.set_ylabel("accuracy on keywords, %", color="C0")
     other = axes.twinx()
     other.plot(*zip(*speed, strict=True), marker="s", color="C1")

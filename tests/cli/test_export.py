@@ -50,4 +50,4 @@ def test_a_failure_is_one_sentence(model_folder: Path, tmp_path: Path, capsys: p
 def test_options_that_do_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for options in (["--int8"], ["--opset", "20"]):
         assert main(["export", "--to", "torch-export", "--out", str(tmp_path / "out"), *options]) == 2
-        assert "--to onnx only" in capsys.readouterr().err
+        assert "used with --to onnx" in capsys.readouterr().err

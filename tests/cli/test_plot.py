@@ -55,7 +55,7 @@ def test_attention_says_what_it_leaves_out(
     soundfile.write(tmp_path / "a.wav", sine(16000, 2.0, 440.0), 16000)
     file, out = str(tmp_path / "a.wav"), tmp_path / "out" / "a.png"
     messages = drawn(["attention", file, "--model", str(model_folder), "--start", "1"], out, capsys)
-    assert "shown are 0.515 s, what the model hears at once" in messages
+    assert "showing 0.515 s, what the model hears at once" in messages
 
 
 def test_reconstruction_needs_a_pretrained_model(

@@ -100,7 +100,7 @@ def test_several_sources_with_weights(folder: Path, tmp_path: Path, capsys: pyte
     assert record["weights"] == [0.25, 0.75]
     assert [source["num_training"] for source in record["recordings"]] == [3, 1]
     assert main(["pretrain", str(folder), str(folder), "--weight", "2"]) == 1
-    assert "weights=[2.0] must be one for each of the 2 sources" in capsys.readouterr().err
+    assert "weights=[2.0] must hold one for each of the 2 sources" in capsys.readouterr().err
     assert main(["pretrain", str(folder), "--weight", "0"]) == 2
     assert "'--weight': 0.0 is not a positive number" in " ".join(capsys.readouterr().err.split())
 

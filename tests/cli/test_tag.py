@@ -96,7 +96,7 @@ def test_one_file_per_recording(recording: str, tmp_path: Path, capsys: pytest.C
     assert sorted((tmp_path / "labels").iterdir()) == sorted(written)
     assert written[1].read_text() == "0.000000\t1.000000\tno\n"
     assert main(arguments) == 2
-    assert "there is already" in capsys.readouterr().err
+    assert "it already holds" in capsys.readouterr().err
     (tmp_path / "no.wav").hardlink_to(recording)
     arguments = ["tag", str(RECORDINGS / "no.flac"), str(tmp_path / "no.wav"), "--out", str(tmp_path / "other")]
     assert main(arguments) == 2

@@ -208,14 +208,14 @@ def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             "checkpoints ssast-tiny-pach-400",
             "has 'ssast-tiny-pach-400' in its names or its title (close: ssast-tiny-p",
         ),
-        ("convert nowhere.pth", "'nowhere.pth' is no file. No checkpoint is called 'nowhere.pth'"),
-        ("convert FILE --set hiden_size=3", "changes has 'hiden_size', which is no field of SSASTConfig or"),
+        ("convert nowhere.pth", "'nowhere.pth' is not a file. No checkpoint is called 'nowhere.pth'"),
+        ("convert FILE --set hiden_size=3", "changes has 'hiden_size', which is not a field of SSASTConfig or"),
         ("convert FILE --set hidden_size", "--set hidden_size must be FIELD=VALUE"),
         ("convert FILE --set hidden_size=wide", "expected int, got str"),
         ("convert FILE --as ssast-tiny-frame-400", "has shape (192, 1, 16, 16), the config describes"),
         ("convert FILE --labels missing.txt", "No such file or directory: 'missing.txt'"),
-        ("convert FILE --out taken", "out='taken' exists and no conversion made it; give another folder"),
-        (f"convert {NAME} --as openmic", f"--as is for files, and '{NAME}' is none"),
+        ("convert FILE --out taken", "out='taken' exists and was not made by a conversion; give another folder"),
+        (f"convert {NAME} --as openmic", f"--as is for files, and '{NAME}' is not a file"),
         ("verify taken", "has no conversion.json"),
         ("card taken", "has no conversion.json"),
         ("publish taken --repo me/it", "has no conversion.json"),
@@ -234,9 +234,9 @@ def test_a_mistake_is_one_line_and_makes_nothing(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("dog\ncat\ndog", "'dog' is empty, no text, or there twice"),
-        ("dog\n\ncat", "'' is empty, no text, or there twice"),
-        ('["dog", 3]', "3 is empty, no text, or there twice"),
+        ("dog\ncat\ndog", "'dog' is empty, not text, or used twice"),
+        ("dog\n\ncat", "'' is empty, not text, or used twice"),
+        ('["dog", 3]', "3 is empty, not text, or used twice"),
         ('{"0": "dog", "2": "cat"}', "numbered 0 to 1, each number once"),
         ('{"first": "dog"}', "must be numbered"),
         ('{"dog": ', "Expecting value"),
@@ -258,7 +258,7 @@ def test_a_file_of_an_official_name_must_have_the_known_digest(
     (elsewhere / "checksums.json").write_text(json.dumps({official.name: "7" * 64}))
     line = error_of(["convert", str(official)], capsys)
     assert f"sha256 is {sha256(official)}, but 7777" in line
-    assert f"If it is meant to differ, take --as {NAME}" in line
+    assert f"If it is meant to differ, use --as {NAME}" in line
     assert not (elsewhere / NAME).exists()
     assert main(["convert", str(official), "--as", NAME]) == 0
 
@@ -268,7 +268,7 @@ def test_a_renamed_file_needs_to_be_told_what_it_is(
 ) -> None:
     renamed = elsewhere / "download (1).pth"
     renamed.symlink_to(official)
-    assert f"Say with --as what '{renamed}' is, or is like" in error_of(["convert", str(renamed)], capsys)
+    assert f"Use --as to say what '{renamed}' is, or resembles" in error_of(["convert", str(renamed)], capsys)
     assert main(["convert", str(renamed), "--as", "SSAST-Tiny-Patch-400"]) == 0
 
 
@@ -313,7 +313,7 @@ def test_card_and_export_print_what_they_wrote(
         ("", "Usage: python -m conversion"),
         ("convert", "Give either a checkpoint or --all"),
         ("convert a.pth --all", "Give either a checkpoint or --all"),
-        ("convert a.pth --family ssast", "--family goes with --all only"),
+        ("convert a.pth --family ssast", "--family can only be used with --all"),
         ("convert --all --set max_length=3", "are for one file"),
         ("checkpoints --family vit", "'vit' is not one of"),
         ("classify a.wav", "No such command 'classify'"),
@@ -335,6 +335,6 @@ def test_the_module_and_hf_ast_are_the_same_commands(
     assert caught.value.code == 1
     output = capsys.readouterr()
     assert output.out == ""
-    assert output.err.startswith("error: 'nowhere.pth' is no file.")
+    assert output.err.startswith("error: 'nowhere.pth' is not a file.")
     assert hf_ast_main(["convert", "nowhere.pth"]) == 1
     assert capsys.readouterr() == output

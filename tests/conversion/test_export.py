@@ -154,7 +154,7 @@ def test_what_the_official_code_cannot_compute_is_an_error(model: PreTrainedMode
 
 
 def test_a_layout_that_is_a_one_way_street_or_has_no_place_is_an_error() -> None:
-    with pytest.raises(ValueError, match="layout='DeiT' is a way into"):
+    with pytest.raises(ValueError, match="layout='DeiT' can be converted to our models, but not back"):
         to_official(tiny_model().backbone, layout(tiny_model().backbone, "DeiT"))
     with pytest.raises(ValueError, match=r"no place for \['objectives.classification_head.fc1.bias'"):
         to_official(tiny_ssast(), layout(tiny_classifier(), "SSAST"))
@@ -290,7 +290,7 @@ def test_no_file_is_replaced_and_none_is_half_made(tmp_path: Path, monkeypatch: 
 
 def test_bad_folders_and_layouts_are_errors(tmp_path: Path) -> None:
     to_native_ast(square_model()).save_pretrained(tmp_path / "native")
-    with pytest.raises(ValueError, match="holds a ASTForAudioClassification, no model of ours"):
+    with pytest.raises(ValueError, match="holds a ASTForAudioClassification, not one of ours"):
         export_folder(tmp_path / "native", tmp_path / "out", "official")
     with pytest.raises(ValueError, match=r"has no config\.json"):
         export_folder(tmp_path / "missing", tmp_path / "out", "official")

@@ -105,14 +105,14 @@ def test_a_fine_tuned_file_brings_labels_statistics_and_geometry(tmp_path: Path)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"hiden_size": 3}, r"'hiden_size', which is no field of SSASTConfig or .*Close: hidden_size"),
+        ({"hiden_size": 3}, r"'hiden_size', which is not a field of SSASTConfig or .*Similar: hidden_size"),
         ({"hidden_size": "many"}, "expected int, got str"),
         ({"mean": "low"}, "mean='low', which must be a number"),
         ({"hidden_size": 193}, "must be a multiple of num_attention_heads=3"),
         ({"num_labels": 0}, "num_labels=0 must be a positive number"),
         ({"num_labels": 3, "id2label": {0: "a", 1: "b"}}, "num_labels=3, but there are 2 labels"),
         ({"id2label": {0: "a", 2: "b"}}, "numbered 0 to 1"),
-        ({"id2label": {0: "a", 1: "a"}}, "'a' is empty, no text, or there twice"),
+        ({"id2label": {0: "a", 1: "a"}}, "'a' is empty, not text, or used twice"),
         ({"num_hidden_layers": 11}, "backbone.layers.11"),
     ],
 )
@@ -156,7 +156,7 @@ def test_a_pickle_that_runs_code_does_not_run_it(
     marker = tmp_path / "code was run"
     file = tmp_path / "evil.pth"
     torch.save(tensors | {"extra": RunsCode(marker)}, file, _use_new_zipfile_serialization=zipped)
-    refused(file, r"opening it would run posix\.mkdir\. Nothing of it was run")
+    refused(file, r"opening it would run posix\.mkdir\. None of it was run")
     assert not marker.exists()
     torch.load(file, weights_only=False)  # It would have
     assert marker.exists()
@@ -289,9 +289,9 @@ def test_a_folder_of_somebody_else_is_refused(official: Path, tmp_path: Path) ->
     out = tmp_path / "thesis"
     out.mkdir()
     (out / "chapter1.txt").write_text("years of work")
-    with pytest.raises(ValueError, match=r"thesis' exists and no conversion made it; give another folder"):
+    with pytest.raises(ValueError, match=r"thesis' exists and was not made by a conversion; give another folder"):
         convert_file(official, TINY, out)
-    with pytest.raises(ValueError, match=r"chapter1.txt' exists and no conversion made it"):
+    with pytest.raises(ValueError, match=r"chapter1.txt' exists and was not made by a conversion"):
         convert_file(official, TINY, out / "chapter1.txt")
     assert contents(tmp_path) == {"thesis/chapter1.txt": b"years of work"}
 

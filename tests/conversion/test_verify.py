@@ -103,7 +103,7 @@ def test_a_released_checkpoint_passes_and_the_report_is_readable(tmp_path: Path)
     text = format_verification(report)
     assert text.startswith("verified\ntensors: 162 as in the file, bit for bit\n")
     assert f"  dropped: v.head.weight ({IMAGENET})\n" in text
-    assert "largest difference to an independent implementation: " in text
+    assert "largest difference from an independent implementation: " in text
 
 
 def test_the_result_replaces_an_earlier_one(verified: tuple[Path, Path], tmp_path: Path) -> None:

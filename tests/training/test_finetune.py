@@ -118,10 +118,10 @@ def test_a_training_continues_only_with_the_same_data(data: LabelledData, start:
     with pytest.raises(ValueError, match="holds no saved state; start without it"):
         finetune(data, tmp_path, model=start, preset=ONE_EPOCH, resume=True)
     finetune(data, tmp_path, model=start, preset=ONE_EPOCH, num_workers=0)
-    with pytest.raises(ValueError, match="holds saved states of an earlier training; resume=True continues it"):
+    with pytest.raises(ValueError, match="holds saved states of an earlier run; resume=True continues it"):
         finetune(data, tmp_path, model=start, preset=ONE_EPOCH)
     fewer = replace(data, clips=data.clips[1:])
-    with pytest.raises(ValueError, match="the data have other splits than when the training"):
+    with pytest.raises(ValueError, match="the data have other splits than when training"):
         finetune(fewer, tmp_path, model=start, preset=ONE_EPOCH, resume=True)
     # A state that was being written when the training was killed
     (tmp_path / "checkpoints" / "checkpoint-9").mkdir()
@@ -235,9 +235,9 @@ def test_the_card_states_the_licence_of_the_weights_or_that_it_is_unknown(
     assert unknown.data.license == "unknown"
     assert "--license" in unknown.text
     own = card("own", start, "cc-by-4.0")
-    assert (own.data.license, "began with" in own.text) == ("cc-by-4.0", False)
+    assert (own.data.license, "started from" in own.text) == ("cc-by-4.0", False)
     inherited = card("inherited", tmp_path / "own")
-    assert (inherited.data.license, "began with" in inherited.text) == ("cc-by-4.0", True)
+    assert (inherited.data.license, "started from" in inherited.text) == ("cc-by-4.0", True)
 
 
 def test_presets_are_the_official_recipes(data: LabelledData, start: Path, tmp_path: Path) -> None:

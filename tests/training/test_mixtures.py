@@ -145,7 +145,7 @@ def test_splits_that_a_source_names(speech: Path, tmp_path: Path) -> None:
     assert [Path(clip.name).name for clip in part.of("train")] == [f"{number:02d}.wav" for number in range(8)]
     assert [Path(clip.name).name for clip in part.of("validation")] <= ["08.wav", "09.wav"]
     assert mixture.num_left_out == [3]
-    assert "3 left out as the source calls them validation or test" in next(mixture.describe())
+    assert "3 left out, which the source calls validation or test" in next(mixture.describe())
     # Without the column all are used
     assert len(read_mixture(parts, split_column="").parts[0].of("train")) == 11
 
@@ -153,10 +153,10 @@ def test_splits_that_a_source_names(speech: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"weights": [1]}, r"weights=\[1\] must be one for each of the 2 sources"),
+        ({"weights": [1]}, r"weights=\[1\] must hold one for each of the 2 sources"),
         ({"weights": [1, -1]}, r"weights=\[1, -1\] must be positive numbers"),
         ({"weights": [1, float("nan")]}, "must be positive numbers"),
-        ({"subset": "clean"}, "subset='clean' means nothing, as no source of data is a data set"),
+        ({"subset": "clean"}, "subset='clean' has no meaning, as no source of data is a data set"),
         ({"num_eval": -1}, "num_eval=-1 must not be negative"),
     ],
 )
@@ -171,11 +171,11 @@ def test_sources_that_cannot_be_used(speech: Path, music: Path, tmp_path: Path) 
     with pytest.raises(ValueError, match="is a int, but must be a path, the id of a data set"):
         read_mixture([speech, 3])
     (tmp_path / "a.wav").write_text("no audio")
-    with pytest.raises(ValueError, match=r"holds no recording to train on that can be read \(1 skipped, 'a.wav': "):
+    with pytest.raises(ValueError, match=r"holds no readable recording to train on \(1 skipped, 'a.wav': "):
         read_mixture([speech, tmp_path])
     with pytest.raises(ValueError, match="none of the 24 crops of an epoch; give it a larger weight"):
         Crops(read_mixture([speech, music], weights=[1, 1e-3], num_eval=0), EXTRACTOR)
-    with pytest.raises(ValueError, match="were to be given to read_mixture"):
+    with pytest.raises(ValueError, match="must be given to read_mixture"):
         pretrain(read_mixture(speech), tmp_path / "out", weights=[1.0])
 
 

@@ -158,9 +158,9 @@ def test_a_killed_pretraining_continues_as_if_nothing_had_happened(folders: list
     process.join(120)
     assert process.exitcode == -signal.SIGKILL
     assert last_state(tmp_path / "killed").name == "checkpoint-5"  # in the middle of the second epoch
-    with pytest.raises(ValueError, match="holds saved states of an earlier training; resume=True continues it"):
+    with pytest.raises(ValueError, match="holds saved states of an earlier run; resume=True continues it"):
         run(folders, tmp_path / "killed")
-    with pytest.raises(ValueError, match="the data have other recordings and weights than when the training"):
+    with pytest.raises(ValueError, match="the data have other recordings and weights than when training"):
         pretrain(folders[0], tmp_path / "killed", resume=True)
     run(folders, tmp_path / "killed", num_workers=0, resume=True)
     whole, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))

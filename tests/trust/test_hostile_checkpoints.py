@@ -201,7 +201,7 @@ def test_what_is_no_file_is_refused(name: str, tmp_path: Path) -> None:
         path.mkdir()
 
     def refuse() -> None:
-        with pytest.raises(ValueError, match="no regular file"):
+        with pytest.raises(ValueError, match="not a regular file"):
             read_state_dict(path)
 
     bounded(refuse)

@@ -163,7 +163,7 @@ def test_a_file_shorter_than_a_window(page: Page) -> None:
     [
         pytest.param(
             b"RIFF, and then nothing",
-            "words.wav cannot be read: it is damaged, or of a kind that this browser does not know.",
+            "words.wav cannot be read: it is damaged, or in a format that this browser does not know.",
             id="damaged",
         ),
         pytest.param(

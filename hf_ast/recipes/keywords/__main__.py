@@ -17,7 +17,7 @@ def main() -> None:
     command.add_argument("--out", type=Path, required=True, help="folder to write")
     command.add_argument("--seed", type=int, default=0)
     command = commands.add_parser("embed", help="copy a trained model into the package")
-    command.add_argument("folder", type=Path, help="what `train` wrote")
+    command.add_argument("folder", type=Path, help="folder that `train` wrote")
     command = commands.add_parser("evaluate", help="measure the accuracy on held-out voices")
     command.add_argument("--model", default=EMBEDDED_MODEL, help="folder or Hub id (default: the embedded model)")
     command.add_argument("--seed", type=int, default=0, help="another seed gives other clips")

@@ -127,7 +127,7 @@ def random_clip(pool: Pool, label: str, snr_db: float | None, rng: np.random.Gen
     num_samples = int(rng.uniform(*DURATION_S) * SAMPLING_RATE_HZ)
     noise_kind = str(rng.choice(NOISE_KINDS))
     if label == SILENCE:
-        # Silence without noise is what an idle converter gives: zeros, or a trace of hiss
+        # Silence without noise is what an idle audio converter gives: zeros, or a trace of hiss
         if snr_db is None:
             return set_peak(make_noise("white", num_samples, rng), rng.uniform(-90, -60)) * (rng.random() < 0.7)
         return set_peak(make_noise(noise_kind, num_samples, rng, pool[UNKNOWN]), rng.uniform(-40, 0))
@@ -186,7 +186,7 @@ class RandomClips(Dataset[Example]):
     """`num_clips` different random clips, each of which depends only on the seed and its index.
 
     Speech and noise are mixed as mel energies instead of waveforms, which is fifty times as fast, so that every clip
-    of a training can be a new one. This is right because the energies of uncorrelated sounds add up.
+    in training can be a new one. This is valid because the energies of uncorrelated sounds add up.
 
     Args:
         pool: Clean speech by label; each utterance is varied once in speed, and so in pitch and formants.

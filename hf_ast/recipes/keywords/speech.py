@@ -141,7 +141,7 @@ def _speak(library: ctypes.CDLL, data_path: Path, text: str, voice: str, rate: i
     rate_hz = library.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, str(data_path).encode(), 0)
     if rate_hz != ESPEAK_RATE_HZ:
         raise RuntimeError(
-            f"espeak-ng answered {rate_hz} to initialisation, not {ESPEAK_RATE_HZ} Hz; reinstall espeakng-loader."
+            f"espeak-ng returned {rate_hz} at initialisation, not {ESPEAK_RATE_HZ} Hz; reinstall espeakng-loader."
         )
     # Breathy and Klatt voices take their noise from the C library, all others from espeak-ng itself
     c_library = ctypes.cdll.msvcrt if sys.platform == "win32" else ctypes.CDLL(None)
@@ -245,7 +245,7 @@ def babble(
         Babble, shape (S,).
     """
     if not len(talkers):
-        raise ValueError("talkers is empty; babble is mixed from speech; give some results of `synthesize`.")
+        raise ValueError("talkers is empty, but babble is mixed from speech; give some results of `synthesize`.")
     mixture = np.zeros(num_samples)
     for _ in range(num_talkers):
         # Start in the middle of a word, then append one word after the other

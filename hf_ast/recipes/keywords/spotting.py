@@ -86,14 +86,14 @@ def spot(
 
     Args:
         model_path: Folder, id on the Hub or name of the model.
-        num_recordings: Recordings of held-out voices.
+        num_recordings: Number of recordings of held-out voices.
         seed: Another seed gives other recordings.
         window_s, hop_s: Length of the windows, and the time between their starts, in seconds.
 
     Returns:
-        `num_words`, keywords that are spoken; `num_events`, events of a keyword; `recall`, `precision`; the median and
-        the 95th percentile of the absolute onset error in seconds, `onset_error_s` and `onset_error_95_s`, of the
-        events that are right.
+        `num_words`, the keywords that are spoken; `num_events`, the events of keywords; `recall`, `precision`; the
+        median and the 95th percentile of the absolute onset error in seconds, `onset_error_s` and `onset_error_95_s`,
+        over the events that are right.
     """
     model, feature_extractor = load_classifier(model_path)
     pool = speech_pool("test", num_per_keyword=20, num_unknown=60, seed=seed)

@@ -47,9 +47,9 @@ def new_model() -> HfASTForAudioClassification:
         num_hidden_layers=5,
         num_attention_heads=4,
         intermediate_size=384,
-        # The default, 0.02, suits wide models; with it, this one would hardly learn in a short training
+        # The default, 0.02, suits wide models; with it, this one would hardly learn in so few steps
         initializer_range=0.06,
-        # Tokens of the whole spectrum of 80 ms; the model learns much faster than with square patches
+        # Each token is the whole spectrum of 80 ms; the model learns much faster than with square patches
         patch_size=(NUM_MEL_BINS, 8),
         time_stride=4,
         num_mel_bins=NUM_MEL_BINS,
