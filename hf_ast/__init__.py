@@ -1,7 +1,7 @@
 """Audio spectrogram transformers (AST, SSAST, PaSST) for Hugging Face transformers.
 
-`import hf_ast` makes them known to transformers' Auto classes and pipelines. Nothing heavy is imported before it is
-used, and the torch-only modules (`hf_ast.models.modules_*`) work with transformers not installed.
+`import hf_ast` registers them with transformers' Auto classes and pipelines. Nothing heavy is imported before it is
+used, and the torch-only modules (`hf_ast.models.modules_*`) work without transformers.
 """
 
 from importlib import import_module
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .auto import register
 
-if TYPE_CHECKING:  # what `_EXPORTS` names, for type checkers and editors
+if TYPE_CHECKING:  # the names in `_EXPORTS`, for type checkers and editors
     from . import assets as assets, audio as audio
     from .checkpoints import get_checkpoint as get_checkpoint
     from .inference.clips import score_clips as score_clips

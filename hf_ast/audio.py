@@ -21,17 +21,17 @@ from typing import Any
 
 import numpy as np
 
-# Of the formats that libsndfile recognises by their content. Files that are given by their name may have any suffix
+# Suffixes of the formats that libsndfile recognises by content. A file that is given by name may have any suffix
 SUFFIXES = frozenset(
     ".aif .aifc .aiff .au .avr .caf .flac .htk .iff .ircam .m1a .mp1 .mp2 .mp3 .mpc .nist .oga .ogg .opus .paf .pvf "
     ".rf64 .sd2 .sds .sf .snd .sph .svx .voc .w64 .wav .wave .wve .xi".split()
 )
 BLOCK_S = 10.0
-# An array of two axes is taken for a recording of several channels if just one axis is no longer than this
+# A two-dimensional array is taken for a recording of several channels if exactly one axis is no longer than this
 MAX_CHANNELS = 32
-# Rates beyond these are wrong, by mistake or on purpose: at 1 Hz, resampling would make 16,000 samples of each
+# Rates outside this range are mistakes or attacks: from 1 Hz, resampling would turn each sample into 16,000
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1000, 10**7
-# Of all channels at once, whatever a header says about rate and channels
+# Values that are read at once, over all channels, whatever rate and number of channels a header claims
 MAX_BLOCK_VALUES = 2**26
 URL_TIMEOUT_S = 60.0
 
@@ -49,18 +49,18 @@ def read(
     Args:
         source: See the module.
         sampling_rate: Rate to resample to, in Hz; the recording's own if None.
-        source_rate: Rate of a waveform that does not say it itself, in Hz; `sampling_rate` if None.
+        source_rate: Rate of a waveform that does not carry its own, in Hz; `sampling_rate` if None.
         start_s: Where to begin, in seconds.
-        duration_s: How much to read, in seconds; to the end if None, or if there is less.
+        duration_s: How much to read, in seconds; up to the end if None, or if less is left.
 
     Returns:
         The mean of the channels, float32 in [-1, 1], shape (S,), and its sampling rate.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is no audio file, its format is unknown, it holds no samples where they are read, or NaN or
-            infinite ones, or it is an array that holds no float samples or whose channel axis is ambiguous; or a rate
-            or time is no number in its range.
+        ValueError: The source is not an audio file, has an unknown format, has no samples in the part that is read or
+            has NaN or infinite ones, or is an array without float samples or with an ambiguous channel axis; or a rate
+            or time is out of range.
     """
     sampling_rate = None if sampling_rate is None else checked_rate("sampling_rate", sampling_rate)
     source_rate = sampling_rate if source_rate is None else source_rate
@@ -80,7 +80,7 @@ def stream(
 
     Args:
         source, sampling_rate, source_rate: As in `read`.
-        block_s: Length of what is read at once, in seconds.
+        block_s: How much to read at once, in seconds.
 
     Yields:
         Consecutive mono pieces, float32, each of shape (S,); together they are the waveform of `read`.
@@ -117,13 +117,13 @@ def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
 
 
 def checked_rate(name: str, rate: Any) -> int:
-    """A sampling rate in Hz as an int, or a ValueError that names it if it is none."""
+    """Return a sampling rate in Hz as an int, or raise a ValueError that names the argument."""
     number = rate.item() if hasattr(rate, "item") and math.prod(getattr(rate, "shape", ())) == 1 else rate
     is_number = isinstance(number, Real) and not isinstance(number, bool)
     if not is_number or not LOWEST_RATE_HZ <= number <= HIGHEST_RATE_HZ or number != int(number):
         raise ValueError(
-            f"{name}={rate!r:.80} must be a whole number in Hz, from {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}, which "
-            "recordings of sound have."
+            f"{name}={rate!r:.80} must be a whole number of Hz, from {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}, as audio "
+            "recordings have."
         )
     return int(number)
 
@@ -131,12 +131,12 @@ def checked_rate(name: str, rate: Any) -> int:
 def _checked_seconds(name: str, seconds: Any) -> float:
     is_number = isinstance(seconds, Real) and not isinstance(seconds, bool)
     if not is_number or not 0 <= seconds < 1e9:
-        raise ValueError(f"{name}={seconds!r:.80} must be a number of seconds, not negative and finite.")
+        raise ValueError(f"{name}={seconds!r:.80} must be a finite, non-negative number of seconds.")
     return float(seconds)
 
 
 def unwrap(source: Any) -> Any:
-    """The file or the waveform inside a row or an audio value of `datasets`, or behind a URL; others as they are.
+    """Return the file or waveform in a row or an audio value of `datasets`, or at a URL; other sources unchanged.
 
     Returns:
         A path or bytes; or a waveform, or a mapping with `array` and `sampling_rate`.
@@ -189,7 +189,7 @@ def _mono_blocks(
         for first in range(0, num_read, size):
             yield _finite(waveform[first : first + size], source), rate
     if num_read == 0:
-        raise ValueError(f"{_name(source)} holds no samples{' there' if start_s or duration_s else ''}.")
+        raise ValueError(f"{_name(source)} holds no samples{' in that part' if start_s or duration_s else ''}.")
 
 
 def _finite(samples: np.ndarray, source: Any) -> np.ndarray:
@@ -223,7 +223,7 @@ def as_floats(name: str, samples: Any) -> np.ndarray:
             f"{name} is a {type(samples).__name__} of {array.dtype}, but must be a path, the bytes of a file, or "
             "float samples in [-1, 1]; divide 16-bit samples by 32768."
         )
-    with np.errstate(over="ignore"):  # what becomes infinite is refused later
+    with np.errstate(over="ignore"):  # values that become infinite are refused later
         return array.astype(np.float32, copy=False)
 
 
@@ -234,9 +234,8 @@ def _mixed_down(waveform: np.ndarray) -> np.ndarray:
     few = [axis for axis, size in enumerate(waveform.shape) if size <= MAX_CHANNELS]
     if waveform.ndim != 2 or len(few) != 1:
         raise ValueError(
-            f"source has shape {waveform.shape}, of which it is not clear where the channels are; it must be "
-            "(samples,), (samples, channels) or (channels, samples). Mix it down with `waveform.mean(axis)` over the "
-            "channel axis."
+            f"source has shape {waveform.shape}, in which the channel axis is ambiguous; it must be (samples,), "
+            "(samples, channels) or (channels, samples). Mix it down with `waveform.mean(axis)` over the channel axis."
         )
     return waveform.mean(axis=few[0])
 
@@ -279,7 +278,7 @@ def _download(url: str) -> bytes:
 
 
 def _name(source: Any) -> str:
-    """What an error calls a recording."""
+    """Return what an error message calls a recording."""
     if isinstance(source, bytes | bytearray):
         return f"file={f'{len(source)} bytes of audio'!r}"
     return f"file={os.fspath(source)!r:.500}" if _is_file(source) else "source"

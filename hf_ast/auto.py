@@ -1,7 +1,7 @@
-"""Makes our classes known to transformers' Auto classes and pipelines; imports neither transformers nor a model.
+"""Register our classes with transformers' Auto classes and pipelines, importing neither transformers nor a model.
 
-transformers' registries want classes, and importing those takes seconds. So each registration waits until transformers
-imports the registry itself, and model classes are looked up when a checkpoint asks for one.
+transformers' registries hold classes, and importing those takes seconds. So each registration waits until transformers
+imports the registry itself, and a model class is imported when a checkpoint needs it.
 """
 
 import sys
@@ -66,7 +66,7 @@ def _register_pipelines(pipelines: ModuleType) -> None:
 
 
 class _ClassesByPath(dict[Any, Any]):
-    """Registered classes, of which ours are still paths ("file:class") until they are read."""
+    """Registered classes; ours are paths ("file:class") until they are first read."""
 
     def __getitem__(self, key: Any) -> Any:
         value = super().__getitem__(key)
@@ -98,7 +98,7 @@ class _ImportHook(MetaPathFinder):
 
         def execute_and_call(module: ModuleType) -> None:
             execute(module)
-            # Not earlier: whoever only asks for the spec does not import the module
+            # Not earlier, because a caller that only asks for the spec does not import the module
             if self in sys.meta_path:
                 sys.meta_path.remove(self)
                 _call(self.callback, module)
@@ -117,7 +117,7 @@ def _when_imported(name: str, callback: Callable[[ModuleType], None]) -> None:
 
 
 def _call(callback: Callable[[ModuleType], None], module: ModuleType) -> None:
-    """Register with a module of transformers; what goes wrong there must not break transformers for everyone else."""
+    """Register with a module of transformers; an error here must not break transformers for everyone else."""
     try:
         callback(module)
     except Exception as error:

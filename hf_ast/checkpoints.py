@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
-# Of the one request that asks the Hub for a model
+# For the one request that asks the Hub whether it has a model
 HUB_TIMEOUT_S = 5.0
 
 
@@ -28,7 +28,7 @@ def get_checkpoint(name: str, *, cache: str | os.PathLike[str] | None = None) ->
     Raises:
         ValueError: No checkpoint has that name, the official file does not fit its registry entry, or the converted
             folder does not pass its verification.
-        OSError: No URL gives the file, or the cache cannot be written.
+        OSError: The file cannot be downloaded from any of its URLs, or the cache cannot be written.
     """
     checkpoint = converter("registry").find(name)
     folder: Path = converter("prepare").prepare(checkpoint, cache=None if cache is None else Path(cache))
@@ -36,22 +36,22 @@ def get_checkpoint(name: str, *, cache: str | os.PathLike[str] | None = None) ->
 
 
 def resolve_model(name: str | os.PathLike[str]) -> str:
-    """Return what `from_pretrained` opens for a given model.
+    """Return the folder or Hub id with which `from_pretrained` opens a given model.
 
     Args:
-        name: A folder or the id of a model on the Hub, which are returned unchanged, or any name of a released
+        name: A folder or the id of a model on the Hub, which is returned unchanged, or any name of a released
             checkpoint, for which the folder from `get_checkpoint` is returned. Names with a slash, such as
             "MIT/ast-finetuned-audioset-10-10-0.4593", are looked up on the Hub first.
 
     Raises:
-        ValueError: The name is none of these. The Hub is asked once, and only if its cache does not have the model.
+        ValueError: The name is none of these. The Hub is asked once, and only if the local cache lacks the model.
         OSError: As in `get_checkpoint`.
     """
     name = os.fspath(name)
     if Path(name).is_dir():
         return name
     if Path(name).is_file():
-        raise ValueError(f"model={name!r} is a file; `hf-ast convert` makes a folder of a checkpoint file.")
+        raise ValueError(f"model={name!r} is a file; `hf-ast convert` turns a checkpoint file into a folder.")
     registry = converter("registry")
     released = name.lower() in registry.ALIASES
     if released and "/" not in name:
@@ -75,7 +75,7 @@ def converter(module: str) -> ModuleType:
     """Import a module of the converter: from `hf_ast.conversion`, or in a checkout from the folder `conversion`.
 
     Raises:
-        ImportError: There is no such package, or another one of the name `conversion`.
+        ImportError: There is no such package, or another one has the name `conversion`.
     """
     if find_spec("hf_ast.conversion") is not None:
         return import_module(f"hf_ast.conversion.{module}")
@@ -91,7 +91,7 @@ def converter(module: str) -> ModuleType:
 
 
 def _hub_problem(repo_id: str) -> str | None:
-    """Say why there is no model of that id, neither in the cache of the Hub nor on the Hub; None if there is one."""
+    """Say why there is no model with that id, in the local cache or on the Hub; None if there is one."""
     import httpx2
     from huggingface_hub import HfApi, constants, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
@@ -99,15 +99,15 @@ def _hub_problem(repo_id: str) -> str | None:
     try:
         in_cache = try_to_load_from_cache(repo_id, "config.json")
     except HFValidationError:
-        return "a valid id of the Hub"
+        return "a valid Hub id"
     if isinstance(in_cache, str):
         return None
     if constants.HF_HUB_OFFLINE:
-        return "in the cache of the Hub, which HF_HUB_OFFLINE forbids to ask"
+        return "in the local cache of the Hub, and HF_HUB_OFFLINE forbids asking the Hub"
     try:
         HfApi().model_info(repo_id, timeout=HUB_TIMEOUT_S)  # unlike downloads, this request is not retried
     except RepositoryNotFoundError:
-        return "a model on the Hub that you may read"
+        return "a model on the Hub that you can access"
     except (httpx2.HTTPError, OSError) as error:
-        return f"in the cache of the Hub, which cannot be reached ({type(error).__name__}: {error})"
+        return f"in the local cache of the Hub, and the Hub cannot be reached ({type(error).__name__}: {error})"
     return None

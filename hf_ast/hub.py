@@ -1,4 +1,4 @@
-"""Uploads to the Hub that end, with an error, when the network is silent."""
+"""Uploads to the Hub that fail when the network is silent, instead of waiting for ever."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import httpx2
 from huggingface_hub import get_session
 
-# Until the next bytes come, or can be sent. The Hub is silent for a while after the last of large files
+# Longest wait until the next bytes come or can be sent; after the last of large files, the Hub is silent for a while
 TIMEOUT = httpx2.Timeout(300.0, connect=20.0)
 
 
@@ -15,7 +15,7 @@ def upload_timeout() -> Iterator[None]:
     """Limit how long each request to the Hub waits; without a limit of its own, huggingface_hub waits for ever.
 
     Raises:
-        httpx2.TimeoutException: Nothing moved for that long.
+        httpx2.TimeoutException: No bytes moved for that long.
     """
     session = get_session()
     before = session.timeout

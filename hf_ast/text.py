@@ -1,9 +1,9 @@
-"""Names of files and labels, which may hold anything, on their way to people: terminals, tables, model cards."""
+"""Make names of files and labels, which may contain anything, safe to show in terminals, tables and model cards."""
 
 import html
 import re
 
-# They would move the cursor, colour a terminal, end a line, or let a text read from right to left
+# Characters that would move the cursor, colour a terminal, end a line, or make a text read from right to left
 CONTROL = {
     code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
     for code in (
@@ -17,20 +17,20 @@ CONTROL = {
         *range(0x2066, 0x206A),
     )
 }
-# Without tabs and line breaks, for whole texts
+# The same without tabs and line breaks, for whole texts
 CONTROL_IN_LINES = {code: escape for code, escape in CONTROL.items() if chr(code) not in "\t\n"}
 
 
 def visible(text: str) -> str:
-    """A name in one line: control characters become escapes, as in `repr`."""
+    """Return a name on one line, with its control characters escaped as in `repr`."""
     return text.translate(CONTROL)
 
 
 def markdown(text: str) -> str:
-    """A name as ordinary text of a Markdown page or of one of its tables, whatever it holds."""
+    """Escape a name, whatever it contains, to be plain text on a Markdown page or in one of its tables."""
     return re.sub(r"([\\`*_{}\[\]#|~:$@]|^[-+])", r"\\\1", html.escape(visible(text), quote=False))
 
 
 def code(text: str) -> str:
-    """A name between backticks or, in quotes, in a block of code: what would end these is replaced."""
+    """Prepare a name for backticks, or for quotes in a block of code: characters that would end these are replaced."""
     return re.sub(r"[\\`\"'|<>]", "_", visible(text))

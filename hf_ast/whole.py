@@ -1,4 +1,4 @@
-"""Files and folders that get their final name once they are complete, whatever kills the process."""
+"""Files and folders that get their final name only when they are complete, even if the process is killed."""
 
 import glob
 import os
@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 @contextmanager
 def whole_file(out: Path) -> Iterator[Path]:
-    """Give a temporary path to write to, which becomes `out` if the block succeeds, and is removed if it fails.
+    """Yield a temporary path to write to, which becomes `out` if the block succeeds, and is removed if it fails.
 
     Each process has its own, beside `out`. What killed processes left there is removed first.
     """
@@ -29,15 +29,15 @@ def whole_file(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def written_with_os_errors(out: Path) -> Iterator[None]:
-    """Turn what safetensors and `torch.save` raise on a full disk, which are errors of their own, into an OSError.
+    """Turn the special errors that safetensors and `torch.save` raise on a full disk into an OSError.
 
     Raises:
-        OSError: They could not write; it names `out`.
+        OSError: The file cannot be written; the message names `out`.
     """
     try:
         yield
     except (SafetensorError, RuntimeError) as error:
-        # The writer of torch.save has no type of error, and its destructor the last word
+        # torch.save has no error type of its own: in the end, the destructor of its writer raises a RuntimeError
         if isinstance(error, RuntimeError) and "inline_container" not in str(error):
             raise
         reason = str(error).strip().splitlines()[0]
@@ -46,7 +46,7 @@ def written_with_os_errors(out: Path) -> Iterator[None]:
 
 @contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
-    """Give a temporary folder to write to, which becomes `out` if the block succeeds, and is removed if it fails.
+    """Yield a temporary folder to write to, which becomes `out` if the block succeeds, and is removed if it fails.
 
     An existing `out` is replaced. What killed processes left beside it is removed, or restored, first.
     """

@@ -358,7 +358,7 @@ def test_folders_and_names_of_the_registry_ask_nobody(
     assert resolve_model(tmp_path) == str(tmp_path)
     assert resolve_model(FILE.lower()) == str(tmp_path / "hf_ast" / "converted" / NAME)
     (tmp_path / "best.pth").touch()
-    with pytest.raises(ValueError, match=r"best\.pth' is a file; `hf-ast convert` makes a folder"):
+    with pytest.raises(ValueError, match=r"best\.pth' is a file; `hf-ast convert` turns a checkpoint file into"):
         resolve_model(tmp_path / "best.pth")
     assert hub.requests == []
 
@@ -379,7 +379,7 @@ def test_other_ids_are_asked_for_once(hub: LoopbackHub, monkeypatch: pytest.Monk
     hub.requests.clear()
     assert resolve_model("me/model") == "me/model"
     assert hub.requests == ["GET /api/models/me/model"]
-    with pytest.raises(ValueError, match=r"nor a model on the Hub that you may read") as caught:
+    with pytest.raises(ValueError, match=r"nor a model on the Hub that you can access") as caught:
         resolve_model("me/modle")
     assert str(caught.value).startswith("model='me/modle' is neither a folder nor a released checkpoint (")
     assert hub.requests[1:] == ["GET /api/models/me/modle"]
@@ -401,16 +401,16 @@ def test_without_a_network_it_is_one_quick_error(name: str, tmp_path: Path, monk
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{closed_port()}")
     begin = time.monotonic()
     with pytest.raises(
-        ValueError, match=r"in the cache of the Hub, which cannot be reached \(ConnectError: "
+        ValueError, match=r"in the local cache of the Hub, and the Hub cannot be reached \(ConnectError: "
     ) as caught:
         resolve_model(name)
     assert time.monotonic() - begin < 1  # five retries take 20 s
     assert ("close: audioset_10_10_0.4593, " in str(caught.value)) == (name != "me/model")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ValueError, match=r"nor in the cache of the Hub, which HF_HUB_OFFLINE forbids to ask"):
+    with pytest.raises(ValueError, match=r"nor in the local cache of the Hub, and HF_HUB_OFFLINE forbids asking"):
         resolve_model(name)
 
 
 def test_what_no_id_can_be_is_said_to_be_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match=r"model='\./no such folder' is neither .*, nor a valid id of the Hub\."):
+    with pytest.raises(ValueError, match=r"model='\./no such folder' is neither .*, nor a valid Hub id\."):
         resolve_model("./no such folder")

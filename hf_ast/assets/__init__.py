@@ -1,4 +1,4 @@
-"""The model that comes with the package, and recordings to try it on."""
+"""The model that comes with the package, and recordings to try it with."""
 
 from pathlib import Path
 

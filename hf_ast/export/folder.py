@@ -33,10 +33,10 @@ class Target:
 
     Args:
         file: Its name in the folder.
-        runtime: Package that its loader needs, beside numpy.
+        runtime: Package that its loader needs besides numpy.
         versions: Packages whose versions the folder records.
-        imports, opening: Lines of the loader: what it imports, and the definition of `run`.
-        limits: What users should know, for the README.
+        imports, opening: Lines of the loader: its imports, and the definition of `run`.
+        limits: Limitations that the README states.
     """
 
     file: str
@@ -72,15 +72,15 @@ TARGETS = {
         'MODULE = torch._inductor.aoti_load_package(str(FOLDER / META["file"]))\n'
         "run = lambda inputs: MODULE(torch.from_numpy(inputs)).numpy(force=True)",
         "- The file itself does not check the length of its input; `classify.py` does.\n"
-        "- Compiled for the processor of the machine where it was made, and for its version of torch; elsewhere,\n"
-        "  make it again.\n",
+        "- The file is compiled for the processor and the version of torch of the machine where it was made; export\n"
+        "  the model again for others.\n",
     ),
 }
 
 
 @dataclass(frozen=True)
 class Export:
-    """Result of `export_model`: the folder, its metadata, and the size of the exported file in bytes."""
+    """Result of `export_model`: the folder, its metadata, the size of the file in bytes, and its verification."""
 
     folder: Path
     metadata: dict[str, Any]
@@ -106,15 +106,15 @@ def export_model(
     Args:
         model: A classification model of AST, SSAST or PaSST.
         feature_extractor: Its feature extractor.
-        out: Folder to make.
+        out: Folder to create.
         to: "onnx", "torch-export" (for `torch.export.load`), or "aoti" (compiled by AOTInductor for this machine).
         source: What the file takes, "waveform" or "features"; see `export_program`.
-        int8: Whether to quantise the linear layers to 8 bits; of "onnx" only.
-        opset: Version of the operator set of "onnx".
+        int8: Whether to quantise the linear layers to 8 bits; only for "onnx".
+        opset: Version of the operator set, for "onnx".
 
     Raises:
         ValueError: The folder exists, an argument is unknown, the model is of another family, or the logits of the
-            written file differ from those of the model by more than 1e-4 (with `int8`, the difference is only stated).
+            written file differ from those of the model by more than 1e-4 (the difference is only stated for `int8`).
         ImportError: A package is missing.
         OSError: The folder cannot be written.
     """
@@ -124,7 +124,7 @@ def export_model(
     if to not in TARGETS:
         raise ValueError(f"to={to!r} is unknown; choose one of {tuple(TARGETS)}.")
     if int8 and to != "onnx":
-        raise ValueError(f"int8=True needs to='onnx', not {to!r}: its quantiser is the one of onnxruntime.")
+        raise ValueError(f"int8=True needs to='onnx', not {to!r}: the quantiser is that of onnxruntime.")
     if to == "onnx":
         require("onnx", "onnxscript", "onnxruntime")
     elif to == "aoti":
@@ -180,7 +180,7 @@ def render(name: str, metadata: dict[str, Any]) -> str:
         "shape": shape,
         "input_shape": f"(batch, {shape[1:].replace(',)', ')')}",
         "padding": (
-            f"Samples are mono, in [-1, 1], at {metadata['sampling_rate']} Hz; the clips of a batch have one length."
+            f"Samples are mono, in [-1, 1], at {metadata['sampling_rate']} Hz; the clips of a batch are equally long."
             if from_waveform
             else "These are the normalised log-mel spectrograms of the model's feature extractor, without a mask."
         ),
@@ -204,7 +204,7 @@ def activation(problem_type: str | None) -> str:
 
 
 def _write_onnx(program: Any, file: Path, source: str, int8: bool, opset: int) -> None:
-    """Write the float32 file, or the int8 one and not the float32 one."""
+    """Write the float32 file or, with `int8`, only the int8 one."""
     if not int8:
         write_onnx(program, file, input_name=SOURCES[source], opset=opset)
         return

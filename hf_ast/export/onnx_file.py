@@ -8,14 +8,14 @@ from typing import Any, cast
 import torch
 from torch.export import ExportedProgram
 
-# The lowest one of torch's exporter, which most runtimes know
+# The lowest one that torch exports, which most runtimes support
 DEFAULT_OPSET = 18
 OUTPUT_NAME = "logits"
-# Weights above it are stored beside the file, because a protocol buffer holds at most 2 GB
+# Weights above this size are stored beside the file, because a protocol buffer holds at most 2 GB
 MAX_BYTES_INSIDE = 1_900_000_000
-# What torch's exporter notes about the module that a node comes from
+# Key under which torch's exporter notes the module that a node comes from
 SCOPES = "pkg.torch.onnx.name_scopes"
-# How the names of the nodes of the front end begin
+# Prefix of the names of the front end's nodes
 FRONT_END = "front_end"
 
 
@@ -32,7 +32,7 @@ def write_onnx(program: ExportedProgram, path: Path, *, input_name: str, opset: 
 
     Raises:
         ImportError: onnx or onnxscript is not installed.
-        ValueError: The exporter does not know the operator set.
+        ValueError: The exporter does not support the operator set.
     """
     require("onnx", "onnxscript")
     if opset < DEFAULT_OPSET:
@@ -51,7 +51,7 @@ def write_onnx(program: ExportedProgram, path: Path, *, input_name: str, opset: 
         scopes = node.metadata_props.get(SCOPES, "")
         part = FRONT_END if f"'{FRONT_END}" in scopes else "model"
         node.name = f"{part}_{node.op_type}_{number}"
-        node.metadata_props.clear()  # lines of code, an eighth of the file of a small model
+        node.metadata_props.clear()  # source lines, which are an eighth of the file of a small model
     for value in model.graph.initializers.values():
         value.metadata_props.clear()
     num_bytes = sum(value.const_value.nbytes for value in model.graph.initializers.values())
@@ -61,8 +61,8 @@ def write_onnx(program: ExportedProgram, path: Path, *, input_name: str, opset: 
 def quantize_onnx(source: Path, path: Path) -> None:
     """Quantise an ONNX file of `write_onnx` to 8 bits with the quantiser of onnxruntime.
 
-    The weights of linear layers become int8, one scale for each output channel, and their inputs are quantised when
-    they are computed. The front end, the patch embedding and the attention itself stay float32.
+    The weights of linear layers become int8, with one scale for each output channel, and their inputs are quantised
+    dynamically. The front end, the patch embedding and the attention itself stay float32.
 
     Args:
         source: The float32 file.
@@ -77,7 +77,7 @@ def quantize_onnx(source: Path, path: Path) -> None:
     from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
     model = onnx.load(source)
-    # It would warn that the file was not pre-processed: torch has folded the constants and inferred the shapes
+    # Otherwise it warns that the file is not pre-processed; torch has folded the constants and inferred the shapes
     add_pre_process_metadata(model)
     quantize_dynamic(
         model,

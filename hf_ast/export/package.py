@@ -1,4 +1,4 @@
-"""Packages of torch: exported programs as they are, and compiled by AOTInductor."""
+"""Exported programs as PyTorch packages: as they are, or compiled by AOTInductor."""
 
 from pathlib import Path
 

@@ -15,12 +15,12 @@ from hf_ast.models.modeling_common import SpectrogramForAudioClassification
 
 # What a file takes, and the name of that input
 SOURCES = {"waveform": "waveform", "features": "input_values"}
-# Batch size of the example that is traced; torch.export takes 1 for a constant
+# Batch size of the example that is traced; torch.export would treat 1 as a constant
 EXAMPLE_BATCH_SIZE = 2
 
 
 class InputLimits(NamedTuple):
-    """Length of the shortest and of the longest input, in samples or in frames."""
+    """Lengths of the shortest and of the longest input, in samples or in frames."""
 
     shortest: int
     longest: int
@@ -38,19 +38,19 @@ def export_program(
             for `input_values` (B, T, M), normalised log-mel spectrograms. The clips of a batch have the same length.
 
     Returns:
-        The program, whose result are raw logits (B, C); its lengths are those of `input_limits`.
+        The program, which returns raw logits (B, C) for inputs of the lengths in `input_limits`.
 
     Raises:
-        ValueError: The model is of another family, or cannot take what its feature extractor makes.
+        ValueError: The model is of another family, or cannot take what its feature extractor returns.
     """
     classifier = as_module(model, feature_extractor, source=source)
     limits = input_limits(model, feature_extractor, source=source)
     length = (limits.shortest + 2 * limits.longest) // 3
     example = torch.zeros(EXAMPLE_BATCH_SIZE, length, *classifier.inner_shape)
-    # A range of a single length is none
+    # A single length is no range, which `Dim` needs
     length_dim = Dim("length", min=limits.shortest, max=limits.longest) if limits.shortest < limits.longest else None
     sizes = ({0: Dim("batch"), 1: length_dim},)
-    # Otherwise a length that may give a single frame or a single column of patches is refused
+    # Without this, torch.export refuses lengths that may give a single frame or a single column of patches
     with torch.no_grad(), cast("Any", shape_config).patch(backed_size_oblivious=True):
         return torch.export.export(classifier, (example,), dynamic_shapes=sizes)
 
@@ -66,13 +66,13 @@ def as_module(model: PreTrainedModel, feature_extractor: FeatureExtractor, *, so
 class Classifier(nn.Module):
     """A classification model from one input tensor to logits, for export."""
 
-    # Of the input, behind batch and length
+    # Shape of the input after batch and length
     inner_shape: tuple[int, ...] = ()
 
     def __init__(self, model: SpectrogramForAudioClassification, feature_extractor: SpectrogramFeatureExtractor):
         super().__init__()
         self.model = copy.deepcopy(model).cpu().float().eval()
-        self.model.set_attn_implementation("sdpa")  # the only one of the fused kernels that all runtimes can take
+        self.model.set_attn_implementation("sdpa")  # the only fused attention that all runtimes can run
 
 
 class FeatureClassifier(Classifier):
@@ -88,7 +88,7 @@ class FeatureClassifier(Classifier):
 
 
 class WaveformClassifier(Classifier):
-    """Waveforms to logits: what the feature extractor, called on clips of one length, and the model give."""
+    """Waveforms to logits: the feature extractor, as called on clips of equal length, and the model."""
 
     def __init__(self, model: SpectrogramForAudioClassification, feature_extractor: SpectrogramFeatureExtractor):
         super().__init__(model, feature_extractor)
@@ -120,11 +120,11 @@ def pads_to_max_length(feature_extractor: SpectrogramFeatureExtractor) -> bool:
 def input_limits(model: PreTrainedModel, feature_extractor: FeatureExtractor, *, source: str) -> InputLimits:
     """Return the lengths that an exported model takes, in samples for "waveform" and in frames for "features".
 
-    The longest input is what fills the position table of the model, and for waveforms also the `max_length` of the
-    extractor, beyond which it would cut. The shortest one fills a patch; where the extractor pads, a frame.
+    The longest input fills the position table of the model, and for waveforms at most the `max_length` of the
+    extractor, beyond which it would cut. The shortest one fills a patch or, where the extractor pads, a frame.
 
     Raises:
-        ValueError: The model is of another family, or shorter than what its feature extractor makes.
+        ValueError: The model is of another family, or cannot take the length to which its feature extractor pads.
     """
     classifier, extractor = _checked(model, feature_extractor)
     embeddings = classifier.backbone.embeddings
@@ -148,19 +148,19 @@ def input_limits(model: PreTrainedModel, feature_extractor: FeatureExtractor, *,
 def _checked(
     model: Any, feature_extractor: Any
 ) -> tuple[SpectrogramForAudioClassification, SpectrogramFeatureExtractor]:
-    """Return both if they are of one of our families."""
+    """Return both if they belong to one of our families."""
     if not isinstance(model, SpectrogramForAudioClassification):
         raise ValueError(
             f"model is a {type(model).__name__}; only classification models of AST, SSAST and PaSST are exported."
         )
     if not isinstance(feature_extractor, SpectrogramFeatureExtractor):
         raise ValueError(
-            f"feature_extractor is a {type(feature_extractor).__name__}; pass the one of the model, an "
+            f"feature_extractor is a {type(feature_extractor).__name__}; pass that of the model, an "
             "HfASTFeatureExtractor or a PaSSTFeatureExtractor."
         )
     if feature_extractor.num_mel_bins != model.config.num_mel_bins:
         raise ValueError(
-            f"feature_extractor has num_mel_bins={feature_extractor.num_mel_bins}, but the model "
-            f"{model.config.num_mel_bins}; pass the one of the model."
+            f"feature_extractor has num_mel_bins={feature_extractor.num_mel_bins}, but the model has "
+            f"{model.config.num_mel_bins}; pass that of the model."
         )
     return model, feature_extractor

@@ -16,7 +16,7 @@ def open_onnx(path: Path, *, num_threads: int = 0) -> Runner:
 
     Args:
         path: The file.
-        num_threads: 0 for as many as onnxruntime thinks good.
+        num_threads: Number of threads; 0 leaves the choice to onnxruntime.
 
     Returns:
         A function from an input to logits (B, C).

@@ -1,4 +1,4 @@
-"""Proof of an exported file: its logits beside those of the model in PyTorch, on random clips."""
+"""Verification of an exported file: its logits against those of the model in PyTorch, on random clips."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -21,9 +21,9 @@ class Verification(NamedTuple):
 
     Args:
         num_clips: Clips that were compared.
-        largest_difference: Of the logits.
+        largest_difference: Largest difference of the logits.
         largest_logit: Magnitude of the largest logit in PyTorch.
-        num_same_labels: Clips with the same highest label.
+        num_same_labels: Clips with the same best label.
     """
 
     num_clips: int
@@ -42,15 +42,15 @@ def verify(
     source: str,
     seed: int = 0,
 ) -> Verification:
-    """Compare an exported file with the model, for waveforms behind its feature extractor, on random noise.
+    """Compare an exported file with the model, which gets waveforms through its feature extractor, on random noise.
 
     Args:
         run: The exported file: an input of `source` -> logits (B, C).
         model: The model, in float32.
         feature_extractor: Its feature extractor.
-        limits: Of the length, from `input_limits`.
+        limits: Limits of the length, from `input_limits`.
         source: "waveform" or "features".
-        seed: Of the noise.
+        seed: Seed of the noise.
 
     Raises:
         ValueError: A result of the file has another shape, or is not finite.
@@ -60,7 +60,7 @@ def verify(
     with evaluating(model):
         for batch_size, length in sizes(limits):
             if source == "waveform":
-                # From loud to quiet, because the logarithm makes the most of small differences
+                # From loud to quiet, because the logarithm magnifies small differences
                 levels = torch.logspace(-0.5, -3.5, batch_size)[:, None]
                 inputs = levels * torch.randn(batch_size, length, generator=generator).clamp(-3, 3)
                 rate = feature_extractor.sampling_rate

@@ -21,11 +21,11 @@ def length_batches(lengths: Sequence[int], *, batch_size: int, max_padding: floa
     Args:
         lengths: Length of each clip, in any unit.
         batch_size: Clips per batch, at most.
-        max_padding: Share of the longest clip of a batch that its shortest one may be padded with, in [0, 1].
+        max_padding: Largest share of padding in the shortest clip of a batch, in [0, 1].
 
     Returns:
-        Indices of the clips of each batch, the longest clips first: what does not fit into memory fails at once. Each
-        index is in one batch.
+        Indices of the clips of each batch, the longest clips first, so that a batch that does not fit into memory
+        fails at once. Each index is in one batch.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} must be at least 1.")
@@ -53,16 +53,16 @@ def score_clips(
 ) -> Tensor:
     """Score clips of different lengths, each as the model scores it alone and without padding.
 
-    Clips of similar lengths share a batch, with a mask over the frames that are padding. A call of the feature
-    extractor pads the clips of AST and SSAST to the model's length instead, and the official models attend to that
-    padding; so the scores of short clips differ from those. Recordings that may be longer than the model's input are
-    for `hf_ast.tag`.
+    Clips of similar lengths share a batch, with a mask for the frames that are padding. The feature extractor alone
+    would pad the clips of AST and SSAST to the model's length, and the official models attend to that padding, so the
+    scores of short clips differ from theirs. For recordings that may be longer than the model's input, use
+    `hf_ast.tag`.
 
     Args:
         model: A classification model of ours, on any device; it runs in eval mode.
         feature_extractor: Its feature extractor.
         clips: Recordings in any form that `hf_ast.audio` knows, none longer than the model's input.
-        sampling_rate: Rate of waveforms that do not say it themselves, in Hz; the extractor's if None.
+        sampling_rate: Rate of waveforms that do not carry their own, in Hz; the extractor's if None.
         batch_size, max_padding: See `length_batches`.
         progress: Whether to show a progress bar on stderr.
 
@@ -70,7 +70,7 @@ def score_clips(
         Scores in the order of the clips, float32 on the CPU, shape (B, C); see `hf_ast.tag` for what they are.
 
     Raises:
-        ValueError: There is no clip, or one is too long, too short, or no recording.
+        ValueError: There is no clip, or one is too long, too short, or not a recording.
     """
     rate = feature_extractor.sampling_rate
     waveforms = [audio.read(clip, rate, source_rate=sampling_rate)[0] for clip in clips]

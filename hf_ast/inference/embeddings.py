@@ -1,7 +1,7 @@
 """Embeddings of whole recordings and of their moments, from every family.
 
-On PaSST they equal those of `hear21passt`, whose windows are made for the HEAR benchmark (https://hearbenchmark.com).
-Here windows are batched, and memory does not grow with the recording beyond the recording and the result.
+For PaSST they equal those of `hear21passt`, whose windows are made for the HEAR benchmark (https://hearbenchmark.com).
+Windows are batched here, and memory beyond the recording and the result does not grow with the recording.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ from .windows import as_samples, num_centred_windows
 
 MODES = ("features", "logits", "all")
 
-# Arguments of `timestamp_embeddings` for the modules of `hear21passt`; those for hops of 100 and 160 are alike
+# Arguments of `timestamp_embeddings` for the modules of `hear21passt`; those for hop lengths of 100 and 160 are alike
 HEAR_VARIANTS: dict[str, dict[str, Any]] = {
     "base": {"window_s": 0.16},
     "base2level": {"window_s": (0.16, 0.8)},
@@ -50,8 +50,8 @@ def scene_embeddings(
         waveform: Recordings of equal length at the extractor's rate, samples in [-1, 1], shape (B, S) or (S,).
         mode: "features" (the pooled output; "embed_only" in `hear21passt`), "logits", or "all" (logits, then features;
             the default of `hear21passt`). The last two need a model with a classifier.
-        window_s: Length of a window; what fills the extractor's `max_length` if None.
-        hop_s: Time between windows; a quarter of the window if None. (`hear21passt`: 2.5 s with its models of 10 s,
+        window_s: Length of a window, in seconds; what fills the extractor's `max_length` if None.
+        hop_s: Seconds between windows; a quarter of the window if None. (`hear21passt`: 2.5 s with its models of 10 s,
             5 s with 20 s, 10 s with 30 s.)
         batch_size: Windows per forward pass.
 
@@ -98,16 +98,16 @@ def timestamp_embeddings(
     num_mel_frames: int = 0,
     batch_size: int = 64,
 ) -> tuple[Tensor, Tensor]:
-    """Embeddings of the moments of a recording: of windows around every multiple of `hop_s`.
+    """Embeddings of the moments of a recording: one for the window around every multiple of `hop_s`.
 
     The recording is reflected at its ends. Windows are not padded to the extractor's `max_length`, only to one patch.
 
     Args:
         model, feature_extractor, waveform, mode: As in `scene_embeddings`.
-        window_s: Length of a window; the embeddings of several lengths are concatenated.
-        hop_s: Time between windows.
-        num_mel_frames: Append the spectrogram of a window of so many frames, mel bin by mel bin; 0 appends nothing.
-            `HEAR_VARIANTS` has what `hear21passt` combines.
+        window_s: Length of a window, in seconds; the embeddings of several lengths are concatenated.
+        hop_s: Seconds between windows.
+        num_mel_frames: Append the spectrogram of a window of this many frames, mel bin by mel bin; 0 appends nothing.
+            `HEAR_VARIANTS` has the combinations of `hear21passt`.
         batch_size: Windows per forward pass.
 
     Returns:
@@ -156,13 +156,13 @@ def timestamp_embeddings(
 def _of_all_windows(
     describe: Callable[[Tensor, Tensor], Tensor], waveform: Tensor, hop: int, batch_size: int
 ) -> Tensor:
-    """Results (B, K, D) of a function from recordings (n,) and central samples (n,) to vectors (n, D)."""
+    """Apply a function from recordings (n,) and central samples (n,) to vectors (n, D) to all windows: (B, K, D)."""
     num_windows = num_centred_windows(waveform.shape[1], hop)
     result = torch.empty(0)
     start = 0
     for clips, centres in _batches(waveform, hop, batch_size):
         vectors = describe(clips, centres)
-        if start == 0:  # filled in place: pieces and their concatenation would take twice the memory
+        if start == 0:  # filled in place, because pieces and their concatenation would take twice the memory
             result = torch.empty(len(waveform) * num_windows, vectors.shape[1], device=waveform.device)
         result[start : start + len(vectors)] = vectors
         start += len(vectors)
@@ -175,7 +175,7 @@ def _embedder(model: PreTrainedModel, mode: str) -> Callable[[BatchFeature], Ten
         raise ValueError(f"mode={mode!r} is unknown; choose one of {MODES}.")
     classifier: Any = getattr(model, "classifier", None)
     if mode != "features" and classifier is None:
-        raise ValueError(f"mode={mode!r} needs logits, which {type(model).__name__} has not; use mode='features'.")
+        raise ValueError(f"mode={mode!r} needs logits, but {type(model).__name__} has none; use mode='features'.")
 
     def embed(inputs: BatchFeature) -> Tensor:
         pooled = model.base_model(**inputs).pooler_output
@@ -190,7 +190,7 @@ def _embedder(model: PreTrainedModel, mode: str) -> Callable[[BatchFeature], Ten
 def _features(
     feature_extractor: SpectrogramFeatureExtractor, waveform: Tensor, model: PreTrainedModel, *, padded: bool = True
 ) -> BatchFeature:
-    """Model inputs for waveforms (B, S); not `padded` means only to one patch, the least that a model takes."""
+    """Model inputs for waveforms (B, S); if not `padded`, only up to one patch, the shortest input of a model."""
     settings = {}
     if not padded:
         num_frames = max(feature_extractor.num_frames(waveform.shape[1]), model.config.patch_size[1])
@@ -207,7 +207,7 @@ def _batches(waveform: Tensor, hop: int, batch_size: int) -> Iterator[tuple[Tens
 
 
 def _reflected_windows(waveform: Tensor, clips: Tensor, centres: Tensor, window: int) -> Tensor:
-    """Windows (n, window) of the recordings, which go on beyond their ends as if reflected there."""
+    """Windows (n, window) of the recordings, which are reflected at their ends."""
     last = waveform.shape[1] - 1
     samples = centres.unsqueeze(1) - window // 2 + torch.arange(window, device=waveform.device)
     return waveform[clips.unsqueeze(1), last - (last - samples.abs()).abs()]

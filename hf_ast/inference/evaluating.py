@@ -1,4 +1,4 @@
-"""Models in eval mode for a while."""
+"""Eval mode for the duration of a block."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from torch import nn
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model into eval mode, without dropout and patchout, and give every module its own mode back afterwards."""
+    """Put a model into eval mode, without dropout and patchout, and restore the mode of each module afterwards."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:

@@ -21,7 +21,7 @@ def as_data(file: str, duration_s: float, events: Sequence["Event"]) -> dict[str
 
 
 def table_lines(file: str, events: Sequence["Event"]) -> Iterator[str]:
-    """Format each event as a line; a recording without events has one that says so."""
+    """Format each event as a line; a recording without events gets one that says so."""
     for event in events:
         times = f"{event.start_s:7.2f} - {event.end_s:7.2f} s"
         yield f"{visible(file)}  {times}  {event.peak:6.1%}  {visible(event.label)}"
@@ -66,5 +66,5 @@ def _one_line(label: str) -> str:
 def csv_line(values: Sequence[str]) -> str:
     """Format a row of CSV, without the end of the line."""
     line = io.StringIO()
-    csv.writer(line).writerow(values)  # which quotes what its own line terminator consists of
+    csv.writer(line).writerow(values)  # it quotes the characters of its own line terminator
     return line.getvalue().removesuffix("\r\n")

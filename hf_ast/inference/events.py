@@ -8,14 +8,14 @@ from torch import Tensor
 
 from hf_ast.models.feature_extraction_checks import as_finite
 
-# Shares of the windows that cover a moment: the least that makes an event, and, of the largest one, the extent
+# Share of the windows over a moment that must hear an event, and part of the largest share that bounds its extent
 LEAST_SHARE = 1 / 2
 EXTENT_SHARE = 2 / 3
 NANOSECONDS = 10**9
 
 
 class Event(NamedTuple):
-    """A label, when it is heard in seconds, and the largest score of the windows that hear it."""
+    """A label, when it is heard, in seconds, and the largest score of the windows that hear it."""
 
     label: str
     start_s: float
@@ -38,8 +38,8 @@ def find_events(
 
     Where windows overlap, each moment is covered by several, and the share of them that belong to the run tells how
     likely the sound is there. The event consists of the moments with at least two thirds of the largest share, which
-    locates a short sound to a third of a window and a long one to a sixth. If that is less than half of the windows,
-    there is no event: so many do not hear it, and the others probably cut another sound in two.
+    locates a short sound to a third of a window and a long one to a sixth. If the largest share is less than half,
+    there is no event: most windows do not hear it, and the others probably cut another sound in two.
 
     Args:
         scores: Shape (K, C).
@@ -49,7 +49,7 @@ def find_events(
         release: Score below which a run ends, at most `threshold`; half of it if None.
 
     Returns:
-        Events in the order of their starts; those that start together, by falling peak.
+        Events in the order of their starts; those that start together, by descending peak.
 
     Raises:
         ValueError: `threshold` or `release` is out of its range.
@@ -67,7 +67,7 @@ def find_events(
 
 
 def checked_release(threshold: float, release: float | None = None) -> float:
-    """Return the release of `find_events`, half of the threshold if None; a ValueError if either is out of range."""
+    """Return the release of `find_events`, by default half of the threshold; ValueError if either is out of range."""
     threshold = as_finite("threshold", threshold)
     release = threshold / 2 if release is None else as_finite("release", release)
     if not 0 < threshold <= 1:
@@ -88,8 +88,8 @@ def _runs(is_active: Tensor) -> list[tuple[int, int]]:
 class _Moments:
     """The stretches of time between all starts and ends of windows, each with the windows that cover it.
 
-    At both ends of a recording fewer windows cover a moment than elsewhere. So windows beyond the ends are added,
-    which hear what the outermost window hears.
+    At both ends of a recording, fewer windows cover a moment than elsewhere. So windows are added beyond the ends,
+    which are taken to hear what the outermost window hears.
     """
 
     def __init__(self, times_s: Tensor):
@@ -98,7 +98,7 @@ class _Moments:
         self.num_windows = len(times)
         self.recording = (int(times[0, 0]), int(times[-1, 1])) if len(times) else (0, 0)
         self.num_added = 0
-        if len(times) > 2:  # of two windows, the second one ends with the recording, at any distance
+        if len(times) > 2:  # the second of two windows ends with the recording, at any distance
             length, hop = int(times[0, 1] - times[0, 0]), int(times[1, 0] - times[0, 0])
             self.num_added = -(-length // hop) - 1
             beyond = hop * torch.arange(1, self.num_added + 1).unsqueeze(1)

@@ -1,4 +1,4 @@
-"""The fast setting: a model made ready for inference at a stated loss of precision."""
+"""The fast setting: a model prepared for fast inference at a stated loss of precision."""
 
 import timeit
 from functools import cache
@@ -14,7 +14,7 @@ from hf_ast.models.modules_encoder import EncoderLayer
 logger = logging.get_logger(__name__)
 
 PRECISIONS = ("float32", "bfloat16", "int8")
-# Of the product that decides about bfloat16 on a CPU: rows and columns; and the least ratio of the durations
+# Rows and columns of the product that is timed to decide about bfloat16 on a CPU, and the least speed-up that counts
 PRODUCT_SIZE = (1024, 768)
 SMALLEST_GAIN = 1.2
 
@@ -24,27 +24,26 @@ def prepare_fast(
 ) -> PreTrainedModel:
     """Prepare one of our models for fast inference, in place; put it on its device first.
 
-    The logits stay within 2 % of their range in bfloat16, and within 4 % in int8. bfloat16 does nothing but round
-    weights and activations, and on a CPU that multiplies it faster than float32 exchange the attention kernel for
-    `per_head_attention`. int8 quantises the
-    weights of the encoder's linear layers per channel and their inputs per token (torchao), and computes the rest in
-    `fastest_precision`; it pays only if `compiled`.
+    The logits stay within 2 % of their range in bfloat16, and within 4 % in int8. bfloat16 only rounds weights and
+    activations; on a CPU that multiplies it faster than float32, it also replaces the attention kernel by
+    `per_head_attention`. int8 quantises the weights of the encoder's linear layers per channel and their inputs per
+    token (torchao), and computes the rest in `fastest_precision`; it pays off only if `compiled`.
 
-    What else saves time without any such loss: clips of similar lengths without padding (`hf_ast.score_clips`).
+    Batching clips of similar lengths (`hf_ast.score_clips`) also saves time, without any such loss.
 
     Args:
-        model: An AST, SSAST or PaSST; it comes back in eval mode.
-        precision: One of `PRECISIONS`; None is `fastest_precision`.
-        compiled: Whether to compile the model (`torch.compile`). The first call, and that of another shape, then take
-            about a minute.
+        model: An AST, SSAST or PaSST; it is put into eval mode.
+        precision: One of `PRECISIONS`; `fastest_precision` if None.
+        compiled: Whether to compile the model (`torch.compile`). The first call, and the first one with another shape,
+            then take about a minute.
         token_merging: See `SpectrogramConfig`. Unlike the rest, it changes what the model computes, beyond rounding.
 
     Returns:
         The same model.
 
     Raises:
-        ValueError: The precision is unknown, or the model is none of ours.
-        ImportError: int8, and torchao is not installed.
+        ValueError: The precision is unknown, or the model is not one of ours.
+        ImportError: int8 needs torchao, which is not installed.
     """
     precision = fastest_precision(model.device) if precision is None else precision
     if precision not in PRECISIONS:
@@ -70,8 +69,8 @@ def prepare_fast(
 def fastest_precision(device: torch.device) -> str:
     """Choose "bfloat16" where the device multiplies it faster than float32, else "float32".
 
-    On a CPU that is measured, once for a number of threads: many have no units for it, and emulate it slowly; others
-    have the instructions of AVX512-bf16, but multiply at half the rate of float32.
+    On a CPU this is measured, once per number of threads: many CPUs have no units for bfloat16 and emulate it slowly;
+    others have the instructions of AVX512-bf16, but multiply at half the rate of float32.
     """
     if device.type != "cpu" or _cpu_multiplies_bfloat16_faster(torch.get_num_threads()):
         return "bfloat16"
@@ -83,13 +82,13 @@ def fastest_precision(device: torch.device) -> str:
 def _cpu_multiplies_bfloat16_faster(num_threads: int) -> bool:
     cpu: Any = torch.cpu
     if not (cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported()):
-        return False  # emulated: to measure that could take seconds
+        return False  # emulated; measuring it could take seconds
     return _product_s(torch.bfloat16) < _product_s(torch.float32) / SMALLEST_GAIN
 
 
 @torch.inference_mode()
 def _product_s(dtype: torch.dtype) -> float:
-    """Shortest duration of a product as in a layer of a base model, in seconds."""
+    """Shortest duration of a product like those in a layer of a base model, in seconds."""
     inputs, weights = torch.ones(PRODUCT_SIZE, dtype=dtype), torch.ones(PRODUCT_SIZE[1], PRODUCT_SIZE[1], dtype=dtype)
     return min(timeit.repeat(lambda: nn.functional.linear(inputs, weights), number=1, repeat=5))
 

@@ -16,7 +16,7 @@ DEFAULT_WINDOW_S = 10.0
 
 
 class FeatureExtractor(Protocol):
-    """A feature extractor for waveforms: one of ours, or any other one of transformers."""
+    """A feature extractor for waveforms: one of ours, or any other of transformers."""
 
     sampling_rate: int
 
@@ -28,7 +28,7 @@ class FeatureExtractor(Protocol):
 
 
 def model_window(feature_extractor: FeatureExtractor) -> int:
-    """Samples that a model hears at once: what fills its extractor's `max_length`; 10 s where that has no length."""
+    """Samples that a model hears at once: what fills its extractor's `max_length`; 10 s if it has no such length."""
     num_samples = getattr(feature_extractor, "max_samples", None)
     return round(DEFAULT_WINDOW_S * feature_extractor.sampling_rate) if num_samples is None else num_samples
 
@@ -44,14 +44,14 @@ def window_features(
     """Make the model inputs of the windows of a span, as the feature extractor does for each of them by default.
 
     Where windows overlap and lie on the grid of the frames, the spectrogram is computed once, and the windows are
-    slices of it. Frames that see the edge of a window are computed for each window: those of PaSST are centred, and
-    its windows are reflected at their ends; those of AST lie wholly inside. Slices differ from separate spectrograms
-    by float noise, below 1e-4 (the mean that AST subtracts is that of the span).
+    slices of it. Frames that reach over the edge of a window are computed for each window: those of PaSST are centred,
+    and its windows are reflected at their ends; those of AST lie wholly inside. Slices differ from separate
+    spectrograms by float noise, below 1e-4 (the mean that AST subtracts is that of the span).
 
     Args:
-        feature_extractor: Of the model.
+        feature_extractor: The feature extractor of the model.
         span: The windows, of `window` samples; a single one may be shorter.
-        window: In samples.
+        window: Length of a window, in samples.
         shared: Whether to compute the spectrogram of overlapping windows once.
         device: Where to compute the features, and where they are returned; the CPU if None.
 
@@ -97,7 +97,7 @@ def _sliced_features(
     features = torch.stack([whole[first : first + num_frames] for first in firsts])
     if num_edge:
         clips = span.windows(window)
-        # Clips of one shape, long enough that the frames which are taken do not see the other edge
+        # Clips of one length, long enough that the frames that are taken do not reach the other edge
         left = spectrograms([clip[: 2 * num_edge * shift + feature_extractor.min_samples] for clip in clips])
         features[:, :num_edge] = left[:, :num_edge]
         first_right = num_frames - num_edge

@@ -6,8 +6,8 @@ an id on the Hub or the name of a released checkpoint:
     hear-validator hf_ast.inference.hear --model passt_s_swa_p16_128_ap476
     python -m heareval.embeddings.runner hf_ast.inference.hear --model MODEL --tasks-dir TASKS
 
-Without a name it is the embedded model. The embeddings are those of `scene_embeddings` and `timestamp_embeddings`,
-which with a PaSST equal `hear21passt`'s.
+Without a name, the embedded model is used. The embeddings are those of `scene_embeddings` and `timestamp_embeddings`,
+which for a PaSST equal those of `hear21passt`.
 """
 
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""Models by any name that people have for them, with their feature extractor."""
+"""Models by any of their names, with their feature extractors."""
 
 import os
 from typing import Any, cast
@@ -47,13 +47,13 @@ def load_classifier(model: str | os.PathLike[str], *, fast: bool = False) -> tup
 
 
 def load_encoder(model: str | os.PathLike[str]) -> tuple[PreTrainedModel, SpectrogramFeatureExtractor]:
-    """Load a model for embeddings in eval mode, and its feature extractor: with its classifier, if it has one.
+    """Load a model for embeddings, in eval mode and with its classifier if it has one, and its feature extractor.
 
     Args:
         model: As in `load_classifier`; an AST, SSAST or PaSST.
 
     Raises:
-        ValueError: The name is unknown, the model is of another family, or weights are missing in its checkpoint.
+        ValueError: The name is unknown, the model is of another family, or its checkpoint lacks weights.
         OSError: The checkpoint cannot be downloaded or read.
     """
     encoder, feature_extractor, missing = _load(model, HfASTForAudioClassification, AutoModelForAudioClassification)
@@ -69,13 +69,13 @@ def load_encoder(model: str | os.PathLike[str]) -> tuple[PreTrainedModel, Spectr
 
 
 def load_pretraining(model: str | os.PathLike[str]) -> tuple[SSASTForPreTraining, SpectrogramFeatureExtractor]:
-    """Load an SSAST with the heads of its pretraining in eval mode, and its feature extractor.
+    """Load an SSAST with its pretraining heads, in eval mode, and its feature extractor.
 
     Args:
         model: As in `load_classifier`.
 
     Raises:
-        ValueError: The name is unknown, or the checkpoint is not one of a pretraining.
+        ValueError: The name is unknown, or the checkpoint is not a pretraining checkpoint.
         OSError: The checkpoint cannot be downloaded or read.
     """
     path = resolve_model(model)
@@ -85,8 +85,8 @@ def load_pretraining(model: str | os.PathLike[str]) -> tuple[SSASTForPreTraining
     network, feature_extractor, missing = _load(path, SSASTForPreTraining, SSASTForPreTraining)
     if missing:
         raise ValueError(
-            f"model={os.fspath(model)!r} has no heads of the pretraining: the checkpoint lacks {', '.join(missing)}. "
-            "Take one that `hf-ast pretrain` made, or a released one that was not fine-tuned."
+            f"model={os.fspath(model)!r} has no pretraining heads: the checkpoint lacks {', '.join(missing)}. "
+            "Use one that `hf-ast pretrain` made, or a released one that was not fine-tuned."
         )
     return cast("SSASTForPreTraining", network), cast("SpectrogramFeatureExtractor", feature_extractor)
 
@@ -100,9 +100,9 @@ def _load(
         return _load_from(path, native_class, auto_class)
     except (ImportError, OSError, ValueError):
         raise
-    except StrictDataclassError as error:  # is not a ValueError
+    except StrictDataclassError as error:  # which is not a ValueError
         raise ValueError(f"model={os.fspath(model)!r} has wrong settings: {error.__cause__ or error}") from error
-    except Exception as error:  # of weights and settings that are damaged, which raise anything
+    except Exception as error:  # damaged weights and settings may raise anything
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(
             f"model={os.fspath(model)!r} cannot be opened: its files are damaged, do not fit together, or would run "
@@ -111,7 +111,7 @@ def _load(
 
 
 def _load_from(path: str, native_class: Any, auto_class: Any) -> tuple[PreTrainedModel, FeatureExtractor, list[str]]:
-    # Without it, transformers asks on the terminal whether to run code of the model, and waits
+    # Without it, transformers asks on the terminal whether to run the model's code, and waits
     never: dict[str, Any] = {"trust_remote_code": False}
     is_native = AutoConfig.from_pretrained(path, **never).model_type == NATIVE_MODEL_TYPE
     model_class, extractor_class = (

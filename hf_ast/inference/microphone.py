@@ -25,8 +25,8 @@ def microphone(
 
     Raises:
         ImportError: sounddevice is not installed.
-        OSError: PortAudio is not installed, there is no such microphone, or samples were lost because the caller took
-            longer than the recording.
+        OSError: PortAudio is not installed, there is no such microphone, or samples were lost because the caller was
+            slower than the recording.
     """
     sounddevice = _sounddevice()
     import soxr
@@ -34,7 +34,7 @@ def microphone(
     try:
         rate = round(sounddevice.query_devices(device, "input")["default_samplerate"])
     except (sounddevice.PortAudioError, ValueError) as error:
-        raise OSError(f"device={device!r} is no microphone that can be used: {error}.") from error
+        raise OSError(f"device={device!r} is not a usable microphone: {error}.") from error
     blocks: queue.SimpleQueue[tuple[np.ndarray, Any]] = queue.SimpleQueue()
 
     def take(block: np.ndarray, num_samples: int, time: Any, status: Any) -> None:

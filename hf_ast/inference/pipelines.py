@@ -16,7 +16,7 @@ from .tagging import ScoredWindows, WindowScorer, apply_activation, label_names,
 
 
 class WindowPipeline(ChunkPipeline):
-    """What both pipelines share: a recording becomes windows, and each window logits."""
+    """Base of both pipelines: it turns a recording into windows, and each window into logits."""
 
     def preprocess(
         self,
@@ -54,9 +54,9 @@ class WholeAudioClassificationPipeline(WindowPipeline, AudioClassificationPipeli
     The recording is cut into windows that cover all of it, and the scores of the windows are averaged. A recording
     that fits into one window is scored as transformers does. Models of other families run transformers' own code.
 
-    Inputs, besides those of transformers: every form of a recording that `hf_ast.audio` knows, so audio values and
-    rows of `datasets`, and waveforms with several channels or at other sampling rates. Files are read by soundfile and
-    resampled by soxr.
+    Besides the inputs of transformers, it takes every form of a recording that `hf_ast.audio` knows, such as audio
+    values and rows of `datasets`, and waveforms with several channels or at other sampling rates. Files are read by
+    soundfile and resampled by soxr.
 
     Args:
         chunk_length_s: Length of a window in seconds, at most what the model hears at once, which is the default.
@@ -96,11 +96,11 @@ class WholeAudioClassificationPipeline(WindowPipeline, AudioClassificationPipeli
 class AudioTaggingPipeline(WindowPipeline):
     """Pipeline "audio-tagging": what is heard in a recording of any length, and when; see `hf_ast.tag`.
 
-    Any model for audio classification. Inputs are those of `WholeAudioClassificationPipeline`.
+    It takes any model for audio classification, and the inputs of `WholeAudioClassificationPipeline`.
 
     Args:
         chunk_length_s, stride_length_s: As in `WholeAudioClassificationPipeline`.
-        top_k: Labels of the whole recording to return; all if None.
+        top_k: Number of labels to return for the whole recording; all if None.
         threshold, release, pooling: As in `hf_ast.tag`.
 
     Returns:

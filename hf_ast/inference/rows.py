@@ -8,10 +8,10 @@ from torch import Tensor
 
 
 class Rows:
-    """Rows of numbers in one piece of memory, which grows.
+    """Rows of numbers in one block of memory, which grows.
 
     A list of small tensors would lie between the large arrays that come and go with every batch, and keep their memory
-    from being used again: hours of sound would take ever more of it.
+    from being reused: hours of sound would take ever more of it.
 
     Args:
         typecode: "f" for float32, "d" for float64.
@@ -30,11 +30,11 @@ class Rows:
         self._num_rows += len(rows)
 
     def array(self) -> np.ndarray:
-        """All rows, a copy of shape (K, W), with W = 1 for single numbers and 0 without any."""
+        """Return a copy of all rows, shape (K, W); W is 1 for single numbers, and 0 if there are no rows."""
         return np.array(self._values, dtype=self._values.typecode).reshape(max(1, self._num_rows), -1)[
             : self._num_rows
         ]
 
     def tensor(self) -> Tensor:
-        """The same as a tensor."""
+        """Return the same as a tensor."""
         return torch.from_numpy(self.array())

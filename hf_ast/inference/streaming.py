@@ -30,8 +30,8 @@ class StreamWindow(NamedTuple):
 class StreamTagger:
     """Scores windows of a stream as soon as they are complete: the same windows and scores as `hf_ast.tag`.
 
-    Memory and delay are bounded: it keeps less than one window of samples besides what one call pushes, and a window
-    is scored by the call that brings its last sample.
+    Memory and delay are bounded: it keeps less than one window of samples besides those of the current call, and a
+    window is scored by the call that brings its last sample.
 
     Example::
 
@@ -71,13 +71,13 @@ class StreamTagger:
         """Take the next samples of the stream.
 
         Args:
-            samples: Mono, float in [-1, 1] at `sampling_rate`, shape (S,); any number of them, also none.
+            samples: Mono, float in [-1, 1] at `sampling_rate`, shape (S,); any number of them, even none.
 
         Returns:
-            The windows that became complete, in their order; often none.
+            The windows that became complete, in order; often none.
 
         Raises:
-            ValueError: The samples have another shape or kind, or are NaN or infinite. They are not taken then.
+            ValueError: The samples have another shape or kind, or are NaN or infinite. Then none of them is taken.
         """
         samples = audio.as_floats("samples", samples)
         if samples.ndim != 1:

@@ -49,7 +49,7 @@ class Tagging:
     duration_s: float
 
     def top(self, k: int = 5) -> list[Tag]:
-        """The `k` labels with the largest scores of the whole recording, at most all, the largest first."""
+        """The `k` labels (or all, if fewer) with the largest scores of the whole recording, the largest first."""
         return top_tags(self.scores, self.labels, k)
 
     def window_top(self, k: int = 5) -> list[list[Tag]]:
@@ -80,7 +80,7 @@ class WindowScorer:
         model: A classification model of ours, or any other one for waveforms; its device and dtype are used.
         feature_extractor: Its feature extractor.
         window_s: Length of a window, in seconds; what the model hears at once if None.
-        hop_s: Time between the starts of two windows, at most `window_s`; one window, so without overlap, if None.
+        hop_s: Seconds between the starts of two windows, at most `window_s`; `window_s`, so no overlap, if None.
         batch_size: Windows per forward pass.
         shared_features: Whether overlapping windows are slices of one spectrogram where that is possible; see
             `window_features`.
@@ -175,25 +175,25 @@ def tag(
         model: A classification model, on any device; it runs in eval mode.
         feature_extractor: Its feature extractor.
         source: A path, URL, bytes, waveform, or audio value of `datasets`, mono or not; see `hf_ast.audio`.
-        sampling_rate: Rate of a waveform that does not say it itself, in Hz; the extractor's if None.
+        sampling_rate: Rate of a waveform that does not carry its own, in Hz; the extractor's if None.
         window_s: Length of a window, in seconds; what the model hears at once if None.
-        hop_s: Time between the starts of two windows, at most `window_s`; no overlap if None.
+        hop_s: Seconds between the starts of two windows, at most `window_s`; no overlap if None.
         pooling: How the scores of the whole recording follow from those of its windows: "mean", "max", or "energy" (a
             mean that is weighted by the mean power of each window, so that silence counts little). The mean is the
-            default because it answers what the recording is about, whatever its length; with the maximum, longer
-            recordings get more labels by chance. What is heard only for a moment is in the events.
+            default because it tells what the recording is about, whatever its length; with the maximum, longer
+            recordings get more labels by chance. Sounds that are heard only for a moment are among the events.
         threshold, release: Scores that begin and end an event; see `find_events`.
         batch_size: Windows per forward pass.
         shared_features: See `window_features`.
         progress: Whether to show a progress bar on stderr.
 
     Returns:
-        Scores are probabilities: independent ones for multi-label models, else summing up to one; for regression the
-        model's own values.
+        The scores, labels and events. Scores are probabilities, which are independent for multi-label models and else
+        sum to one; for regression they are the model's own values.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: Wrong settings; or the source is no recording, is empty, or holds NaN or infinite values.
+        ValueError: Wrong settings; or the source is not a recording, is empty, or holds NaN or infinite values.
     """
     if pooling not in POOLINGS:
         raise ValueError(f"pooling={pooling!r} is unknown; choose one of {POOLINGS}.")
@@ -241,7 +241,7 @@ def pool_scores(windows: ScoredWindows, pooling: str = "mean") -> Tensor:
 
 
 def score_inputs(model: PreTrainedModel, inputs: Any) -> Tensor:
-    """Scores (B, C) of model inputs, by the activation that the problem type of the model asks for."""
+    """Scores (B, C) of model inputs, by the activation that belongs to the problem type of the model."""
     return apply_activation(model(**inputs).logits.float(), model.config.problem_type)
 
 
@@ -251,8 +251,8 @@ def apply_activation(logits: Tensor, function: str | None) -> Tensor:
     Args:
         logits: Of any model.
         function: "sigmoid", "softmax" or "none"; or the problem type that implies one of them: independent
-            probabilities for multi-label models, raw values for regression, and by default probabilities that sum up
-            to one.
+            probabilities for multi-label models, raw values for regression, and by default probabilities that sum to
+            one.
     """
     if function in ("sigmoid", "multi_label_classification"):
         return logits.sigmoid()
@@ -266,7 +266,7 @@ def label_names(model: PreTrainedModel) -> list[str]:
 
 
 def top_tags(scores: Tensor, labels: list[str], k: int) -> list[Tag]:
-    """The `k` labels with the largest of the scores (C,), at most all."""
+    """The `k` labels (or all, if fewer) with the largest scores, from scores (C,), the largest first."""
     if k < 1:
         raise ValueError(f"k={k} must be at least 1.")
     best = scores.topk(min(k, len(scores)))

@@ -69,14 +69,14 @@ class Span(NamedTuple):
     starts: list[int]
 
     def windows(self, window: int) -> list[np.ndarray]:
-        """The windows, each of shape (window,); the one of a shorter recording is the recording."""
+        """The windows, each of shape (window,); a shorter recording is its only window."""
         return [self.samples[start - self.offset :][:window] for start in self.starts]
 
 
 class WindowStream:
     """The windows of `covering_starts` from samples that arrive in pieces of any size, in bounded memory.
 
-    It keeps the last `window` samples and what was pushed since, so its memory grows with the pieces only.
+    It keeps the last `window` samples and what was pushed since, so its memory grows only with the size of the pieces.
 
     Args:
         window, hop: In samples; see `covering_starts`.
@@ -103,13 +103,13 @@ class WindowStream:
         if starts:
             span = self._span(starts)
             self._next_start = starts[-1] + self.hop
-        # The last window, which ends with the recording, is not known yet but begins behind this one
+        # The last window, which ends with the recording, is not known yet, but does not begin before this sample
         oldest = max(0, min(self._next_start, self.num_samples - self.window))
         self._kept = self._kept[oldest - self._offset :]
         return span
 
     def flush(self) -> Span | None:
-        """End the recording: the window that ends with it, unless it was complete already. Then begin a new one."""
+        """End the recording, return the window that ends with it unless `push` did, and begin a new recording."""
         last = max(0, self.num_samples - self.window)
         is_new = self.num_samples > 0 and last > self._next_start - self.hop
         span = self._span([last]) if is_new else None
@@ -127,7 +127,7 @@ class WindowStream:
 
 
 def as_samples(name: str, seconds: float, sampling_rate: int) -> int:
-    """A length in seconds, which an argument of that name gives, as samples; a ValueError if that is less than one."""
+    """Convert the seconds of an argument to samples, or raise a ValueError that names it if there is not even one."""
     num_samples = round(as_finite(name, seconds) * sampling_rate)
     if num_samples < 1:
         raise ValueError(f"{name}={seconds} must be at least one sample long.")

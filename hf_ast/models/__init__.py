@@ -1,4 +1,4 @@
-"""Model code: every file here also works when copied, alone with its siblings, into a Hub repository.
+"""Model code: these files also work when copied into a Hub repository, without the rest of the package.
 
 That is how `save_pretrained` ships the code of a model, so the folder is flat and files import each other
 only as siblings. The prefix of a file says its role: `modules_` is plain torch and works without

@@ -6,14 +6,14 @@ from huggingface_hub.dataclasses import strict
 
 from .configuration_common import SpectrogramConfig
 
-# Of transformers' own AST
+# The model type of transformers' own AST
 NATIVE_MODEL_TYPE = "audio-spectrogram-transformer"
 AUDIOSET_NUM_LABELS = 527
 
 
 @strict
 class HfASTConfig(SpectrogramConfig):
-    """AST (Gong et al. 2021, https://arxiv.org/abs/2104.01778); fields and defaults: `SpectrogramConfig`."""
+    """AST (Gong et al. 2021, https://arxiv.org/abs/2104.01778); see `SpectrogramConfig` for fields and defaults."""
 
     model_type = "hf-ast"
     _auto_class = "AutoConfig"
@@ -28,10 +28,10 @@ class HfASTConfig(SpectrogramConfig):
 
 
 def official_settings(native: dict[str, Any]) -> dict[str, Any]:
-    """A config of transformers' own AST, without what that one does differently from the official code.
+    """Return a config of transformers' own AST without its differences from the official code.
 
-    Its layer-norm epsilon is dropped (the official values are our defaults), and a model with AudioSet's 527 labels is
-    multi-label, which the published configs do not say and the pipeline needs to apply a sigmoid.
+    Its layer-norm epsilon is dropped (the official values are our defaults), and a model with AudioSet's 527 labels
+    becomes multi-label, which the published configs do not say, so that the pipeline applies a sigmoid.
     """
     dropped = ("model_type", "layer_norm_eps", "architectures", "transformers_version")
     values = {name: value for name, value in native.items() if name not in dropped}

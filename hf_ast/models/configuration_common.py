@@ -15,16 +15,16 @@ from .modules_transformer import ARGUMENTS
 # Fields that `from_pretrained` may change on a trained model: they size the position table
 GEOMETRY_FIELDS = ("num_mel_bins", "max_length", "frequency_stride", "time_stride")
 COUNTS = (*GEOMETRY_FIELDS, "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-SMALLEST, LARGEST = 1e-12, 1e3  # beyond, numbers of 32 bits would be infinite, or divided by zero
+SMALLEST, LARGEST = 1e-12, 1e3  # beyond these, float32 would overflow or divide by zero
 PROBABILITIES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate")
 POSITIVE = ("initializer_range", "layer_norm_eps", "head_layer_norm_eps")
-# Far more than any of these models is used with: 20 minutes at AST's stride, and attention over 1.4 million patches
+# Far more than any of these models is used with: 2.4 hours at AST's strides
 MAX_PATCHES = 2**20
-# The largest one has 10^8. A config.json of somebody else must not fill the memory, or build layers for hours
+# The largest released model has 10^8. A config.json from elsewhere must not fill the memory, or build layers for hours
 MAX_PARAMETERS = 10**10
 MAX_LAYERS = 1000
 MAX_LABELS = 10**6
-# DeiT's, which the official models have
+# The sizes of DeiT, which the official models have
 SIZES = {
     "tiny": {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768},
     "small": {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536},
@@ -49,15 +49,15 @@ class SpectrogramConfig(PreTrainedConfig):
         pooling: "prefix" (mean of cls and distillation token), "cls", or "mean" (of the real patch tokens).
         use_distillation_token: Whether there is a second prefix token.
         position_crop: Part of the position table for clips shorter than `max_length`: "start", "center" (the official
-            fine-tuning cut of AST, per clip), or "random" (in training, as the official PaSST code; else "start").
+            fine-tuning cut of AST, per clip), or "random" (in training, like the official PaSST code; else "start").
         position_overflow: For longer clips: "error", "interpolate" the table, or "crop" the clip.
         position_table: "joint" (one table for the patch grid, AST), "ssast" (the same, resized by SSAST's rule), or
             "factorised" (one for rows and one for columns, PaSST).
         time_patchout, frequency_patchout, unstructured_patchout: Columns, rows and single patches to drop at random in
             training mode.
-        patchout_per_clip: Draw them for every clip, instead of once for the whole batch as the official code does.
+        patchout_per_clip: Whether to draw them for each clip; the official code draws once for the whole batch.
         token_merging: Share of the patch tokens that each layer merges with similar ones in eval mode, at most 0.5:
-            speed at some cost in accuracy. 0 merges nothing. Clips of a batch must then have one length.
+            faster, at some cost in accuracy. The clips of a batch must then have equal lengths. 0 merges nothing.
     """
 
     hidden_size: int = 768
@@ -89,7 +89,7 @@ class SpectrogramConfig(PreTrainedConfig):
     token_merging: float | int = 0.0
 
     def __post_init__(self, **kwargs: Any) -> None:
-        num_labels = kwargs.get("num_labels", 1)  # no field, so that its type and value are checked here
+        num_labels = kwargs.get("num_labels", 1)  # not a field, so its type and value are checked here
         if num_labels is not None and (type(num_labels) is not int or not 1 <= num_labels <= MAX_LABELS):
             raise ValueError(f"num_labels={num_labels!r} must be a positive whole number, at most {MAX_LABELS}.")
         if num_labels is None:
@@ -126,7 +126,7 @@ class SpectrogramConfig(PreTrainedConfig):
         return position_grid(self.position_table, self.num_mel_bins, self.max_length, self.patch_sides, self.strides)
 
     def validate_choices(self) -> None:
-        """Fields with a fixed set of values hold one of them."""
+        """Check that fields with a fixed set of values hold one of them."""
         choices = {
             "hidden_act": tuple(ACTIVATIONS),
             "pooling": POOLINGS,
@@ -140,7 +140,7 @@ class SpectrogramConfig(PreTrainedConfig):
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown; choose one of {allowed}.")
 
     def validate_numbers(self) -> None:
-        """Counts are positive, and probabilities below 1."""
+        """Check that counts are positive, probabilities below 1, and other numbers in their ranges."""
         for name in COUNTS:
             if not 1 <= getattr(self, name) < 2**31:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive, and less than 2^31.")
@@ -160,8 +160,8 @@ class SpectrogramConfig(PreTrainedConfig):
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative; 0 drops nothing.")
 
     def validate_geometry(self) -> None:
-        """At least one patch fits into the spectrogram, no absurd number of them, and the heads divide the width."""
-        self.validate_numbers()  # by which is divided here
+        """Check that a patch fits, that the model is not absurdly large, and that the heads divide the hidden size."""
+        self.validate_numbers()  # the checks below divide by some of them
         sizes = {"num_mel_bins": self.num_mel_bins, "max_length": self.max_length}
         for (name, size), patch in zip(sizes.items(), self.patch_sides, strict=True):
             if not 1 <= patch <= size:
@@ -169,8 +169,8 @@ class SpectrogramConfig(PreTrainedConfig):
         rows, columns = self.grid
         if rows * columns > MAX_PATCHES:
             raise ValueError(
-                f"max_length={self.max_length} frames make {rows} x {columns} patches of num_mel_bins="
-                f"{self.num_mel_bins}, but at most {MAX_PATCHES} are allowed; cut recordings into windows."
+                f"max_length={self.max_length} and num_mel_bins={self.num_mel_bins} make {rows} x {columns} patches, "
+                f"but at most {MAX_PATCHES} are allowed; cut recordings into windows."
             )
         block = self.hidden_size * (4 * self.hidden_size + 2 * self.intermediate_size)
         num_parameters = self.num_hidden_layers * block + self.hidden_size * (
@@ -199,7 +199,7 @@ def as_pair(patch_size: int | list[int] | tuple[int, ...]) -> tuple[int, int]:
 
 
 def _are_labels(names: Any) -> bool:
-    """Whether it maps numbers, which are texts in JSON, to the names of labels."""
+    """Whether it maps the numbers 0, 1, 2, ... (strings in JSON) to the names of labels."""
     if not isinstance(names, dict) or not 1 <= len(names) <= MAX_LABELS:
         return False
     numbers = {str(number) for number in range(len(names))}

@@ -11,19 +11,21 @@ from .modules_objectives import OBJECTIVES_ARGUMENTS
 
 @strict
 class SSASTConfig(SpectrogramConfig):
-    """SSAST (Gong et al. 2022, https://arxiv.org/abs/2110.09784); fields that are not listed: `SpectrogramConfig`.
+    """SSAST (Gong et al. 2022, https://arxiv.org/abs/2110.09784); see `SpectrogramConfig` for the other fields.
 
     The two official kinds are `patch_size=(16, 16)`, the default, and `patch_size=(128, 2)` (frame-based).
 
     Args:
-        frequency_stride, time_stride: Distance between patches; by default the patch size, as pretraining needs.
+        frequency_stride, time_stride: Distance between patches; by default the patch size, as pretraining requires.
         pooling: "mean" by default, `ft_avgtok` of the official code (pretraining does not train the prefix tokens to
             summarise a clip); "prefix" is `ft_cls`.
         num_mask_patches: Patches to mask per clip in pretraining, of 512 in the paper.
         mask_ratio: Share of a clip's patches to mask, instead of a number; for clips of different lengths.
-        mask_clusters: Whether to mask groups of patches; by default if patches do not span all mel bins, as official.
+        mask_clusters: Whether to mask groups of patches; by default, like the official code, unless patches span all
+            mel bins.
         mask_sampler: "official", or "uniform" (masks all patches equally often).
-        classification_loss_weight, reconstruction_loss_weight: Of the two objectives. One of weight 0 has no head.
+        classification_loss_weight, reconstruction_loss_weight: Weights of the two objectives. An objective of weight 0
+            has no head.
     """
 
     model_type = "ssast"
@@ -54,7 +56,7 @@ class SSASTConfig(SpectrogramConfig):
         return {name: getattr(self, field) for field, name in OBJECTIVES_ARGUMENTS.items()}
 
     def validate_masking(self) -> None:
-        """Something is masked, something stays visible, and at least one objective counts."""
+        """Check that something is masked, something stays visible, and at least one objective counts."""
         if self.mask_sampler not in MASK_SAMPLERS:
             raise ValueError(f"mask_sampler={self.mask_sampler!r} is unknown; choose one of {MASK_SAMPLERS}.")
         if self.num_mask_patches < 1:

@@ -13,16 +13,16 @@ class HfASTFeatureExtractor(SpectrogramFeatureExtractor):
     """Kaldi log-mel filter bank with the official centring, padding and normalisation (src/dataloader.py of AST).
 
     Args:
-        sampling_rate: In Hz; the waveforms must have it.
+        sampling_rate: Rate that the waveforms must have, in Hz.
         num_mel_bins: Mel bins, M.
         max_length: Frames (10 ms each) that clips are padded or cut to.
         mean, std: Statistics of the training data; AudioSet's by default. Features become (x - mean) / (2 std).
         do_normalize: Whether to normalise.
-        subtract_mean: Whether to centre each waveform first. The frames are centred anyway, so that the difference is
-            float noise; the SUPERB front end does not.
+        subtract_mean: Whether to centre each waveform first, which the SUPERB front end does not. The frames are
+            centred anyway, so that the difference is float noise.
         padding_value: Value of padded frames in the result. None, the default, is the official padding: zeros before
             the normalisation, so (0 - mean) / (2 std).
-        return_attention_mask: Whether to return the frame mask also with `padding="max_length"`. The official models
+        return_attention_mask: Whether to return the frame mask even with `padding="max_length"`. The official models
             attend to padding.
     """
 
@@ -67,7 +67,7 @@ class HfASTFeatureExtractor(SpectrogramFeatureExtractor):
         return values, unused
 
     def num_frames(self, num_samples: int) -> int:
-        """Frames that fit whole into that many samples."""
+        """Number of whole frames in that many samples."""
         return num_frames(num_samples, self.sampling_rate)
 
     def num_samples(self, num_frames: int) -> int:

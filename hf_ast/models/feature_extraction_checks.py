@@ -1,4 +1,4 @@
-"""Checks of the feature extractors' waveforms and settings; each wrong one raises one clear error."""
+"""Checks of the feature extractors' waveforms and settings; a wrong one raises one clear error."""
 
 import math
 from numbers import Real
@@ -13,7 +13,7 @@ LOUDEST_PEAK = 100.0
 # Levels are between -16 and 20, frequencies below half of the highest rate
 LARGEST_NUMBER = 1e6
 SMALLEST_STD = 1e-6
-# Far above what any front end is used with: a preprocessor_config.json of somebody else must not fill the memory
+# Far above what any front end is used with: a preprocessor_config.json from elsewhere must not fill the memory
 HIGHEST_RATE_HZ = 10**6
 MOST_MEL_BINS = 2**10
 LONGEST_FFT = 2**17
@@ -26,14 +26,14 @@ def as_waveforms(raw_speech: Any, *, min_samples: int, sampling_rate: int) -> li
     Args:
         raw_speech: Float samples in [-1, 1]: shape (S,), (B, S), or a list or tuple of clips of any lengths; arrays,
             tensors or lists.
-        min_samples: Samples that a clip needs.
+        min_samples: Samples that a clip must have at least.
         sampling_rate: In Hz, for the messages.
 
     Returns:
         Clips, each of shape (S,), float32, detached.
 
     Raises:
-        ValueError: There is no clip, or one is no mono waveform of finite float samples, too short or too loud.
+        ValueError: There is no clip, or one is not a mono waveform of finite float samples, or is too short or loud.
     """
     clips = [_as_waveform(clip, f"raw_speech[{index}]") for index, clip in enumerate(_as_clips(raw_speech))]
     for index, clip in enumerate(clips):
@@ -66,7 +66,7 @@ def as_count(name: str, value: Any, minimum: int = 1, maximum: int = MOST_VALUES
 
 
 def on_device(clips: list[Tensor], device: Any) -> list[Tensor]:
-    """Move clips to a device, or raise a ValueError that names it if there is none of that name."""
+    """Move clips to a device, or raise a ValueError that names it if it cannot be used."""
     try:
         is_usable = not torch.empty(0, device=device).is_meta
         problem = "it holds no values"
@@ -83,7 +83,7 @@ def as_finite(name: str, value: Any) -> float:
     if not is_number or not -math.inf < value < math.inf:
         raise ValueError(f"{name}={value!r} must be a finite number.")
     if abs(value) > LARGEST_NUMBER:
-        raise ValueError(f"{name}={value!r} must be at most {LARGEST_NUMBER:g} in size, or features would overflow.")
+        raise ValueError(f"{name}={value!r} must not exceed +-{LARGEST_NUMBER:g}, or features would overflow.")
     return float(value)
 
 
@@ -113,7 +113,7 @@ def _as_clips(raw_speech: Any) -> list[Any]:
     elif not isinstance(raw_speech, list | tuple):
         raise ValueError(
             f"raw_speech is a {type(raw_speech).__name__}, but must be samples: an array, a tensor, or a list; read a "
-            "file with `hf_ast.audio.read(path, sampling_rate)`, and of a row of a data set give its `array`."
+            "file with `hf_ast.audio.read(path, sampling_rate)`, and pass the `array` of a row of a data set."
         )
     else:
         is_one_clip = len(raw_speech) > 0 and (
@@ -126,7 +126,7 @@ def _as_clips(raw_speech: Any) -> list[Any]:
 
 
 def _as_waveform(clip: Any, name: str) -> Tensor:
-    """One clip as a float32 tensor (S,), or an error that says what is wrong with its shape or type."""
+    """Return a clip as a float32 tensor (S,), or raise an error that says what is wrong with its shape or type."""
     if not isinstance(clip, Tensor):
         clip = _as_array(clip, name)
     if clip.ndim != 1:
@@ -143,14 +143,14 @@ def _as_waveform(clip: Any, name: str) -> Tensor:
         if clip.is_meta or clip.layout is not torch.strided:
             raise ValueError(f"{name} is a {clip.layout} tensor on {clip.device}, but must hold dense samples.")
         return clip.detach().float()
-    # Tensors share memory only with arrays that can be written to, of native byte order and without negative strides
+    # Tensors share memory only with writable arrays of native byte order and without negative strides
     with np.errstate(over="ignore"):  # the peak is checked later
         clip = np.require(clip, np.float32, ["C", "W"])
     return torch.from_numpy(clip.copy() if clip.strides[0] < 0 else clip)  # of one sample, contiguous either way
 
 
 def _as_array(clip: Any, name: str) -> np.ndarray:
-    """A clip that is no tensor as an array of any shape."""
+    """Return a clip that is not a tensor as an array of any shape."""
     wanted = "must be samples: an array, a tensor, or a list of numbers"
     if not isinstance(clip, list | tuple) and not hasattr(clip, "__array__"):
         raise ValueError(f"{name} is {clip!r:.50}, a {type(clip).__name__}, but {wanted}.")
@@ -158,5 +158,5 @@ def _as_array(clip: Any, name: str) -> np.ndarray:
         if isinstance(clip, list | tuple) and any(isinstance(sample, Tensor) for sample in clip[:1]):
             clip = [sample.detach() if isinstance(sample, Tensor) else sample for sample in clip]
         return np.asarray(clip)
-    except (RuntimeError, TypeError, ValueError) as error:  # the first one of tensors among other things
+    except (RuntimeError, TypeError, ValueError) as error:  # RuntimeError: tensors among other things
         raise ValueError(f"{name} is a list of unequal parts, but {wanted}; a batch is a list of clips.") from error

@@ -31,17 +31,17 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
     """Waveforms in, normalised log-mel spectrograms out; a family adds its filter bank.
 
     Args:
-        sampling_rate: In Hz; the waveforms must have it.
+        sampling_rate: Rate that the waveforms must have, in Hz.
         num_mel_bins: Mel bins, M.
         max_length: Frames that clips are padded or cut to.
         mean, std: Features become (x - mean) / (2 std).
         do_normalize: Whether to normalise.
         padding_value: Value of padded frames in the result; the family's `padding_level`, normalised, if None.
-        return_attention_mask: Whether to return the frame mask also with `padding="max_length"`. The official models
+        return_attention_mask: Whether to return the frame mask even with `padding="max_length"`. The official models
             attend to padding.
 
     Raises:
-        ValueError: A setting is out of its range; if it was changed later, at the next call.
+        ValueError: A setting is out of range. A setting that was changed later is checked at the next call.
     """
 
     model_input_names = ["input_values", "attention_mask"]
@@ -82,15 +82,15 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
     def _check_settings(self) -> None:
         """Raise an error if a setting is out of its range; numbers become Python's own, which can be saved as JSON."""
         self.sampling_rate = as_count("sampling_rate", self.sampling_rate, maximum=HIGHEST_RATE_HZ)
-        # Of 1, `pad` takes frames for samples
+        # With a single mel bin, `pad` would take frames for samples
         self.num_mel_bins = as_count("num_mel_bins", self.num_mel_bins, 2, MOST_MEL_BINS)
         self.max_length = self._as_length(self.max_length)
         self.mean = as_finite("mean", self.mean)
         self.std = as_finite("std", self.std)
         if self.std < SMALLEST_STD:
             raise ValueError(
-                f"std={self.std} must be positive, at least {SMALLEST_STD:g}; for features as they are, pass "
-                "do_normalize=False."
+                f"std={self.std} must be positive, at least {SMALLEST_STD:g}; pass do_normalize=False to leave the "
+                "features as they are."
             )
         if self._padding_value is not None:
             self._padding_value = as_finite("padding_value", self._padding_value)
@@ -130,12 +130,12 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
 
     @property
     def max_samples(self) -> int:
-        """Samples that fill `max_length` frames: the longest clip of which nothing is cut off."""
+        """Samples that fill `max_length` frames: the longest clip that is not cut."""
         return self.num_samples(self.max_length)
 
     @property
     def min_samples(self) -> int:
-        """Samples of the shortest clip that the filter bank takes."""
+        """Samples of the shortest clip that the filter bank accepts."""
         return self.num_samples(1)
 
     def _front_end_settings(self) -> dict[str, Any]:
@@ -150,7 +150,7 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         return self._front_end[1]
 
     def _prepared(self, clip: Tensor) -> Tensor:
-        """Prepare waveforms (..., S) as the family wants them before they are cut."""
+        """Prepare waveforms (..., S) as the family requires before they are cut."""
         return clip
 
     @property
@@ -196,7 +196,7 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
             padding: "max_length"; "longest" or True for the longest clip of the batch; False for none. The default is
                 "max_length" for AST and SSAST, and "longest" for PaSST, as their models were trained. Without
                 `return_tensors`, a default that would return a mask becomes False: scripts tend to lose the mask, and
-                `pad` and the data collators make it when they pad later.
+                `pad` and the data collators create it when they pad later.
             truncation: Whether to cut clips at the end to `max_length` frames (with a warning); an error if False and
                 `padding="max_length"`.
             max_length: Frames; the extractor's own if None.
@@ -229,7 +229,7 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         if self.num_samples(max_length) < self.min_samples:
             raise ValueError(
                 f"max_length={max_length} frames are {self.num_samples(max_length)} samples, but one FFT needs "
-                f"{self.min_samples}; take a larger one."
+                f"{self.min_samples}; use a larger one."
             )
         lengths = self._cut([self.num_frames(len(clip)) for clip in clips], max_length, padding, truncation)
         shape = (len(clips), max(lengths) if longest else max_length)
@@ -252,7 +252,7 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         return_attention_mask: bool | None = None,
         return_tensors: str | None = None,
     ) -> BatchFeature:
-        """Pad spectrograms of different lengths to one length, as the data collators of transformers ask for.
+        """Pad spectrograms of different lengths to one length; the data collators of transformers call this.
 
         Args:
             processed_features: Results of a call, one dict per clip or one of lists, with `input_values` (T, M),
@@ -297,8 +297,8 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         if not truncation:
             if padding == "max_length" and longest > max_length:
                 raise ValueError(
-                    f"A clip has {longest} frames, max_length={max_length}; use truncation=True, padding='longest' or "
-                    "a larger max_length."
+                    f"A clip has {longest} frames, but max_length={max_length}; use truncation=True, "
+                    "padding='longest' or a larger max_length."
                 )
             return lengths
         if longest > max_length:
@@ -310,7 +310,7 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         return [min(length, max_length) for length in lengths]
 
     def _features(self, clips: list[Tensor], lengths: list[int]) -> Iterator[Tensor]:
-        """Yield the spectrograms (T, M) of clips, cut to `lengths` frames; on a CPU one by one, for its cache."""
+        """Yield the spectrograms (T, M) of clips, cut to `lengths` frames; on a CPU one by one, to use its cache."""
         log_mel = self._front_end_on(clips[0].device)
         whole = (self._prepared(clip) for clip in clips)
         prepared = (
@@ -327,7 +327,7 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
     def _check_sampling_rate(self, sampling_rate: int | None) -> None:
         if sampling_rate is None:
             logger.warning_once(
-                f"Pass sampling_rate to {type(self).__name__}: waveforms are taken to have {self.sampling_rate} Hz, "
+                f"Pass sampling_rate to {type(self).__name__}: waveforms are assumed to have {self.sampling_rate} Hz, "
                 "and others give wrong results without an error."
             )
         else:
@@ -335,7 +335,7 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
 
 
 def _padded(items: Iterable[Tensor], shape: tuple[int, ...], value: float) -> Tensor:
-    """Fill a tensor (B, T, ...) with items of different lengths, and with `value` behind the shorter ones."""
+    """Fill a tensor (B, T, ...) with items of different lengths, and with `value` after the shorter ones."""
     items = iter(items)
     first = next(items)
     batch = first.new_empty(shape)

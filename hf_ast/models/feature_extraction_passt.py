@@ -13,10 +13,10 @@ from .modules_passt_mel import LOG_OFFSET, MEAN, STD, PaSSTLogMel, min_samples
 class PaSSTFeatureExtractor(SpectrogramFeatureExtractor):
     """The official log-mel spectrogram (models/preprocess.py of PaSST) in eval mode; for training see `PaSSTMel`.
 
-    The models take clips of any length up to their own, so a call pads to the longest clip of the batch by default.
+    The models take clips of any length up to a maximum, so a call pads to the longest clip of the batch by default.
 
     Args:
-        sampling_rate: In Hz; the waveforms must have it.
+        sampling_rate: Rate that the waveforms must have, in Hz.
         num_mel_bins: Mel bins, M.
         max_length: Frames that clips are cut to; 1000 of 10 ms each are the window of the 10 s models.
         n_fft, window_length, hop_length: In samples.
@@ -24,7 +24,7 @@ class PaSSTFeatureExtractor(SpectrogramFeatureExtractor):
         mean, std: Features become (x - mean) / (2 std), by default (x + 4.5) / 5.
         do_normalize: Whether to normalise.
         padding_value: Value of padded frames in the result; that of silence if None.
-        return_attention_mask: Whether to return the frame mask also with `padding="max_length"`.
+        return_attention_mask: Whether to return the frame mask even with `padding="max_length"`.
     """
 
     _auto_class = "AutoFeatureExtractor"

@@ -1,8 +1,8 @@
 """Audio Spectrogram Transformer (Gong et al. 2021, https://arxiv.org/abs/2104.01778) for transformers.
 
-Reproduces the official code (YuanGongND/ast, src/models/ast_models.py), layer-norm epsilons included, where
+It reproduces the official code (YuanGongND/ast, src/models/ast_models.py), including the layer-norm epsilons, where
 transformers' own `ASTModel` uses others. The classes also open checkpoints of `ASTModel` and
-`ASTForAudioClassification`, in both key layouts that those have had.
+`ASTForAudioClassification`, in both key layouts that these have had.
 """
 
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping

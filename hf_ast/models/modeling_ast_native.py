@@ -16,8 +16,8 @@ OLD_RENAMINGS = {
     r"intermediate\.dense": "mlp.fc1",
     r"(?<!attention\.)output\.dense": "mlp.fc2",
 }
-# Parts of names in version 5 -> ours, for both ways: a part is replaced where it stands between dots, the first ones
-# first. No part of one side stands in a name of the other.
+# Parts of names in version 5 -> ours, for both directions: a part is replaced where it stands between dots, in this
+# order. No part of one side occurs in a name of the other.
 PARTS = {
     "audio_spectrogram_transformer": "backbone",
     "embeddings.patch_embeddings": "embeddings.patch_embedding",
@@ -60,7 +60,7 @@ class SplitPositions(ConversionOps):
         shape = model.get_parameter(full_layer_name.replace(prefix, patches)).shape
         if table.shape[1] != 2 + shape[1] * shape[2]:
             raise ValueError(
-                f"The checkpoint has {table.shape[1]} positions, its config describes 2 + {shape[1]} x {shape[2]}."
+                f"The checkpoint has {table.shape[1]} positions, but its config describes 2 + {shape[1]} x {shape[2]}."
             )
         return {prefix: table[:, :2].contiguous(), patches: table[:, 2:].reshape(shape)}
 

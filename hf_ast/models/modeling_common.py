@@ -36,7 +36,7 @@ AttentionMaskInterface.register("per_head", sdpa_mask)
 
 
 class SpectrogramLayer(GradientCheckpointingLayer, EncoderLayer):
-    """An encoder layer that can be checkpointed."""
+    """An encoder layer with gradient checkpointing."""
 
 
 class SpectrogramPreTrainedModel(PreTrainedModel):
@@ -96,9 +96,9 @@ class SpectrogramPreTrainedModel(PreTrainedModel):
         return cls.config_class.from_pretrained(path, **{k: kwargs[k] for k in HUB_ARGUMENTS if k in kwargs})
 
     def get_input_embeddings(self) -> nn.Module:
-        """Return the patch embedding; under FSDP2 the module that is sharded as a whole and holds it.
+        """Return the patch embedding; under FSDP2, the module that is sharded as a whole and holds it.
 
-        For accelerate shards what this returns as a unit of its own, which a part of a unit cannot be.
+        accelerate shards the returned module as a unit of its own, so it must not be part of another unit.
         """
         embeddings = cast("SpectrogramModel", self.base_model).embeddings
         is_sharded = _unsharded_class(type(embeddings)) is not type(embeddings)
@@ -135,8 +135,8 @@ class SpectrogramPreTrainedModel(PreTrainedModel):
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
         """Save weights, config and the code that opens them (`trust_remote_code=True` works without `hf_ast`).
 
-        The code of a subclass that a script or a notebook defines cannot be saved: transformers warns, and the config
-        names no code for the model.
+        The code of a subclass that is defined in a script or a notebook cannot be saved: transformers warns, and the
+        config names no code for the model.
         """
         sharded_class = type(self)
         self.__class__ = _unsharded_class(sharded_class)  # whose code and name are saved
@@ -154,24 +154,24 @@ class SpectrogramPreTrainedModel(PreTrainedModel):
             if file_name != "__main__" and hasattr(modeling, class_name):
                 auto_map[auto_class] = f"{file_name}.{class_name}"
         self.config.auto_map = auto_map
-        # Our own layout, also for a model that was loaded from another one
+        # Our own layout, even for a model that was loaded from another one
         kwargs.setdefault("save_original_format", False)
         super().save_pretrained(save_directory, *args, **kwargs)
 
 
 def _gathered(module: nn.Module) -> AbstractContextManager[None]:
-    """A context in which parameters that DeepSpeed ZeRO-3 splits over the processes are whole."""
+    """A context in which parameters that DeepSpeed ZeRO-3 shards over the processes are gathered."""
     if not is_deepspeed_zero3_enabled():
         return nullcontext()
-    # Not an import statement: transformers would demand DeepSpeed wherever it loads this file as remote code
+    # Not an import statement: transformers would require DeepSpeed wherever it loads this file as remote code
     deepspeed = importlib.import_module("deepspeed")
     context: AbstractContextManager[None] = deepspeed.zero.GatheredParameters(list(module.parameters()))
     return context
 
 
 def _unsharded_class(module_class: type) -> type:
-    """Return the class of a module without what FSDP2 (`fully_shard`) has made of it."""
-    # By its name, as `torch.distributed` need not be there
+    """Return the class that a module had before FSDP2 (`fully_shard`) changed it."""
+    # By name, because `torch.distributed` may be unavailable
     return next(
         base for base in module_class.__mro__ if all(parent.__name__ != "FSDPModule" for parent in base.__mro__)
     )
@@ -196,7 +196,7 @@ class SpectrogramModel(SpectrogramPreTrainedModel):
         self.embeddings, self.layers, self.norm = backbone.embeddings, backbone.layers, backbone.norm
         for module in self.modules():
             if isinstance(module, SelfAttention):
-                # transformers' flash attention reads it from there; plain torch declares no such attribute
+                # transformers' flash attention reads it there; plain torch declares no such attribute
                 module.config = config  # type: ignore[assignment]
         self.post_init()
 
@@ -214,8 +214,8 @@ class SpectrogramModel(SpectrogramPreTrainedModel):
         """Encode spectrograms.
 
         Args:
-            input_values: Normalised log-mel spectrograms, shape (B, T, M), as the feature extractor makes them. The
-                extractor refuses NaN and infinite values; the models do not look for them and pass them on.
+            input_values: Normalised log-mel spectrograms, shape (B, T, M), as the feature extractor returns them. The
+                extractor refuses NaN and infinite values; the models do not check for them, and propagate them.
             attention_mask: 1 for real frames, 0 for padding, shape (B, T). Without it padding is attended to, as in
                 the official models.
             masked_patches: True for patches to replace by `mask_embedding` (for pretraining), shape (B, F', T').
@@ -271,7 +271,7 @@ class SpectrogramForAudioClassification(SpectrogramPreTrainedModel):
         """Classify spectrograms.
 
         Args:
-            input_values: Normalised log-mel spectrograms, shape (B, T, M); NaN values are passed on, not refused.
+            input_values: Normalised log-mel spectrograms, shape (B, T, M); NaN values are propagated, not refused.
             labels: Class indices (B,), multi-hot or soft labels (B, C), or regression targets, as
                 `config.problem_type` says (see `classification_loss`); without it, inferred from the labels and stored
                 in the config.
@@ -301,6 +301,6 @@ def audio_classification_loss(
     """`classification_loss` in the signature of transformers' loss functions."""
     problem_type = config.problem_type or infer_problem_type(labels, logits.shape[1])
     loss = classification_loss(logits, labels, problem_type, num_items_in_batch)
-    if config.problem_type is None:  # stored only now: labels that were refused must not decide
+    if config.problem_type is None:  # only now, because labels that were refused must not decide it
         config.problem_type = problem_type
     return loss

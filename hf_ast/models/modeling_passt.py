@@ -1,7 +1,7 @@
 """Patchout faSt Spectrogram Transformer (Koutini et al. 2022, https://arxiv.org/abs/2110.05069) for transformers.
 
-Reproduces the official code (kkoutini/PaSST, models/passt.py). What makes the family: factorised positions, and
-patchout, which the other families have too.
+It reproduces the official code (kkoutini/PaSST, models/passt.py). The family is characterised by factorised positions
+and by patchout, which the other families support, too.
 """
 
 from .configuration_passt import PaSSTConfig

@@ -1,6 +1,6 @@
 """Self-Supervised Audio Spectrogram Transformer (Gong et al. 2022, https://arxiv.org/abs/2110.09784) for transformers.
 
-Reproduces the official code (YuanGongND/ssast, src/models/ast_models.py): pretraining, and fine-tuning with other
+It reproduces the official code (YuanGongND/ssast, src/models/ast_models.py): pretraining, and fine-tuning with other
 strides, lengths and mel bins than in pretraining.
 """
 
@@ -19,9 +19,9 @@ from .modules_pretraining import pretraining_step
 
 @dataclass
 class SSASTForPreTrainingOutput(ModelOutput):
-    """Output of `SSASTForPreTraining`: the fields of `MaskedPatchOutput`, and the usual two if asked for.
+    """Output of `SSASTForPreTraining`: the fields of `MaskedPatchOutput`, hidden states and attentions if requested.
 
-    Without `return_loss` the total `loss` is None; what belongs to an objective of weight 0 always is.
+    Without `return_loss`, the total `loss` is None; the fields of an objective of weight 0 always are.
     """
 
     loss: Tensor | None = None
@@ -42,7 +42,7 @@ class SSASTPreTrainedModel(SpectrogramPreTrainedModel):
 
     config: SSASTConfig
     config_class = SSASTConfig
-    # Each class leaves the heads of the other ones in the checkpoint
+    # Each class ignores the heads of the other ones in a checkpoint
     _keys_to_ignore_on_load_unexpected = [r"^objectives\.", r"^classifier\."]
     _auto_classes = {
         "AutoModel": "SSASTModel",
@@ -89,12 +89,12 @@ class SSASTForPreTraining(SSASTPreTrainedModel):
         """Mask patches and predict them, in training and in eval mode.
 
         Args:
-            input_values: Normalised log-mel spectrograms, shape (B, T, M); NaN values are passed on, not refused.
+            input_values: Normalised log-mel spectrograms, shape (B, T, M); NaN values are propagated, not refused.
             attention_mask: 1 for real frames, 0 for padding, shape (B, T). Padding is never masked.
-            mask_indices: Numbers of the patches to mask, row by row over the patch grid, shape (B, K), -1 for none;
-                padding among them is not masked. Drawn if None.
-            generator: Source of randomness of the draw; the global one if None.
-            return_loss: Whether to return `loss`. By this argument Trainer sees that the model needs no labels.
+            mask_indices: Row-major indices of the patches to mask, shape (B, K), -1 for none; patches of padding among
+                them are not masked. Drawn if None.
+            generator: Source of the random draw; the global one if None.
+            return_loss: Whether to return `loss`. This argument tells Trainer that the model needs no labels.
         """
         if input_values is None:
             raise ValueError("input_values is required: a spectrogram of shape (B, frames, mel bins).")

@@ -37,21 +37,21 @@ def classification_loss(
 ) -> Tensor:
     """Cross entropy, binary cross entropy or squared error.
 
-    Summed and divided by `num_items_in_batch`, the number of label values of the whole optimizer step as
-    `transformers.Trainer` counts it: then the gradient does not depend on how a step is cut into micro-batches or
-    spread over devices. Without it, the mean over the given batch.
+    The loss is the sum divided by `num_items_in_batch`, the number of label values in the whole optimizer step as
+    `transformers.Trainer` counts it, so that the gradient does not depend on how a step is split into micro-batches or
+    over devices. Without that number, it is the mean over the given batch.
 
     Args:
         logits: Shape (B, C).
-        labels: For a single label, class indices (B,), or soft labels (B, C), floats between 0 and 1; -100, for
-            all classes, leaves a clip out. For multi-label, multi-hot or soft labels (B, C), -100 for classes of which
-            it is not known whether a clip has them; for regression, targets (B, C), or (B,) if C is 1.
+        labels: For a single label, class indices (B,), or soft labels (B, C), floats between 0 and 1; -100 (for all
+            classes, if soft) leaves a clip out. For multi-label, multi-hot or soft labels (B, C), with -100 for
+            classes that are unknown for a clip. For regression, targets (B, C), or (B,) if C is 1.
         problem_type: One of `PROBLEM_TYPES`.
         num_items_in_batch: Label values in the whole optimizer step.
 
     Raises:
         ValueError: The problem type is unknown, or `labels` has a shape, a kind or a value that does not suit it. In
-            compiled code a wrong value is a RuntimeError.
+            compiled code a wrong value raises a RuntimeError.
     """
     if problem_type not in PROBLEM_TYPES:
         raise ValueError(f"problem_type={problem_type!r} is unknown; choose one of {PROBLEM_TYPES}.")
@@ -66,7 +66,7 @@ def classification_loss(
     elif labels.is_floating_point():
         loss = _soft_label_loss(logits, labels.to(logits.dtype), reduction)
         if num_items_in_batch is not None:
-            loss = loss * num_labels  # C label values belong to one clip, over which the mean is
+            loss = loss * num_labels  # a clip has C label values, but the mean is over clips
     else:
         loss = nn.functional.cross_entropy(logits, labels.long().view(-1), reduction=reduction)
     if num_items_in_batch is None:
@@ -76,7 +76,7 @@ def classification_loss(
     )
 
 
-# Of `nn.functional.cross_entropy`
+# The default `ignore_index` of `nn.functional.cross_entropy`
 IGNORED_LABEL = -100
 
 
@@ -97,7 +97,7 @@ def _soft_label_loss(logits: Tensor, labels: Tensor, reduction: str) -> Tensor:
 
 
 def check_labels(labels: Tensor, batch_size: int, num_labels: int, problem_type: str) -> None:
-    """Raise the errors of `classification_loss` about `labels`, whose values wait for their device once."""
+    """Raise the errors of `classification_loss` about `labels`; looking at the values waits for their device once."""
     expect_tensor("labels", labels)
     is_soft = problem_type == "multi_label_classification"
     if problem_type == "single_label_classification":
@@ -111,7 +111,7 @@ def check_labels(labels: Tensor, batch_size: int, num_labels: int, problem_type:
     if not fits or labels.shape[0] != batch_size or labels.is_complex():
         raise ValueError(_wrong_shape(labels, batch_size, num_labels, problem_type))
 
-    if not labels.is_floating_point():  # in unsigned integers, the number to ignore would be equal to 156
+    if not labels.is_floating_point():  # in uint8, the number to ignore would equal 156
         labels = labels.long()
     if is_soft:
         are_left_out = labels == IGNORED_LABEL
@@ -123,11 +123,11 @@ def check_labels(labels: Tensor, batch_size: int, num_labels: int, problem_type:
     else:
         are_valid = (labels >= 0) & (labels < num_labels) | (labels == IGNORED_LABEL)
     all_valid = are_valid.all()
-    if torch.compiler.is_compiling():  # a compiled graph can stop, but not with a message about values
+    if torch.compiler.is_compiling():  # a compiled graph can fail, but not with values in its message
         torch._assert_async(all_valid, "labels has a value that is out of range, NaN or infinite.")
     elif not all_valid:
         wanted = {
-            "multi_label_classification": "numbers between 0 and 1; scale it, and leave out what is NaN, by -100",
+            "multi_label_classification": "numbers between 0 and 1; scale them, and replace NaN by -100 to ignore it",
             "regression": "finite numbers; leave out clips whose target is NaN or infinite",
             "single_label_classification": (
                 f"class indices from 0 to {num_labels - 1}, or {IGNORED_LABEL} for clips to leave out; load a model "
@@ -138,13 +138,13 @@ def check_labels(labels: Tensor, batch_size: int, num_labels: int, problem_type:
 
 
 def _wrong_shape(labels: Tensor, batch_size: int, num_labels: int, problem_type: str) -> str:
-    """The message for labels of a shape, or a kind of number, that does not suit the problem type."""
+    """Return the message for labels whose shape or kind of number does not suit the problem type."""
     shape, whole = tuple(labels.shape), (batch_size, num_labels)
     wanted, way_out = {
         "single_label_classification": (
             f"class indices, integers of shape ({batch_size},), or soft labels, floats of shape {whole}",
-            "Use `labels.long()` for class indices that are floats, and for one-hot integers `labels.argmax(1)`, or "
-            'for several labels per clip `labels.float()` and problem_type="multi_label_classification".',
+            "Use `labels.long()` for class indices that are floats, `labels.argmax(1)` for one-hot integers, or, for "
+            'several labels per clip, `labels.float()` and problem_type="multi_label_classification".',
         ),
         "multi_label_classification": (
             f"one value per clip and class, shape {whole}",

@@ -12,16 +12,16 @@ FLOAT16_LIMIT = 6e4
 
 
 def move_to_start(input_values: Tensor, frame_mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Move the padding before each clip behind it, so that the patches begin where the clip begins.
+    """Move the padding before each clip to its end, so that the patches begin where the clip begins.
 
-    Padding on the left would otherwise shift the patch grid against the clip, by parts of a patch too.
+    Left padding would otherwise shift the patch grid relative to the clip, even by fractions of a patch.
 
     Args:
         input_values: Spectrograms, shape (B, T, M).
         frame_mask: 1 for real frames, 0 for padding, shape (B, T).
 
     Returns:
-        Both with the same shapes; equal to the arguments where no clip begins with padding.
+        Both, in the same shapes; equal to the arguments where no clip begins with padding.
     """
     first = frame_mask.bool().int().argmax(dim=1, keepdim=True)
     num_frames = frame_mask.shape[1]
@@ -33,23 +33,23 @@ def move_to_start(input_values: Tensor, frame_mask: Tensor) -> tuple[Tensor, Ten
 def real_column_mask(
     frame_mask: Tensor, patch_frames: int, time_stride: int, max_columns: int | None = None
 ) -> Tensor:
-    """Which columns of the patch grid lie wholly in real frames.
+    """Find the columns of the patch grid that lie wholly in real frames.
 
-    A clip with its mask then has exactly the patches that it has alone. A clip without a whole patch keeps its first
+    A padded clip then has exactly the patches that it would have alone. A clip without a whole patch keeps its first
     column, so that no clip is without tokens.
 
     Args:
         frame_mask: 1 for real frames, 0 for padding, shape (B, T).
         patch_frames: Frames per patch.
         time_stride: Frames between patches.
-        max_columns: Leave out the columns from this one on; none if None.
+        max_columns: Number of columns to keep, from the first one on; all if None.
 
     Returns:
         Boolean mask, shape (B, T').
     """
     num_columns = (frame_mask.shape[1] - patch_frames) // time_stride + 1
     columns = torch.arange(num_columns, device=frame_mask.device)[:max_columns]
-    # Differences of running counts: `unfold` or pooling would be compiled anew for some lengths, and not exported
+    # Differences of cumulative counts, because `unfold` and pooling recompile for some lengths and cannot be exported
     num_padded = nn.functional.pad((~frame_mask.bool()).cumsum(dim=1), (1, 0))
     starts = columns * time_stride
     is_real = num_padded.index_select(1, starts + patch_frames) == num_padded.index_select(1, starts)
@@ -84,7 +84,7 @@ class SpectrogramEmbeddings(nn.Module):
         position_crop: Columns of the table that a shorter clip uses: "start", "center", or "random" (in training mode
             a random run of columns, the same for the whole batch; in eval mode the first ones).
         position_overflow: What happens to a longer clip: "error", "interpolate" the table, or "crop" the clip.
-        dropout: Probability, after the positions are added.
+        dropout: Dropout probability, applied after the positions are added.
         patchout: Which patches to drop in training mode; none by default.
     """
 
@@ -120,7 +120,7 @@ class SpectrogramEmbeddings(nn.Module):
         self.patchout = Patchout() if patchout is None else patchout
 
     def initialize(self, std: float) -> None:
-        """Draw new tokens and their positions."""
+        """Initialise the prefix tokens and their positions."""
         for parameter in self.parameters(recurse=False):
             nn.init.trunc_normal_(parameter, std=std)
 
@@ -157,8 +157,8 @@ class SpectrogramEmbeddings(nn.Module):
             Tokens (B, N, D), and which of them are real (B, N), or None without a mask.
 
         Raises:
-            ValueError: Wrong shape, shorter than one patch, longer than the position table allows, or without a patch
-                after patchout.
+            ValueError: The input has a wrong shape, is shorter than one patch or longer than the position table
+                allows, or has no patch left after patchout.
         """
         patches, column_mask = self.embed(input_values, attention_mask)
         if masked_patches is not None and mask_embedding is not None:
@@ -192,7 +192,7 @@ class SpectrogramEmbeddings(nn.Module):
             token for token in (self.cls_token, self.distillation_token) if token is not None
         ]
         prefix = (torch.cat(prefix_tokens, dim=1) + self.prefix_positions).expand(batch_size, -1, -1)
-        # Row by row and not flattened, which torch.export would refuse for a number of columns that is not fixed
+        # Row by row, because torch.export refuses to flatten a grid with a dynamic number of columns
         tokens = self.dropout(torch.cat((prefix, *patches.unbind(1)), dim=1))
         if column_mask is None:
             return tokens, None
@@ -211,9 +211,9 @@ class SpectrogramEmbeddings(nn.Module):
 
     @staticmethod
     def random_start(num_starts: int, generator: torch.Generator | None = None) -> Tensor:
-        """A number below `num_starts`, shape (1,); drawn where the generator lives, by default on the CPU."""
-        # Not `randint`, with which every number of starts would be compiled anew; and no `generator=None`, which
-        # does not trace
+        """Draw a number below `num_starts`, shape (1,), on the device of the generator, by default the CPU."""
+        # Not `randint`, which would recompile for every number of starts; and no `generator=None`, which cannot be
+        # traced
         draw = torch.rand(1) if generator is None else torch.rand(1, generator=generator, device=generator.device)
         return (draw * num_starts).long()
 
@@ -256,7 +256,7 @@ class SpectrogramEmbeddings(nn.Module):
         _, num_columns = grid_shape(self.num_mel_bins, num_frames, self.patch_size, self.stride)
         if num_columns > self.positions.num_columns and self.position_overflow == "error":
             raise ValueError(
-                f"input_values has {num_frames} frames, the position table is for at most {self.max_frames}. Cut the "
-                f"input into windows, load the model with `max_length={num_frames}` (resizes the table), or set "
+                f"input_values has {num_frames} frames, but the position table covers at most {self.max_frames}. Cut "
+                f"the input into windows, load the model with `max_length={num_frames}` (resizes the table), or set "
                 '`position_overflow="interpolate"` or `"crop"` in the config.'
             )

@@ -29,12 +29,12 @@ def sdpa_attention(
     Args:
         module: The calling layer (unused; part of the common signature).
         query, key, value: Shape (B, heads, N, D / heads).
-        attention_mask: Broadcastable to (B, heads, N, N): boolean, True = attend, or added to the scores.
-        dropout: Probability for the attention weights; the caller passes 0 in eval mode.
+        attention_mask: Broadcastable to (B, heads, N, N): either boolean (True = attend) or added to the scores.
+        dropout: Dropout probability of the attention weights; the caller passes 0 in eval mode.
         scaling: Factor for the scores; 1 / sqrt(D / heads) if None.
 
     Returns:
-        Context of shape (B, N, heads, D / heads), and None for the weights, which the kernels never form.
+        Context of shape (B, N, heads, D / heads), and None for the weights, which the kernels never materialise.
     """
     context = nn.functional.scaled_dot_product_attention(
         query, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scaling
@@ -74,10 +74,10 @@ def per_head_attention(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Like `sdpa_attention`, by one head at a time as matrix products: faster in bfloat16 on a CPU.
+    """Like `sdpa_attention`, but with matrix products, one head at a time: faster in bfloat16 on a CPU.
 
-    torch's fused kernel for CPUs computes bfloat16 hardly faster than float32; matrix products are twice as fast, and
-    the scores of one head stay in the cache. The scores are rounded to the dtype of the query, so that in bfloat16 the
+    torch's fused CPU kernel is hardly faster in bfloat16 than in float32; matrix products are twice as fast, and the
+    scores of one head stay in the cache. The scores are rounded to the dtype of the query, so that in bfloat16 the
     error of the context is two to three times that of the fused kernel.
     """
     query = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
@@ -92,7 +92,7 @@ def per_head_attention(
 
 
 def _masked(scores: Tensor, attention_mask: Tensor) -> Tensor:
-    """Apply a mask that is boolean, True = attend, or added to the scores."""
+    """Apply a mask that is either boolean (True = attend) or added to the scores."""
     if attention_mask.dtype == torch.bool:
         return scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
     return scores + attention_mask
@@ -108,7 +108,7 @@ class SelfAttention(nn.Module):
         self.num_heads = num_heads
         self.dropout = dropout
         self.scaling = (hidden_size // num_heads) ** -0.5
-        self.is_causal = False  # transformers' sdpa interface reads it, and takes True when it is absent
+        self.is_causal = False  # transformers' sdpa interface reads it, and assumes True if it is absent
         self.qkv = nn.Linear(hidden_size, 3 * hidden_size, bias=qkv_bias)
         self.proj = nn.Linear(hidden_size, hidden_size)
 
@@ -168,7 +168,7 @@ def drop_path(residual: Tensor, probability: float) -> Tensor:
 
     Args:
         residual: Output of the branch, shape (B, ...).
-        probability: Of dropping a clip's branch, in [0, 1).
+        probability: Probability of dropping a clip's branch, in [0, 1).
     """
     keep = 1.0 - probability
     kept = residual.new_empty(residual.shape[:1] + (1,) * (residual.ndim - 1)).bernoulli_(keep)

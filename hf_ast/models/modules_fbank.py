@@ -1,7 +1,7 @@
 """Batched, Kaldi-compatible log-mel filter bank: the front end of AST and SSAST, in torch only.
 
-Same numbers as `torchaudio.compliance.kaldi.fbank(waveform, window_type="hanning", dither=0)`, which the
-official AST and SSAST data loaders call (src/dataloader.py), for whole batches and on any device.
+It computes the same numbers as `torchaudio.compliance.kaldi.fbank(waveform, window_type="hanning", dither=0)`, which
+the official AST and SSAST data loaders call (src/dataloader.py), for whole batches and on any device.
 """
 
 import torch
@@ -13,7 +13,7 @@ FRAME_LENGTH_S = 0.025
 FRAME_SHIFT_S = 0.010
 # Kaldi's floor under the mel energies: the float32 epsilon, whatever the dtype
 LOG_FLOOR = 1.1920928955078125e-07
-# 2 MB per intermediate result: a clip of 10 s is one segment, and what it needs stays in a CPU's caches
+# 2 MB per intermediate result: a clip of 10 s is one segment, and its intermediate results stay in a CPU's caches
 FRAMES_PER_SEGMENT = 1024
 
 
@@ -25,7 +25,7 @@ def kaldi_fbank(waveform: Tensor, *, sampling_rate: int = 16000, num_mel_bins: i
     window and the filters; `KaldiFbank` keeps them.
 
     Args:
-        waveform: Samples in [-1, 1], shape (B, S), float32 or float64, on any device. S holds at least one frame.
+        waveform: Samples in [-1, 1], shape (B, S), float32 or float64, on any device; at least one frame long.
         sampling_rate: In Hz.
         num_mel_bins: M.
 
@@ -33,7 +33,7 @@ def kaldi_fbank(waveform: Tensor, *, sampling_rate: int = 16000, num_mel_bins: i
         Log-mel energies, shape (B, T, M) with T = 1 + (S - frame length) // frame shift.
 
     Raises:
-        ValueError: The waveform is not a (B, S) float tensor, or shorter than one frame.
+        ValueError: The waveform is not a (B, S) float tensor, or is shorter than one frame.
     """
     check_waveform(waveform)
     return KaldiFbank(sampling_rate, num_mel_bins, device=waveform.device, dtype=waveform.dtype)(waveform)
@@ -42,12 +42,12 @@ def kaldi_fbank(waveform: Tensor, *, sampling_rate: int = 16000, num_mel_bins: i
 class KaldiFbank(nn.Module):
     """`kaldi_fbank` as a module, which keeps its window and filters; for use in front of a model, and for export.
 
-    Move it to the device of the waveforms; where they differ, window and filters are computed anew in each call.
+    Move it to the device of the waveforms; where device or dtype differ, each call recomputes window and filters.
 
     Args:
         sampling_rate: In Hz.
         num_mel_bins: M.
-        device, dtype: Of the window and the filters, and of the waveforms: float32 or float64.
+        device, dtype: Those of the window and the filters, and of the waveforms; the dtype is float32 or float64.
     """
 
     def __init__(
@@ -93,11 +93,11 @@ class KaldiFbank(nn.Module):
 def _log_mel(waveform: Tensor, filter_bank: MelFilterBank, frame_shift: int) -> Tensor:
     """Raw samples (B, S) -> log-mel energies (B, T, M)."""
     means = waveform.unfold(1, filter_bank.window_length, frame_shift).mean(-1, keepdim=True)
-    # A sample before each frame, and those behind it, up to the size of the FFT: the window is 0 there, so that any
-    # samples will do, and copies of the first ones are sooner at hand than a fill with zeros
+    # Pre-emphasis needs a sample before each frame, and the FFT needs samples after the window, which is 0 there: any
+    # samples will do, and copying the first ones is faster than filling with zeros
     behind = waveform[:, : filter_bank.n_fft - filter_bank.window_length]
     padded = torch.cat((waveform[:, :1], waveform, behind), dim=1)
-    # Pre-emphasis before framing, once per sample: the mean m of a frame then leaves m (1 - 0.97) in it. Written as a
+    # Pre-emphasis before framing runs once per sample; the mean m of a frame then becomes m (1 - 0.97). Written as a
     # difference, which is exact where neighbours are close, it does not round away a small signal on a large mean.
     before = padded[:, :-1]
     emphasised = (padded[:, 1:] - before).add_(before, alpha=1 - PREEMPHASIS)
@@ -121,6 +121,6 @@ def frame_geometry(sampling_rate: int) -> tuple[int, int, int]:
 
 
 def num_frames(num_samples: int, sampling_rate: int = 16000) -> int:
-    """Frames that fit whole into `num_samples` samples (Kaldi's `snip_edges`); 0 if not even one does."""
+    """Number of whole frames in `num_samples` samples (Kaldi's `snip_edges`), possibly 0."""
     frame_length, frame_shift, _ = frame_geometry(sampling_rate)
     return max(0, 1 + (num_samples - frame_length) // frame_shift)

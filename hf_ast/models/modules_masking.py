@@ -1,10 +1,10 @@
 """Which patches of a spectrogram are masked in masked-patch pretraining (SSAST, https://arxiv.org/abs/2110.09784).
 
 There are two samplers. "official" draws as the official code does, which masks some patches far more often than
-others, and the first one never. "uniform" masks all patches equally often. They differ in clustered masks only: single
-patches are drawn without replacement by both.
+others, and the first one never. "uniform" masks all patches equally often. They differ only in clustered masks: both
+draw single patches without replacement.
 
-A clip is masked in its own patch grid, that is in the columns that hold no padding, as if it were alone. Patches are
+A clip is masked in its own patch grid, that is, in the columns that hold no padding, as if it were alone. Patches are
 numbered row by row. Everything runs on the device of its inputs, for all clips at once.
 """
 
@@ -29,7 +29,7 @@ class MaskSampler:
         num_mask_patches: Patches to mask per clip.
         mask_ratio: Share of a clip's patches to mask, used instead of `num_mask_patches` if given. At least one patch
             is masked, and at least one stays visible in clips of two patches or more.
-        mask_clusters: Mask groups of patches instead of single ones.
+        mask_clusters: Whether to mask groups of patches instead of single ones.
         mask_sampler: One of `MASK_SAMPLERS`.
     """
 
@@ -47,7 +47,7 @@ class MaskSampler:
             generator: Source of randomness; the global one if None.
 
         Returns:
-            Patch numbers, shape (B, K), as from `sample_mask`.
+            Patch numbers, shape (B, K), as `sample_mask` returns them.
 
         Raises:
             ValueError: `num_mask_patches` would mask a whole clip.
@@ -60,7 +60,7 @@ class MaskSampler:
         else:
             num_masks = (column_mask.sum(dim=1) * (num_rows * self.mask_ratio)).round().long()
             num_masks = torch.minimum(num_masks, num_patches - 1).clamp(min=1)
-            if torch.compiler.is_compiling():  # the shape of the result cannot depend on the numbers
+            if torch.compiler.is_compiling():  # the shape of the result cannot depend on values
                 max_masks = math.ceil(num_rows * column_mask.shape[1] * self.mask_ratio)
         return sample_mask(
             column_mask,
@@ -73,7 +73,7 @@ class MaskSampler:
         )
 
     def _expect_visible_patches(self, num_patches: Tensor, largest: int) -> None:
-        """Check that no clip is masked as a whole, from the patches of each clip (B,) and of the batch's grid."""
+        """Check that no clip is masked completely, given the patches of each clip (B,) and of the batch's grid."""
         if self.num_mask_patches < largest:
             enough = (num_patches > self.num_mask_patches).all()
             if torch.compiler.is_compiling():
@@ -104,17 +104,16 @@ def sample_mask(
     Args:
         column_mask: True for columns of the patch grid that hold no padding, at least one per clip, shape (B, T').
         num_rows: Rows of the patch grid, F'.
-        num_masks: Patches to mask: one number, or one per clip, shape (B,). A clip with fewer patches is masked whole.
-        clusters: Mask square groups of patches, of 3 to 5 a side, instead of single patches.
+        num_masks: Patches to mask: one number, or one per clip, shape (B,). A clip with fewer is masked completely.
+        clusters: Whether to mask square groups of patches, 3 to 5 on a side, instead of single patches.
         sampler: "official" or "uniform".
-        max_masks: Upper bound of the numbers per clip, which then gives the shape of the result. Needed in compiled
-            code, whose shapes cannot depend on values, and saves waiting for the device. By default the largest
-            number per clip gives the shape.
+        max_masks: Upper bound of the numbers per clip, which then is K. Compiled code needs it, because its shapes
+            cannot depend on values; elsewhere it saves waiting for the device. By default, K is the largest number.
         generator: Source of randomness; the global one if None.
 
     Returns:
         Patch numbers, shape (B, K); K is the largest of `num_masks`, or `max_masks`. Rows of clips with fewer masked
-        patches are filled up with -1.
+        patches are padded with -1.
     """
     if sampler not in MASK_SAMPLERS:
         raise ValueError(f"sampler={sampler!r} is unknown; choose one of {MASK_SAMPLERS}.")
@@ -166,10 +165,10 @@ def draw_clusters(
         width: Columns of each clip's own grid, shape (B, 1).
         num_rows: F'.
         num_columns: Columns of the largest grid, T'.
-        num_masks: Patches that are to be masked.
-        wrap: Continue clusters that cross the upper or right edge at the opposite one: every patch then has the same
-            chances. Otherwise as the official code (gen_maskid_patch in src/models/ast_models.py): a cluster continues
-            in the next row, ends at the last patch, and never holds the first one.
+        num_masks: Patches to mask.
+        wrap: Whether clusters that cross the upper or right edge continue at the opposite one: every patch is then
+            equally likely. Otherwise as in the official code (gen_maskid_patch in src/models/ast_models.py): a cluster
+            continues in the next row, ends at the last patch, and never holds the first one.
         generator: Source of randomness.
 
     Returns:
@@ -178,8 +177,8 @@ def draw_clusters(
     """
     batch_size, device = width.shape[0], width.device
     num_patches = num_rows * num_columns
-    # Three times what the smallest clusters need on average; `sample_mask` fills up what is left of nearly full masks.
-    # A logarithm to the base of 2, because torch.compile follows only that one through changing lengths
+    # Three times what the smallest clusters need on average; `sample_mask` fills the remainder of nearly full masks.
+    # `log2`, because it is the only logarithm that torch.compile traces with dynamic lengths
     share = min(num_masks / num_patches, 1 - 1e-6)
     num_draws = 16 + math.ceil(-3 * math.log(2) * math.log2(1 - share) * num_patches / SMALLEST_CLUSTER**2)
     sizes = LARGEST_CLUSTER - SMALLEST_CLUSTER + 1
@@ -206,10 +205,10 @@ def draw_clusters(
 def official_order(first_draw: Tensor, num_masks: Tensor) -> Tensor:
     """Order in which the official code takes patches: it draws until it has more than needed, and drops some.
 
-    Those dropped are the last ones in the order of a Python set: the largest numbers if the set's table has a slot for
-    every patch (so for the 100 to 400 of 512 in the paper), else the last ones modulo the number of slots. Patches
-    that meet in one slot stay there in the order of their numbers, where Python moves them to slots nearby: for 10 to
-    50 of 512 that changes how often a patch is masked by 0.4 % of the draws on average, 6 % at most.
+    It drops the last ones in the order of a Python set: the largest numbers if the set's table has a slot for every
+    patch (as for the 100 to 400 of 512 in the paper), else the last ones modulo the number of slots. Patches that
+    collide in a slot are ordered by their numbers here, where Python moves them to slots nearby: for 10 to 50 of 512,
+    that changes how often a patch is masked by 0.4 % of the draws on average, and by 6 % at most.
 
     Args:
         first_draw: From `draw_clusters`, shape (B, N).
@@ -230,14 +229,14 @@ def set_table_size(count: Tensor) -> Tensor:
     """Slots of a CPython set after `count` integers, up to 50,000, were added one by one."""
     size = torch.full_like(count, 8)
     slots = 8
-    # Objects/setobject.c: at a load of 3/5, to the power of two above four times the entries
+    # Objects/setobject.c: at a load of 3/5, the table grows to the power of two above four times the entries
     while (full := -(-3 * (slots - 1) // 5)) <= 50_000:
         slots = 1 << (4 * full).bit_length()
         size = torch.where(count >= full, slots, size)
     return size
 
 
-# Of patch numbers
+# Dtypes that patch numbers may have
 INDEX_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
@@ -253,7 +252,7 @@ def without_padding(mask_indices: Tensor, column_mask: Tensor, num_rows: int) ->
             f"shape {tuple(mask_indices.shape)}."
         )
     are_patches = ((mask_indices >= -1) & (mask_indices < num_patches)).all()
-    if torch.compiler.is_compiling():  # a compiled graph can stop, but not with a message about values
+    if torch.compiler.is_compiling():  # a compiled graph can fail, but not with values in its message
         torch._assert_async(are_patches, "mask_indices must be numbers of patches of the grid, or -1 for none.")
     elif not are_patches:
         raise ValueError(
@@ -267,7 +266,7 @@ def without_padding(mask_indices: Tensor, column_mask: Tensor, num_rows: int) ->
 def masked_grid(mask_indices: Tensor, num_rows: int, num_columns: int) -> Tensor:
     """Patch numbers (B, K), -1 for none -> True where a patch is masked, shape (B, F', T')."""
     num_patches = num_rows * num_columns
-    # One more cell takes the entries of -1
+    # An extra cell takes the entries of -1
     cells = torch.zeros(mask_indices.shape[0], num_patches + 1, dtype=torch.bool, device=mask_indices.device)
     cells = cells.scatter(1, mask_indices.where(mask_indices >= 0, num_patches), True)
     return cells[:, :num_patches].view(-1, num_rows, num_columns)

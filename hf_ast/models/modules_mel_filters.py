@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 PREEMPHASIS = 0.97
-# Between the edges of the mel scale: filters of no width would be NaN
+# Least distance between the edges of the mel scale: filters of no width would be NaN
 SMALLEST_BAND_HZ = 1.0
 LOW_FREQUENCY_HZ = 20.0
 # Neighbouring filters that are multiplied together
@@ -16,12 +16,12 @@ FILTERS_PER_GROUP = 32
 
 
 class MelFilterBank(nn.Module):
-    """Mel filters and a symmetric Hann window: power spectra of windowed frames, summed up under the filters.
+    """Mel filters and a symmetric Hann window: power spectra of windowed frames, summed under the filters.
 
-    The constants are buffers that are not saved. They are computed anew wherever they would be copied, so that
-    neither `.half()` rounds them nor a loader that starts from empty tensors (transformers' `from_pretrained`) leaves
-    them empty. The filters are cut into groups without most of their zeros: half the time of one dense product.
-    The window has zeros behind it, up to the size of the FFT.
+    The constants are non-persistent buffers. They are recomputed wherever they would be converted or replaced, so that
+    `.half()` does not round them, and a loader that starts from empty tensors (transformers' `from_pretrained`) does
+    not leave them empty. The filters are multiplied in groups, without most of their zeros, which takes half the time
+    of one dense product. The window is zero-padded at its end, up to the size of the FFT.
 
     Args:
         sampling_rate: In Hz.
@@ -29,7 +29,7 @@ class MelFilterBank(nn.Module):
         n_fft: Size of the FFT, in samples.
         window_length: In samples; at most `n_fft`.
         low_frequency_hz, high_frequency_hz: See `kaldi_mel_filters`.
-        device: Of the constants; torch's default if None.
+        device: Device of the constants; torch's default if None.
         dtype: float32 or float64.
     """
 
@@ -57,14 +57,14 @@ class MelFilterBank(nn.Module):
         self.edges_hz = (low_frequency_hz, high_frequency_hz)
         self._build(device, dtype)
 
-    # Gradients of a later call need the constants, and inference tensors cannot be saved for them
+    # The backward pass of a later call needs the constants, and autograd cannot save inference tensors for it
     @torch.inference_mode(False)
     def _build(self, device: torch.device | str | None, dtype: torch.dtype) -> None:
         window = torch.hann_window(self.window_length, periodic=False, dtype=dtype, device=device)
         window = nn.functional.pad(window, (0, self.n_fft - self.window_length))
         self.register_buffer("window", window, persistent=False)
         low, high = self.edges_hz
-        with torch.device("cpu"):  # also where a model is built on the meta device: the values are needed here
+        with torch.device("cpu"):  # even where a model is built on the meta device: the values are needed here
             filters = kaldi_mel_filters(
                 self.num_mel_bins, self.n_fft, self.sampling_rate, low_frequency_hz=low, high_frequency_hz=high
             )
@@ -113,13 +113,13 @@ class MelFilterBank(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Windowed frames (..., n_fft) -> energies of their spectra under the filters (..., M)."""
-        # No `abs()`, and squares before the parts are separated: a fifth, and half of the time on CPU
+        # On a CPU, `abs()` would take five times as long, and squaring the two parts separately twice as long
         squares = torch.view_as_real(torch.fft.rfft(frames)).square_()
         power = squares[..., 0] + squares[..., 1]
         # Autocast would round the energies to half precision
         with torch.autocast(frames.device.type, enabled=False):
             groups = [self.get_buffer(f"filters_{index}") for index in range(len(self.reaches))]
-            # As one matrix: torch.export would refuse products of slices for a single clip or frame
+            # As one matrix, because torch.export refuses products of slices for a single clip or frame
             rows = power.flatten(end_dim=-2)
             energies = [rows[:, reach] @ group for reach, group in zip(self.reaches, groups, strict=True)]
             return torch.cat(energies, dim=-1).view(*frames.shape[:-1], self.num_mel_bins)
@@ -152,7 +152,7 @@ def kaldi_mel_filters(
 
     Raises:
         ValueError: There is no filter, or the edges are not in ascending order between 0 and half the sampling rate,
-            `SMALLEST_BAND_HZ` or more apart.
+            at least `SMALLEST_BAND_HZ` apart.
     """
     if num_mel_bins < 1:
         raise ValueError(f"num_mel_bins={num_mel_bins} must be at least 1; the released models have 128.")
@@ -174,7 +174,7 @@ def kaldi_mel_filters(
 
 
 def hz_to_mel(frequency_hz: float) -> float:
-    """Frequency in Hz -> place on Kaldi's mel scale."""
+    """Frequency in Hz -> position on Kaldi's mel scale."""
     return 1127.0 * math.log(1.0 + frequency_hz / 700.0)
 
 
@@ -195,9 +195,9 @@ def map_segments(
     frame_shift: int,
     frames_per_segment: int,
 ) -> Tensor:
-    """Apply a function from waveforms (B, S) to spectrograms (B, T, M): on a CPU to segments that stay in its cache.
+    """Apply a function from waveforms (B, S) to spectrograms (B, T, M); on a CPU, to segments that fit its cache.
 
-    A compiled, exported or traced graph has one segment: it would keep the number of segments of its example.
+    A compiled, exported or traced graph has one segment, because it would fix the number of segments of its example.
     """
     tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     if waveform.device.type != "cpu" or tracing:

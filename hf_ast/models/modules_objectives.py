@@ -1,7 +1,7 @@
 """Objectives of SSAST (https://arxiv.org/abs/2110.09784): tell the masked patches apart, and reconstruct them.
 
-Both are computed from one forward pass, where the official code makes one for each (`mpc` and `mpg` in
-src/models/ast_models.py), with masks of its own. The clips of a batch may have different numbers of masked patches:
+Both are computed from one forward pass, where the official code runs one for each (`mpc` and `mpg` in
+src/models/ast_models.py), with separate masks. The clips of a batch may have different numbers of masked patches:
 entries of -1 in `mask_indices` are left out of all losses and counts.
 """
 
@@ -15,18 +15,18 @@ from .modules_masking import MaskSampler
 
 
 class MaskedPatchOutput(NamedTuple):
-    """Output of `MaskedPatchObjectives`; K is the number of masked patches, P that of values per patch.
+    """Output of `MaskedPatchObjectives`; K is the number of masked patches, P the number of values per patch.
 
     Args:
         loss: Weighted sum of the two losses, 0-dim.
         classification_loss: InfoNCE loss, 0-dim; None if its weight is 0.
         reconstruction_loss: Mean squared error, 0-dim; None if its weight is 0.
-        accuracy: Of the classification, in [0, 1], 0-dim; None with the loss.
-        classification_predictions: Shape (B, K, P); None with the loss.
-        reconstructions: Predicted values, shape (B, K, P); None with the loss.
-        targets: Values of the masked patches, frames within mel bins, shape (B, K, P).
-        mask_indices: Numbers of the masked patches, row by row over the patch grid, shape (B, K); -1 for none.
-        mask_lengths: Masked patches of each clip, shape (B,).
+        accuracy: Accuracy of the classification, in [0, 1], 0-dim; None if its loss is.
+        classification_predictions: Shape (B, K, P); None if the loss is.
+        reconstructions: Predicted values, shape (B, K, P); None if the loss is.
+        targets: Values of the masked patches, mel bin by mel bin, shape (B, K, P).
+        mask_indices: Row-major indices of the masked patches, shape (B, K); -1 for none.
+        mask_lengths: Number of masked patches of each clip, shape (B,).
     """
 
     loss: Tensor
@@ -47,7 +47,7 @@ class MaskedPatchObjectives(nn.Module):
         hidden_size: D.
         patch_size: Height and width of a patch (mel bins, frames).
         num_mask_patches, mask_ratio, mask_clusters, mask_sampler: See `modules_masking.MaskSampler`.
-        classification_weight, reconstruction_weight: Of the losses. An objective of weight 0 has no head.
+        classification_weight, reconstruction_weight: Weights of the losses. An objective of weight 0 has no head.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class MaskedPatchObjectives(nn.Module):
         )
 
     def initialize(self, std: float) -> None:
-        """Draw a new mask embedding, as the official code."""
+        """Initialise the mask embedding as the official code does."""
         nn.init.normal_(self.mask_embedding, std=self.mask_embedding.shape[-1] ** -0.5)
 
     def forward(self, tokens: Tensor, input_values: Tensor, mask_indices: Tensor) -> MaskedPatchOutput:
@@ -87,7 +87,7 @@ class MaskedPatchObjectives(nn.Module):
         Args:
             tokens: Encoded patches, without prefix tokens, shape (B, N, D).
             input_values: The spectrograms they come from, shape (B, T, M). No gradient flows into them from here.
-            mask_indices: Numbers of the masked patches, shape (B, K); -1 for none.
+            mask_indices: Row-major indices of the masked patches, shape (B, K); -1 for none.
         """
         is_masked = mask_indices >= 0
         index = mask_indices.clamp(min=0)
@@ -123,7 +123,7 @@ OBJECTIVES_ARGUMENTS = {
 def info_nce(predictions: Tensor, targets: Tensor, is_masked: Tensor) -> tuple[Tensor, Tensor]:
     """Find each masked patch's own prediction among those for the other masked patches of its clip.
 
-    The score of a pair is the dot product, without temperature or normalisation. As in the official code the softmax
+    The score of a pair is the dot product, without temperature or normalisation. As in the official code, the softmax
     runs over the predictions, where equation 1 of the paper has the targets (ssast#13).
 
     Args:
@@ -141,8 +141,8 @@ def info_nce(predictions: Tensor, targets: Tensor, is_masked: Tensor) -> tuple[T
 
 
 def pair_log_probabilities(predictions: Tensor, targets: Tensor, is_masked: Tensor) -> Tensor:
-    """Log-probability of each prediction to belong to a target, (B, K targets, K predictions); see `info_nce`."""
-    # In single precision under autocast too, which would round the factors of the product to 8 bits
+    """Log-probability that a prediction belongs to a target, (B, K targets, K predictions); see `info_nce`."""
+    # In float32 even under autocast, which would round the factors of the product
     with torch.autocast(targets.device.type, enabled=False):
         scores = targets @ predictions.float().transpose(1, 2)
     return scores.masked_fill(~is_masked.unsqueeze(1), torch.finfo(scores.dtype).min).log_softmax(dim=-1)
@@ -152,9 +152,9 @@ def best_targets(log_probabilities: Tensor, is_masked: Tensor) -> Tensor:
     """For each prediction, the target that gives it the largest probability, shape (B, K).
 
     Not the argmax of any one distribution: the official accuracy takes the softmax over the predictions and then the
-    argmax over the targets (ast_models.py:351). It is the number that its logs and paper report, so we keep it.
+    argmax over the targets (ast_models.py:351). Its logs and paper report this number, so we keep it.
     """
-    # Probabilities and not their logarithms: where all underflow to 0, the official argmax is the first one
+    # Probabilities, not their logarithms: where all underflow to 0, the official argmax is the first index
     probabilities = log_probabilities.detach().exp()
     return probabilities.masked_fill(~is_masked.unsqueeze(2), -1.0).argmax(dim=1)
 
@@ -166,12 +166,12 @@ def reconstruction_loss(predictions: Tensor, targets: Tensor, is_masked: Tensor)
 
 
 def patch_values(input_values: Tensor, patch_indices: Tensor, num_patches: int, patch_size: tuple[int, int]) -> Tensor:
-    """Values of some patches, as their predictions list them: frames within mel bins.
+    """Values of some patches, in the order of their predictions: mel bin by mel bin.
 
     Args:
         input_values: Spectrograms, shape (B, T, M).
-        patch_indices: Numbers in the grid of patches that do not overlap, row by row, shape (B, K).
-        num_patches: Patches of the grid; it may end before the spectrogram does.
+        patch_indices: Row-major indices in the grid of patches, which do not overlap, shape (B, K).
+        num_patches: Number of patches in the grid, which may end before the spectrogram does.
         patch_size: Mel bins and frames of a patch.
 
     Returns:

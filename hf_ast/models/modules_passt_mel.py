@@ -1,6 +1,6 @@
 """Log-mel spectrogram of PaSST and its training augmentation, for whole batches, on any device, in torch only.
 
-Same numbers as `AugmentMelSTFT` of the official code (PaSST models/preprocess.py).
+It computes the same numbers as `AugmentMelSTFT` of the official code (PaSST models/preprocess.py).
 """
 
 from typing import Any, NamedTuple, Self
@@ -32,16 +32,17 @@ def passt_log_mel(
     """Log-mel spectrogram of a batch of equally long waveforms, without normalisation.
 
     Pre-emphasis 0.97 over the whole waveform (which loses its first sample), frames centred on multiples of the hop
-    with the waveform reflected at its ends, symmetric Hann window, power spectrum, Kaldi's mel filters, log(x + 1e-5).
+    length with the waveform reflected at its ends, symmetric Hann window, power spectrum, Kaldi's mel filters,
+    log(x + 1e-5).
 
     Args:
         waveform: Samples in [-1, 1], shape (B, S), float32 or float64, on any device.
         sampling_rate: In Hz.
         num_mel_bins: M.
         n_fft: Size of the FFT, in samples.
-        window_length, hop_length: In samples; the released models have hops of 320, 160 and 100.
-        low_frequency_hz, high_frequency_hz: Edges of the mel scale. 15000 Hz is what the official code makes of its
-            settings for training and for embeddings (half the sampling rate less half of `fmax_aug_range=2000`).
+        window_length, hop_length: In samples; the released models have hop lengths of 320, 160 and 100.
+        low_frequency_hz, high_frequency_hz: Edges of the mel scale. 15000 Hz follows from the official settings for
+            training and for embeddings (half the sampling rate less half of `fmax_aug_range=2000`).
 
     Returns:
         Log-mel energies, shape (B, T, M) with T = 1 + (S - 1) // hop_length.
@@ -65,14 +66,14 @@ def passt_log_mel(
 
 
 def min_samples(n_fft: int) -> int:
-    """The shortest waveform, in samples: one is lost, and half an FFT is reflected around the edge sample."""
+    """Samples of the shortest waveform: one is lost, and half an FFT is reflected around the edge sample."""
     return n_fft // 2 + 2
 
 
 class PaSSTLogMel(nn.Module):
     """`passt_log_mel` as a module, which keeps its window and filters; the arguments are the same.
 
-    Move it to the device of the waveforms; where they differ, window and filters are computed anew in each call.
+    Move it to the device of the waveforms; where device or dtype differ, each call recomputes window and filters.
     """
 
     def __init__(
@@ -110,18 +111,18 @@ class PaSSTLogMel(nn.Module):
         n_fft, window_length = filter_bank.n_fft, filter_bank.window_length
         if waveform.shape[1] < min_samples(n_fft):
             raise ValueError(
-                f"waveform has {waveform.shape[1]} samples, less than the {min_samples(n_fft)} that an FFT of {n_fft} "
-                "needs; pad it to that length."
+                f"waveform has {waveform.shape[1]} samples, fewer than the {min_samples(n_fft)} that an FFT of "
+                f"{n_fft} needs; pad it to that length."
             )
         emphasised = torch.sub(waveform[:, 1:], waveform[:, :-1], alpha=PREEMPHASIS)
-        # Only what lies under the window, which is in the middle of the FFT's frame; the phase does not matter
+        # Only the samples under the window, which is centred in the FFT's frame; the phase does not matter
         left = n_fft // 2 - (n_fft - window_length) // 2
         right = window_length - left
         # Not `pad(mode="reflect")`, which takes three times as long
         before, behind = emphasised[:, 1 : left + 1].flip(1), emphasised[:, -right - 1 : -1].flip(1)
 
         def log_mel(segment: Tensor) -> Tensor:
-            # What a frame holds behind the window does not matter: the window is 0 there
+            # The samples of a frame after the window do not matter: the window is 0 there
             frames = nn.functional.pad(segment, (0, n_fft - window_length)).unfold(1, n_fft, self.hop_length)
             return filter_bank(frames * filter_bank.window).add_(LOG_OFFSET).log_()
 
@@ -148,7 +149,7 @@ class MelDraws(NamedTuple):
 class PaSSTMel(nn.Module):
     """Normalised log-mel spectrograms, in training mode with the official augmentation; for use in front of a model.
 
-    Checkpoints differ in their settings, for example in the hop, and a model cannot tell the wrong ones:
+    Checkpoints differ in their settings, for example in the hop length, and a model cannot detect wrong ones:
     `PaSSTMel.from_extractor` takes those of a checkpoint.
 
     Args:
@@ -158,7 +159,8 @@ class PaSSTMel(nn.Module):
         low_frequency_jitter_hz, high_frequency_jitter_hz: In training mode the edges of the mel scale are drawn in
             steps of 1 Hz: the lower one from [low, low + jitter), the upper one from (high - jitter / 2,
             high + jitter / 2]. 0 leaves an edge where it is.
-        max_mel_mask, max_time_mask: Bounds of the widths of the masked bands, in mel bins and frames; 0 masks nothing.
+        max_mel_mask, max_time_mask: Upper bounds of the widths of the masked bands, in mel bins and frames; 0 masks
+            nothing.
     """
 
     def __init__(
@@ -201,11 +203,11 @@ class PaSSTMel(nn.Module):
 
     @classmethod
     def from_extractor(cls, feature_extractor: Any, **augmentation: Any) -> Self:
-        """The front end of a checkpoint: in eval mode the spectrograms that its feature extractor gives.
+        """Build the front end of a checkpoint, which in eval mode gives the spectrograms of its feature extractor.
 
         Args:
             feature_extractor: A `PaSSTFeatureExtractor`.
-            augmentation: Jitters and masks of the constructor.
+            augmentation: The constructor's arguments for jitter and masks.
         """
         names = "sampling_rate num_mel_bins n_fft window_length hop_length low_frequency_hz high_frequency_hz mean std"
         missing = [name for name in names.split() if not hasattr(feature_extractor, name)]
@@ -236,7 +238,7 @@ class PaSSTMel(nn.Module):
 
         Args:
             waveform: Samples in [-1, 1], shape (B, S).
-            draws: The augmentation to apply; drawn in training mode, none in eval mode.
+            draws: The augmentation to apply; if None, it is drawn in training mode, and there is none in eval mode.
             generator: Source of the draws; the global one if None.
 
         Returns:

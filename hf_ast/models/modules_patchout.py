@@ -15,8 +15,8 @@ Permute = Callable[[int], Tensor]
 def random_permutations(num_draws: int = 1, generator: torch.Generator | None = None) -> Permute:
     """A source of `num_draws` independent permutations per size.
 
-    They are drawn where the generator lives, the CPU by default: a seed gives the same ones on every device. Compiled
-    code draws several at once, and so gives others than eager code with the same seed.
+    They are drawn on the device of the generator, by default the CPU: a seed gives the same ones on every device.
+    Compiled code draws several at once, so that its permutations differ from those of eager code with the same seed.
     """
 
     def permute(size: int) -> Tensor:
@@ -39,15 +39,16 @@ def patchout_indices(
     frequency_patchout: int = 0,
     unstructured_patchout: int = 0,
 ) -> Tensor:
-    """Which patches stay, in the official order: columns go first, then rows, then single patches of what is left.
+    """Choose the patches that stay, in the official order: drop columns first, then rows, then single patches.
 
     Each step keeps the first n - k numbers of a permutation, sorted (PaSST models/passt.py:532-552), and draws only if
     it drops something.
 
     Args:
         grid: Rows and columns of the patch grid (F', T').
-        permute: Source of the permutations, as `random_permutations` gives it; it is asked for the number of columns,
-            of rows, and of the patches left, in this order. R per size: one for the whole batch, or one per clip.
+        permute: Source of the permutations, as `random_permutations` returns it; it is called with the numbers of
+            columns, of rows, and of the patches left, in this order, and returns R permutations: one for the whole
+            batch, or one per clip.
         time_patchout: Columns to drop.
         frequency_patchout: Rows to drop.
         unstructured_patchout: Single patches to drop.
@@ -56,7 +57,7 @@ def patchout_indices(
         Row-major patch numbers in ascending order, shape (R, K), or (1, K) if nothing is drawn.
 
     Raises:
-        ValueError: A step would leave nothing. (The official code then keeps no patch at all, or a random number.)
+        ValueError: A step would leave nothing. (The official code then keeps no patch, or a random number of them.)
     """
     num_rows, num_columns = grid
     columns = _kept(num_columns, permute, "time_patchout", time_patchout)
@@ -73,12 +74,12 @@ def _kept(size: int, permute: Permute, name: str, num_dropped: int) -> Tensor:
     if not num_dropped:
         return torch.arange(size).unsqueeze(0)
     if not 0 < num_dropped < size:
-        raise ValueError(f"{name}={num_dropped} must leave something of {size}; lower it, or train on longer clips.")
+        raise ValueError(f"{name}={num_dropped} must be between 0 and {size - 1}; lower it, or train on longer clips.")
     return permute(size)[:, : size - num_dropped].sort(dim=1).values
 
 
 def keep_one_real(indices: Tensor, patch_mask: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Exchange one padded patch for a random real one in every clip that would keep no real patch.
+    """Replace one padded patch by a random real one in every clip that would keep no real patch.
 
     Args:
         indices: Patches that stay, shape (R, K) with R = 1 or B.
@@ -101,14 +102,14 @@ def keep_one_real(indices: Tensor, patch_mask: Tensor, generator: torch.Generato
 class Patchout(nn.Module):
     """Removes patch tokens in training mode, and none in eval mode.
 
-    Every patch is as likely to go as any other, padded or not. So each clip of a padded batch loses the same share of
-    its real patches on average; a short clip that would lose all of them keeps a random one.
+    Every patch, padded or not, is equally likely to go, so each clip of a padded batch loses the same share of its
+    real patches on average; a short clip that would lose all of them keeps a random one.
 
     Args:
         time_patchout: Columns to drop.
         frequency_patchout: Rows to drop.
         unstructured_patchout: Single patches to drop, of those that the two others leave.
-        per_clip: Draw for every clip. By default, as in the official code, one draw is for the whole batch.
+        per_clip: Whether to draw for each clip; by default, as in the official code, once for the whole batch.
         permute: Source of the permutations for `patchout_indices`, such as recorded ones; by default
             `random_permutations`.
     """
@@ -166,7 +167,7 @@ class Patchout(nn.Module):
             indices = keep_one_real(indices, token_mask[:, num_prefix_tokens:], generator)
         prefix = torch.arange(num_prefix_tokens, device=tokens.device).expand(len(indices), -1)
         indices = torch.cat((prefix, indices + num_prefix_tokens), dim=1)
-        if len(indices) == 1:  # faster than gathering, forwards and backwards
+        if len(indices) == 1:  # faster than `gather`, in the forward and the backward pass
             tokens = tokens.index_select(1, indices[0])
         else:
             tokens = tokens.gather(1, indices.unsqueeze(2).expand(-1, -1, tokens.shape[2]))

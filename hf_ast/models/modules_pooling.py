@@ -14,8 +14,8 @@ def pool_tokens(tokens: Tensor, pooling: str, num_prefix_tokens: int, patch_mask
         pooling: "prefix" (mean of the cls and distillation token; AST, PaSST), "cls" (the first token), or
             "mean" (mean of the real patch tokens; SSAST's `ft_avgtok`).
         num_prefix_tokens: P.
-        patch_mask: True for real patches, or the weight of each, shape (B, N - P); all count the same if None. At
-            least one per clip counts.
+        patch_mask: True for real patches, or the weight of each, shape (B, N - P); all count equally if None. At
+            least one per clip must count.
 
     Returns:
         Pooled vectors, shape (B, D).
@@ -29,7 +29,7 @@ def pool_tokens(tokens: Tensor, pooling: str, num_prefix_tokens: int, patch_mask
     patches = tokens[:, num_prefix_tokens:]
     if patch_mask is None:
         return patches.mean(dim=1)
-    # In float32 at least: bfloat16 does not hold every number of patches
+    # In at least float32: bfloat16 cannot represent every number of patches
     dtype = torch.promote_types(patches.dtype, torch.float32)
     total = (patches * patch_mask.unsqueeze(-1)).sum(dim=1, dtype=dtype)
     return (total / patch_mask.sum(dim=1, keepdim=True)).to(patches.dtype)

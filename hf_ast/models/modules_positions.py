@@ -37,7 +37,7 @@ def position_grid(
 def select_columns(
     table: Tensor, num_columns: int, *, crop: str = "start", column_mask: Tensor | None = None
 ) -> Tensor:
-    """Positions for clips of at most the table's own length, or of more by interpolation.
+    """Positions for clips up to the length of the table, or for longer ones by interpolation.
 
     A clip that is not longer than the table uses a run of its columns: the first ones, or the middle ones
     (`crop="center"`, the official fine-tuning cut, start = W // 2 - n // 2). A longer clip uses the table
@@ -96,7 +96,7 @@ def stretch(table: Tensor, rows: int, columns: int) -> Tensor:
     """Resample a (1, R, W, D) table bilinearly to (1, rows, columns, D)."""
     if table.shape[1:3] == (rows, columns):
         return table
-    # float32 because CPU kernels lack some half types, and positions are worth the precision
+    # float32, because CPU kernels lack some half-precision dtypes, and positions are worth the precision
     channels_first = table.permute(0, 3, 1, 2).float()
     resized = nn.functional.interpolate(channels_first, size=(rows, columns), mode="bilinear", align_corners=False)
     return resized.permute(0, 2, 3, 1).to(table.dtype)
@@ -121,7 +121,7 @@ class PositionTable(nn.Module):
         return self.grid[1]
 
     def initialize(self, std: float) -> None:
-        """Draw new positions."""
+        """Initialise the positions."""
         for parameter in self.parameters(recurse=False):
             nn.init.trunc_normal_(parameter, std=std)
 
@@ -139,7 +139,7 @@ class PositionTable(nn.Module):
         self.grid = grid
 
     def _resized(self, name: str, table: Tensor, grid: tuple[int, int]) -> Tensor:
-        """The parameter of that name for another grid."""
+        """Return the parameter of that name, resized to another grid."""
         raise NotImplementedError
 
 
@@ -155,7 +155,7 @@ class JointPositionTable(PositionTable):
         return select_columns(self.table, num_columns, crop=crop, column_mask=column_mask)
 
     def _resized(self, name: str, table: Tensor, grid: tuple[int, int]) -> Tensor:
-        # Time first, then frequency, as the official code (ast_models.py:130-145)
+        # Time first, then frequency, as in the official code (ast_models.py:130-145)
         return resize_axis(resize_axis(table, 2, grid[1]), 1, grid[0])
 
 
@@ -168,10 +168,10 @@ class SSASTPositionTable(JointPositionTable):
         if columns < old_columns or rows < old_rows:
             table = resize_axis(table, 2, columns)
         else:
-            # The official code takes 8 rows for granted; a table of another height makes a detour over them
+            # The official code assumes 8 rows; a table of another height is first resized to them
             table = stretch(table, 8, columns)
         # Where there are fewer rows than before, the official code cuts a wrong range, and fails unless that happens
-        # to fit. This is the middle, as on the time axis, and equal to the official result where that exists.
+        # to fit. This cuts the middle, as on the time axis, and equals the official result where that exists.
         return resize_axis(table, 1, rows) if rows < old_rows else stretch(table, rows, columns)
 
 

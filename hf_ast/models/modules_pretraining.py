@@ -19,10 +19,10 @@ from .modules_transformer import SpectrogramTransformer, initialize_weights
 
 
 class MaskedPatchPretraining(nn.Module):
-    """A backbone and the objectives of SSAST. Same parameter names as `SSASTForPreTraining`.
+    """A backbone and the objectives of SSAST, with the parameter names of `SSASTForPreTraining`.
 
     Args:
-        backbone: With strides equal to the patch size.
+        backbone: A backbone whose strides equal its patch size.
         objectives: Keyword arguments of `MaskedPatchObjectives`.
     """
 
@@ -37,7 +37,7 @@ class MaskedPatchPretraining(nn.Module):
         """Build the pretraining model that a config.json of SSAST describes.
 
         Args:
-            config: Content of the file, as `json.load` gives it. Fields that are not arguments are not looked at.
+            config: Content of the file, as `json.load` returns it. Fields that are not arguments are ignored.
         """
         objectives = {name: config[field] for field, name in OBJECTIVES_ARGUMENTS.items() if field in config}
         return cls(SpectrogramTransformer.from_config(config), **objectives)
@@ -77,12 +77,12 @@ def pretraining_step(
     """Mask patches, encode the clips, and predict the masked patches.
 
     Args:
-        backbone: With strides equal to the patch size.
+        backbone: A backbone whose strides equal its patch size.
         objectives: Masking and losses.
         input_values: Normalised log-mel spectrograms, shape (B, T, M).
         attention_mask: 1 for real frames, 0 for padding, shape (B, T). Padding is never masked.
-        mask_indices: Numbers of the patches to mask, row by row over the patch grid, shape (B, K), -1 for none;
-            padding among them is not masked. Drawn if None.
+        mask_indices: Row-major indices of the patches to mask, shape (B, K), -1 for none; patches of padding among
+            them are not masked. Drawn if None.
         generator: Source of the random draw; the global one if None.
         kwargs: Further arguments of the backbone.
 
@@ -94,7 +94,7 @@ def pretraining_step(
     if tuple(embeddings.stride) != tuple(embeddings.patch_size):
         raise ValueError(
             f"frequency_stride and time_stride are {embeddings.stride}, but pretraining needs patches that do not "
-            f"overlap, so the patch size {tuple(embeddings.patch_size)}; load the model with these strides."
+            f"overlap, with strides equal to patch_size={tuple(embeddings.patch_size)}; load the model with these."
         )
     if attention_mask is None:
         frame_mask = torch.ones_like(input_values[..., 0])

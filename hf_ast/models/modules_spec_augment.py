@@ -16,17 +16,17 @@ def spec_augment(
 ) -> Tensor:
     """Mask one random band of mel bins and one of frames per clip (SpecAugment, https://arxiv.org/abs/1904.08779).
 
-    A band's width is uniform in [0, max), its start uniform over what is left; both are truncated to whole bins.
+    A band's width is uniform in [0, max), its start uniform over the rest; both are truncated to whole bins.
 
     Args:
         input_values: Spectrograms, shape (B, T, M).
-        max_mel_bins: Bound of the width in mel bins; 0 masks none.
-        max_frames: Bound of the width in frames; 0 masks none.
+        max_mel_bins: Upper bound of the width in mel bins; 0 masks none.
+        max_frames: Upper bound of the width in frames; 0 masks none.
         mask_value: Value of masked cells. The official code masks with 0 before the normalisation, which is the
             feature extractor's `padding_value` after it.
         attention_mask: 1 for real frames, in one run per clip, 0 for padding, shape (B, T). Padding then stays as it
-            is, the band of frames lies in the clip, and its width is bounded by the clip's length as well. Without
-            it all frames count as real, as in the official code.
+            is, the band of frames lies in the clip, and its width is bounded by the clip's length, too. Without a
+            mask, all frames count as real, as in the official code.
         draws: Numbers in [0, 1), shape (B, 4): mel width, mel start, frame width, frame start. Drawn if None.
         generator: Source of the draws; the global one if None.
 
@@ -52,6 +52,6 @@ def spec_augment(
 
 
 def _band(index: Tensor, size: int | Tensor, width: Tensor, start_draw: Tensor) -> Tensor:
-    """Which places of `index` are inside the bands of widths (B, 1) that `start_draw` (B, 1) puts into `size`."""
+    """Which positions of `index` are inside the bands of widths (B, 1) that `start_draw` (B, 1) places in `size`."""
     start = (start_draw * (size - width)).long()
     return (index >= start) & (index < start + width.long())

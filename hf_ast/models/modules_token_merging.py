@@ -13,8 +13,8 @@ def merge_tokens(
 ) -> tuple[Tensor, Tensor]:
     """Merge patch tokens by bipartite soft matching.
 
-    Every second patch token looks for the most similar one among the others; the `num_merged` most similar pairs
-    become their mean, weighted by the number of patches that they stand for.
+    Every second patch token is paired with the most similar one among the others; the `num_merged` most similar pairs
+    are replaced by their means, weighted by the number of patches that each token stands for.
 
     Args:
         tokens: Prefix tokens, then patches, shape (B, P + K, D).
@@ -26,7 +26,7 @@ def merge_tokens(
         Tokens (B, P + K - num_merged, D), in another order than before, and their sizes (B, K - num_merged).
     """
     prefix, patches = tokens[:, :num_prefix_tokens], tokens[:, num_prefix_tokens:]
-    # float32 at least: bfloat16 does not hold every number of patches
+    # At least float32: bfloat16 cannot represent every number of patches
     weights = patches.new_ones(patches.shape[:2], dtype=torch.float32) if sizes is None else sizes
     sources, targets = patches[:, ::2], patches[:, 1::2]
     similarity = nn.functional.normalize(sources, dim=-1) @ nn.functional.normalize(targets, dim=-1).mT

@@ -1,4 +1,4 @@
-"""The whole model in plain torch: build it by keyword, load a `model.safetensors` of ours into it strictly.
+"""The whole model in plain torch: it is built from keyword arguments, and loads our `model.safetensors` strictly.
 
 Example:
     model = SpectrogramClassifier.from_config(json.load(open("config.json")))
@@ -24,9 +24,9 @@ from .modules_token_merging import merge_tokens
 
 
 def initialize_weights(module: nn.Module, std: float = 0.02) -> None:
-    """Initialise the parameters that `module` itself holds, as timm's ViT: for `nn.Module.apply`.
+    """Initialise the parameters that `module` itself holds like timm's ViT, for `nn.Module.apply`.
 
-    Only functions of `torch.nn.init`: transformers replaces those while it loads a checkpoint, so that loaded
+    It uses only functions of `torch.nn.init`, which transformers replaces while it loads a checkpoint, so that loaded
     tensors survive.
     """
     if isinstance(module, nn.Linear | nn.Conv2d):
@@ -62,8 +62,8 @@ class SpectrogramTransformer(nn.Module):
         hidden_act: One of `modules_encoder.ACTIVATIONS`.
         hidden_dropout_prob, attention_probs_dropout_prob, drop_path_rate: Probabilities in training mode.
         initializer_range: Standard deviation of new weights; None leaves the initialisation to the caller.
-        layer_norm_eps: Of the layers and the final norm.
-        qkv_bias: Bias in the query, key and value projection.
+        layer_norm_eps: Epsilon of the norms in the layers and of the final norm.
+        qkv_bias: Whether the query, key and value projection has a bias.
         pooling: One of `modules_pooling.POOLINGS`.
         patch_size, frequency_stride, time_stride, num_mel_bins: See `SpectrogramEmbeddings`.
         use_distillation_token, position_crop, position_overflow: See `SpectrogramEmbeddings`.
@@ -73,7 +73,7 @@ class SpectrogramTransformer(nn.Module):
             and one for its columns, as in PaSST.
         time_patchout, frequency_patchout, unstructured_patchout, patchout_per_clip: See `Patchout`.
         token_merging: Share of the patch tokens that each layer but the last merges in eval mode; see `encode`.
-        layer_class: Class of the encoder layers; the arguments are those of `EncoderLayer`.
+        layer_class: Class of the encoder layers; it takes the arguments of `EncoderLayer`.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class SpectrogramTransformer(nn.Module):
         """Build the backbone that a config.json of ours describes.
 
         Args:
-            config: Content of the file, as `json.load` gives it. Fields that are not arguments are not looked at.
+            config: Content of the file, as `json.load` returns it. Fields that are not arguments are ignored.
         """
         return cls(**{name: config[name] for name in ARGUMENTS if name in config})
 
@@ -170,7 +170,7 @@ class SpectrogramTransformer(nn.Module):
             attention_mask: 1 for real frames, 0 for padding, shape (B, T).
             masked_patches, mask_embedding: For pretraining; see `SpectrogramEmbeddings.forward`.
             generator: Source of the draws of patchout and positions in training mode; the global one if None.
-            kwargs: `attention_function` (see `modules_encoder`), and what that takes.
+            kwargs: `attention_function` (see `modules_encoder`), and its arguments.
         """
         tokens, token_mask = self.embeddings(
             input_values, attention_mask, masked_patches, mask_embedding, generator=generator
@@ -205,14 +205,14 @@ def encode(
     """Run the layers and the final norm on embedded tokens, and pool.
 
     Args:
-        encoder: Holds the parts.
+        encoder: The model that holds the parts.
         tokens: Shape (B, N, D), as the embeddings return them.
         token_mask: True for real tokens, shape (B, N); None if all are real.
-        encoder_mask: The same in the form that the attention function wants.
+        encoder_mask: The same mask in the form that the attention function takes.
         pooling: One of `modules_pooling.POOLINGS`.
         token_merging: Share of the patch tokens, at most 1/2, that are merged with similar ones after each layer but
-            the last (`merge_tokens`). The result has fewer tokens then.
-        kwargs: For the layers.
+            the last (`merge_tokens`). The result then has fewer tokens.
+        kwargs: Further arguments of the layers.
 
     Raises:
         ValueError: Tokens are to be merged, but some are padding.
@@ -222,7 +222,7 @@ def encode(
     if token_merging and token_mask is not None:
         if not token_mask.all():
             raise ValueError(
-                f"token_merging={token_merging} needs clips without padding; pass clips of one length together "
+                f"token_merging={token_merging} needs clips without padding; pass clips of equal length together "
                 "(`score_clips`: max_padding=0), or set token_merging=0."
             )
         encoder_mask = None
@@ -241,7 +241,7 @@ def encode(
 
 
 class SpectrogramClassifier(nn.Module):
-    """A backbone and its classification head. Same parameter names as `HfASTForAudioClassification`."""
+    """A backbone and its classification head, with the parameter names of `HfASTForAudioClassification`."""
 
     def __init__(self, backbone: SpectrogramTransformer, num_labels: int, *, head_layer_norm_eps: float = 1e-5):
         super().__init__()

@@ -25,7 +25,7 @@ PADDING = "0.85"
 
 
 class PatchAttention(NamedTuple):
-    """Attention to each patch (F', T'), which sums up to one, and the model's first answer, if it has a classifier."""
+    """Attention to each patch (F', T'), which sums to one, and the model's top answer, if it has a classifier."""
 
     shares: Tensor
     answer: str | None
@@ -50,8 +50,8 @@ def plot_attention(
         model: An AST, SSAST or PaSST, with a classifier or without one; it runs in eval mode.
         feature_extractor: Its feature extractor.
         input_values: Model input of one clip, shape (T, M) or (1, T, M), padded as the model is used.
-        duration_s: Length of the recording, whose end is marked if padding follows, which is grey in the spectrogram;
-            no padding if None.
+        duration_s: Length of the recording, in seconds. If padding follows, its start is marked, and it is grey in the
+            spectrogram. There is no padding if None.
         start_s: Time of the start of the clip in the recording.
         title: Above the figure; what it shows if None.
 
@@ -71,7 +71,7 @@ def plot_attention(
     upper.set_xlabel("")
     edge_s = frame_edges(feature_extractor, len(clip), start_s)[1]
     if duration_s is not None and start_s + duration_s < edge_s:
-        upper.axvspan(start_s + duration_s, edge_s, color=PADDING)  # which is not sound, whatever its level
+        upper.axvspan(start_s + duration_s, edge_s, color=PADDING)  # it is not sound, whatever its level
         for axes in (upper, lower):
             axes.axvline(start_s + duration_s, color="white", linestyle="--", linewidth=1.5)
             axes.axvline(start_s + duration_s, color="black", linestyle=":", linewidth=1.5)
@@ -106,13 +106,13 @@ def patch_attention(model: PreTrainedModel, clip: Tensor) -> PatchAttention:
         clip: Model input, shape (T, M).
 
     Returns:
-        The rollout over the patches, without what ends in prefix tokens; and the first answer with its score.
+        The rollout over the patches, without what ends in prefix tokens; and the top answer with its score.
     """
     backbone: Any = model.base_model
     with evaluating(model), _returning_attentions(model):
         output = backbone(clip[None].to(model.device, model.dtype), output_attentions=True)
     num_tokens, num_prefix_tokens = output.last_hidden_state.shape[1], backbone.embeddings.num_prefix_tokens
-    # Pooling is linear in the tokens, so that of the unit vectors gives their weights
+    # Pooling is linear in the tokens, so pooling the unit vectors gives their weights
     tokens = torch.eye(num_tokens, device=model.device)[None]
     weights = pool_tokens(tokens, model.config.pooling, num_prefix_tokens)
     rollout = attention_rollout(output.attentions, weights[:, None])[0, 0, num_prefix_tokens:].cpu()
@@ -128,15 +128,15 @@ def patch_attention(model: PreTrainedModel, clip: Tensor) -> PatchAttention:
 def attention_rollout(attentions: Sequence[Tensor], start: Tensor | None = None) -> Tensor:
     """Follow attention through all layers, as Abnar and Zuidema 2020 do (https://arxiv.org/abs/2005.00928).
 
-    The heads of a layer are averaged. Half of what a token becomes is taken to be the token itself, through the
-    residual connection: (A + 1) / 2, with rows that sum up to one. The layers are multiplied, the last one first.
+    The heads of a layer are averaged. Half of what a token becomes is taken to be the token itself, because of the
+    residual connection: (A + 1) / 2, with rows that sum to one. The layers are multiplied, the last one first.
 
     Args:
         attentions: Attention weights of each layer, the first layer first, each of shape (B, heads, N, N).
         start: Where to begin: shares of the tokens of the last layer, shape (B, Q, N). Each token by itself if None.
 
     Returns:
-        Shares of the tokens of the input, shape (B, Q, N), or (B, N, N). Rows sum up to what they began with.
+        Shares of the tokens of the input, shape (B, Q, N), or (B, N, N). Rows keep the sums that they began with.
     """
     for attention in reversed(attentions):
         mean = attention.float().mean(dim=1)
@@ -154,14 +154,14 @@ def over_spectrogram(
     """Attention at each point of a spectrogram, relative to even attention.
 
     Args:
-        shares: Attention to each patch, which sums up to one, shape (F', T').
+        shares: Attention to each patch, which sums to one, shape (F', T').
         patch_size: Height and width of a patch (mel bins, frames).
         strides: Distance between patches (mel bins, frames).
-        shape: Of the spectrogram (mel bins, frames).
+        shape: Shape of the spectrogram (mel bins, frames).
 
     Returns:
-        The mean over the patches that cover the point, times their number in the whole grid, shape (M, T); 1 is even
-        attention, and NaN is where no patch lies.
+        The mean over the patches that cover the point, times the number of patches in the grid, shape (M, T); 1 is
+        even attention, and points without a patch are NaN.
     """
     kernel = torch.ones(1, 1, *patch_size)
 
@@ -211,7 +211,7 @@ def _draw_contour(axes: Any, relative: Tensor, level: float, extent: Sequence[fl
 
 @contextmanager
 def _returning_attentions(model: PreTrainedModel) -> Iterator[None]:
-    """Let the model compute attention by the function that returns its weights, for a while."""
+    """Let the model temporarily compute attention by the function that returns its weights."""
     previous = model.config._attn_implementation
     model.set_attn_implementation("eager")
     try:

@@ -1,4 +1,4 @@
-"""Which classes a classifier takes for which. Needs the extra `plot` (matplotlib)."""
+"""Which classes a classifier confuses. Needs the extra `plot` (matplotlib)."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,18 +10,18 @@ from .style import SHARE, label_rows, set_title, square_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# More cells than these have no room for a number
+# With more classes than these, cells have no room for a number
 MAX_NUMBERED = 20
-# More classes than these have no room for their names; then those with the most errors are shown
+# With more classes than these, there is no room for names, and those with the most errors are shown
 MAX_CLASSES = 100
 
 
 def confusion_counts(true: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
-    """Count clips by their class and the predicted one.
+    """Count clips by true and predicted class.
 
     Args:
-        true: Numbers of the classes of the clips, shape (N,).
-        predicted: Those that the model finds most probable, shape (N,).
+        true: True class of each clip, by its number, shape (N,).
+        predicted: Class that the model finds most probable, shape (N,).
         num_classes: C.
 
     Returns:
@@ -33,7 +33,7 @@ def confusion_counts(true: np.ndarray, predicted: np.ndarray, num_classes: int) 
 
 
 def confusion_from_rows(rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    """Make a matrix of the `confusion` in the result of an evaluation (`hf-ast evaluate --json`, metrics.json).
+    """Make a matrix from the `confusion` in the result of an evaluation (`hf-ast evaluate --json`, metrics.json).
 
     Args:
         rows: Each with `true` and `predicted`, names of classes, and `num_recordings`.
@@ -54,7 +54,7 @@ def confusion_from_rows(rows: Sequence[Mapping[str, Any]], labels: Sequence[str]
 def plot_confusion(counts: np.ndarray, labels: Sequence[str], *, title: str | None = None) -> "Figure":
     """Plot a confusion matrix; the shade of a cell is its share of the row, its number the count.
 
-    The shades are of one hue, from light to dark, so that they tell the same in grey and to colour-blind eyes. Of more
+    The shades are of one hue, from light to dark, so that they read the same in grey and to colour-blind eyes. Of more
     than 100 classes, those with the most errors are shown, and the figure says so; shares and title count all classes.
 
     Args:
@@ -93,7 +93,7 @@ def plot_confusion(counts: np.ndarray, labels: Sequence[str], *, title: str | No
 
 
 def classes_with_most_errors(counts: np.ndarray, max_classes: int) -> np.ndarray:
-    """Numbers of the classes, ascending, that most clips are taken for wrongly, or that are taken for others.
+    """Numbers of the classes that are missed or wrongly predicted most often, in ascending order.
 
     Args:
         counts: Shape (C, C).

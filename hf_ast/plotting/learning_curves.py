@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STATE = "trainer_state.json"
-# What `Trainer` logs besides quantities of the training
+# What `Trainer` logs besides the quantities to plot
 NO_CURVES = ("step", "epoch", "total_flos", "runtime", "per_second", "preparation_time", "rating", "train_loss")
 SETTINGS = ("learning_rate", "grad_norm")
 NO_SHARES = (*SETTINGS, "d_prime")  # though they may lie between 0 and 1
@@ -105,7 +105,7 @@ def learning_curves(run: str | Path) -> LearningCurves:
 
     Args:
         run: Its output folder, a folder of saved states, one saved state, or the file `trainer_state.json`. Of several
-            states, the last one is read, which holds the log of all steps before.
+            states, the last one is read, which holds the log of all earlier steps.
 
     Raises:
         FileNotFoundError: There is no saved state.

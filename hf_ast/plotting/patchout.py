@@ -1,4 +1,4 @@
-"""Which patches patchout leaves of a spectrogram. Needs the extra `plot` (matplotlib)."""
+"""What patchout leaves of a spectrogram. Needs the extra `plot` (matplotlib)."""
 
 from typing import TYPE_CHECKING
 
@@ -28,10 +28,10 @@ def plot_patchout(
     """Plot what one draw of patchout leaves of a spectrogram, and the grid of its patches.
 
     In the upper panel, grey is what no remaining patch covers. In the lower one, each cell is a patch, white where it
-    is dropped; the patches are drawn side by side, also where they overlap in the spectrogram.
+    is dropped; the patches are drawn side by side, even where they overlap in the spectrogram.
 
     Args:
-        config: Of a model: patches, strides, and the numbers of columns, rows and single patches to drop.
+        config: Config of a model: patch size, strides, and the numbers of columns, rows and single patches to drop.
         feature_extractor: Its feature extractor.
         input_values: Model input of one clip, shape (T, M) or (1, T, M).
         generator: Source of the draw; the global one if None.
@@ -96,8 +96,8 @@ def covered(kept: Tensor, patch_size: tuple[int, int], strides: tuple[int, int],
 
     Args:
         kept: True where a patch stays, shape (F', T').
-        patch_size, strides: Of the patches (mel bins, frames).
-        shape: Of the spectrogram (mel bins, frames).
+        patch_size, strides: Size of the patches, and distance between them (mel bins, frames).
+        shape: Shape of the spectrogram (mel bins, frames).
 
     Returns:
         Boolean, shape (M, T).

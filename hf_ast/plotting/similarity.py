@@ -20,7 +20,7 @@ def plot_similarity(
 
     Args:
         embeddings: Of N recordings, as `hf_ast.scene_embeddings` gives them, shape (N, D).
-        names: Of the recordings, N.
+        names: Names of the recordings, N.
         keep_order: Whether to keep the order of the recordings, instead of placing similar ones side by side.
         title: Above the figure; what it shows if None.
 
@@ -53,7 +53,7 @@ def plot_similarity(
 
 
 def cosine_similarity(embeddings: Tensor) -> Tensor:
-    """Embeddings (N, D) -> cosine of the angle between each two, shape (N, N), float32.
+    """Embeddings (N, D) -> cosine of the angle between each pair, shape (N, N), float32.
 
     Raises:
         ValueError: An embedding is zero, NaN or infinite, and so has no direction.
@@ -69,7 +69,7 @@ def cosine_similarity(embeddings: Tensor) -> Tensor:
 def similarity_order(similarity: Tensor) -> Tensor:
     """Order recordings so that similar ones are side by side, from their similarities (N, N).
 
-    The leaves of a tree of clusters by average linkage, in the order of the smallest sum of distances between
+    They are the leaves of a cluster tree by average linkage, in the order of the smallest sum of distances between
     neighbours (Bar-Joseph, Gifford and Jaakkola 2001).
 
     Returns:

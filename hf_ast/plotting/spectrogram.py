@@ -1,4 +1,4 @@
-"""The spectrogram of a recording, as a model gets it. Needs the extra `plot` (matplotlib)."""
+"""The spectrogram of a recording, as a model receives it. Needs the extra `plot` (matplotlib)."""
 
 import math
 from typing import TYPE_CHECKING
@@ -27,9 +27,9 @@ def plot_spectrogram(
     start_s: float = 0.0,
     title: str | None = None,
 ) -> "Figure":
-    """Plot a spectrogram on seconds and kHz, in decibels below its loudest point, down to -80 dB.
+    """Plot a spectrogram over seconds and kHz, in decibels relative to its loudest point, down to -80 dB.
 
-    Of more than 2000 frames, neighbours are joined, and their energies averaged.
+    If there are more than 2000 frames, neighbours are joined, and their energies averaged.
 
     Args:
         feature_extractor: What made the spectrogram.
@@ -61,16 +61,16 @@ def energies(feature_extractor: SpectrogramFeatureExtractor, input_values: Tenso
 
 
 def decibels(log_energy: Tensor) -> Tensor:
-    """Natural logarithms of energies, of any shape -> decibels relative to the largest one; NaN, no sound, stays."""
+    """Natural logarithms of energies, of any shape -> decibels relative to the largest one; NaN (no sound) stays."""
     return (log_energy - log_energy[~log_energy.isnan()].max()) * DECIBELS_PER_NEPER
 
 
 def join_frames(log_energy: Tensor, num_joined: int) -> Tensor:
-    """Average the energies of so many neighbouring frames, of the last ones perhaps fewer.
+    """Average the energies of groups of neighbouring frames; the last group may be smaller.
 
     Args:
         log_energy: Natural logarithms, shape (T, M).
-        num_joined: n.
+        num_joined: Frames per group, n.
 
     Returns:
         Natural logarithms of the means, shape (ceil(T / n), M).

@@ -24,7 +24,7 @@ BLACK, ORANGE, BLUE, SKY_BLUE, VERMILION, GREEN, PURPLE = (
     "#000000", "#E69F00", "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7",
 )  # fmt: skip
 CATEGORIES = (BLUE, ORANGE, BLACK, SKY_BLUE, VERMILION, GREEN, PURPLE)
-# Colour maps whose lightness rises or falls steadily, so that they say the same in grey: for sound, for shares of
+# Colour maps whose lightness rises or falls steadily, so that they read the same in grey: for sound, for shares of
 # which many are zero (white), and for other values
 SOUND, SHARE, VALUE = "magma", "Blues", "cividis"
 MISSING = "0.6"  # a medium grey, where a spectrogram is hidden from the model
@@ -57,7 +57,7 @@ def new_figure(
 
 
 def set_title(axes: "Axes", *lines: str) -> None:
-    """Write a title of several lines above the left end of the axes, which is at least as wide as its text."""
+    """Write a title above the left end of the axes, in lines that are wrapped at the width of the figure."""
     columns = max(30, int(axes.figure.bbox.width / axes.figure.dpi * 9.5))
     wrapped = [part for line in lines for part in textwrap.wrap(line, columns) or [""]]
     axes.set_title("\n".join(wrapped), loc="left", fontsize="medium", parse_math=False)
@@ -171,7 +171,7 @@ def short_name(name: str, longest: int = LONGEST_NAME) -> str:
 
 
 def square_figure(names: Sequence[str], side: float) -> "Figure":
-    """Return an empty figure for a matrix of that side in inches with names on both axes, a title and a bar."""
+    """Return an empty figure for a matrix of that side in inches with names on both axes, a title and a colour bar."""
     longest = max(len(short_name(name)) for name in names)
     font = float(np.clip(0.75 * side / len(names) / INCHES_PER_POINT, SMALLEST_FONT, LARGEST_FONT))
     margin = 0.4 + 0.6 * longest * font * INCHES_PER_POINT  # a letter is about 0.6 as wide as high
@@ -184,11 +184,11 @@ def label_rows(axis: "Axis", names: Sequence[str], length: float, **settings: An
     Args:
         axis: `axes.xaxis` or `axes.yaxis`.
         names: One for each position.
-        length: Of the axis, in inches, about.
-        settings: Of the labels' text.
+        length: Approximate length of the axis, in inches.
+        settings: Text properties of the labels.
 
     Returns:
-        Names per label: 1 if all are there; n if only each n-th one has room.
+        Names per label: 1 if all are there; n if only every n-th one has room.
     """
     font = 0.75 * length / max(1, len(names)) / INCHES_PER_POINT
     every = int(np.ceil(SMALLEST_FONT / font))

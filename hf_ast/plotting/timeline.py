@@ -13,9 +13,9 @@ from .style import BLACK, SHARE, in_words, label_rows, label_times, new_figure, 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Rows that are filled with the labels of the largest scores, where fewer labels have events
+# Where fewer labels than these have events, the labels with the largest scores follow
 MIN_ROWS = 5
-# Of more columns than the axes have pixels, some would be lost; at 100 dots per inch they have about 600
+# With more columns than the axes have pixels, some would be lost; at 100 dots per inch, there are about 600
 MAX_COLUMNS = 600
 
 
@@ -23,10 +23,10 @@ class Timeline(NamedTuple):
     """The rows of a timeline.
 
     Attributes:
-        labels: R of them, in the order in which they are heard first, and then those without an event.
+        labels: R of them, in the order in which they are first heard, and then those without an event.
         scores: Shape (R, K).
         edges_s: Times at which one column of the scores ends and the next one begins, shape (K + 1,).
-        events: Of each row, R.
+        events: Events of each row, R lists.
         num_left_out: Labels with events that have no row.
     """
 
@@ -40,13 +40,13 @@ class Timeline(NamedTuple):
 def plot_timeline(tagging: Tagging, *, max_labels: int = 15, title: str | None = None) -> "Figure":
     """Plot the scores of the windows of a recording, a row per label, and above each row a bar per event.
 
-    The rows are the labels with events, in the order in which they are heard first. If there are fewer than five of
+    The rows are the labels with events, in the order in which they are first heard. If there are fewer than five of
     them, the labels with the largest scores follow; if more than `max_labels`, those with the largest peaks are shown,
     and the figure says so.
 
     Args:
-        tagging: What `hf_ast.tag` returns.
-        max_labels: Rows, at most.
+        tagging: Result of `hf_ast.tag`.
+        max_labels: Largest number of rows.
         title: Above the figure; the number of events if None.
 
     Returns:
@@ -67,7 +67,7 @@ def plot_timeline(tagging: Tagging, *, max_labels: int = 15, title: str | None =
             cmap=SHARE,
             vmin=smallest,
             vmax=largest,
-            rasterized=True,  # in a PDF or SVG, thousands of rectangles with seams between them otherwise
+            rasterized=True,  # otherwise a PDF or SVG has thousands of rectangles with seams between them
         )
         spans = [(event.start_s, event.end_s - event.start_s) for event in events]
         # The outline makes an event of a second visible in an hour
@@ -89,8 +89,8 @@ def plot_timeline(tagging: Tagging, *, max_labels: int = 15, title: str | None =
 def timeline(tagging: Tagging, max_labels: int = 15) -> Timeline:
     """Choose the rows of `plot_timeline`.
 
-    A column is one window, drawn between the middles of the pauses between its centre and those of its neighbours.
-    Of more than 600 windows, neighbours are joined, and the largest score is kept, so that no short sound is lost.
+    A column is one window, drawn between the midpoints of its centre and those of its neighbours. If there are more
+    than 600 windows, neighbours are joined, and the largest score is kept, so that no short sound is lost.
 
     Raises:
         ValueError: `max_labels` is not positive.

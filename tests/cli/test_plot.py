@@ -71,7 +71,7 @@ def test_reconstruction_needs_a_pretrained_model(
     assert "is of the family 'hf-ast', but must be a pretrained SSAST" in capsys.readouterr().err
     model.backbone.save_pretrained(folder)
     assert main(["plot", "reconstruction", file, "--model", str(folder), "--out", str(tmp_path / "b.png")]) == 1
-    assert "has no heads of the pretraining: the checkpoint lacks objectives" in capsys.readouterr().err
+    assert "has no pretraining heads: the checkpoint lacks objectives" in capsys.readouterr().err
 
 
 def test_similarity_of_what_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

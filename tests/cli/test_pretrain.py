@@ -52,7 +52,7 @@ def test_stdout_has_the_result_only(
         ("--duration -1", 2, "'--duration': -1.0 is not a positive number"),
         ("--duration nan", 2, "'--duration': nan is not a positive number"),
         ("--duration 0.1", 1, "duration_s=0.1 must be at least 0.32 s"),
-        ("--duration 10000000", 1, "max_length=1000000000 frames make"),
+        ("--duration 10000000", 1, "max_length=1000000000 and num_mel_bins=128 make"),
         ("--learning-rate 0", 2, "'--learning-rate': 0.0 is not a positive number"),
         ("--steps 0", 2, "'--steps': Input should be greater than or equal to 1"),
         ("--batch-size 0", 2, "'--batch-size': Input should be greater than or equal to 1"),

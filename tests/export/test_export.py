@@ -170,7 +170,7 @@ def test_errors(tmp_path: Path) -> None:
         export_model(model, extractor, tmp_path)
     with pytest.raises(ValueError, match=r"pads to max_length=60 frames, but the model takes 6 to 53"):
         export_program(model, HfASTFeatureExtractor(num_mel_bins=32, max_length=60))
-    with pytest.raises(ValueError, match="num_mel_bins=64, but the model 32"):
+    with pytest.raises(ValueError, match="num_mel_bins=64, but the model has 32"):
         export_program(model, HfASTFeatureExtractor(num_mel_bins=64, max_length=50))
     with pytest.raises(ValueError, match="only classification models of AST, SSAST and PaSST"):
         export_program(model.backbone, extractor)

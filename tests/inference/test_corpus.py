@@ -219,7 +219,7 @@ def test_two_runs_do_not_meet_in_a_folder(corpus: Path, model: Path, tmp_path: P
         ({"window_s": 5}, "window_s=5"),
         ({"hop_s": 1}, "hop"),
         ({"num_actors": 2}, "num_actors=2"),
-        ({"split": "train"}, "is no data set"),
+        ({"split": "train"}, "is not a data set"),
         ({"out": "s3://bucket/results"}, "is a URL"),
     ],
 )

@@ -106,8 +106,8 @@ def test_manifests(folder: Path, suffix: str, write: Callable[[Path, list[str]],
         ),
         ("list.csv", "path,label\na.wav,x\n,y\n", "has '' instead of a path in its entry 1"),
         ("list.csv", "path\n", "holds no recording"),
-        ("list.jsonl", '{"path": "a.wav"}\n{"path"', "is no JSON"),
-        ("list.json", '{"path": "a.wav"}', "holds no list of recordings, but one dict"),
+        ("list.jsonl", '{"path": "a.wav"}\n{"path"', "is not valid JSON"),
+        ("list.json", '{"path": "a.wav"}', "holds a dict instead of a list of recordings"),
         ("list.json", "[1]", "has 1 instead of a path"),
     ],
 )
@@ -137,7 +137,7 @@ def test_data_sets_on_the_disk(tmp_path: Path) -> None:
     both = {"train/0": 300.0, "train/1": 500.0, "train/2": 700.0, "test/0": 500.0}
     assert frequencies_hz(find_source(tmp_path / "splits")) == close(both)
     assert frequencies_hz(find_source(tmp_path / "splits", split="test")) == close({"b.wav": 500.0})
-    with pytest.raises(ValueError, match="split='dev' is none of \\['train', 'test'\\]"):
+    with pytest.raises(ValueError, match="split='dev' is not one of \\['train', 'test'\\]"):
         find_source(tmp_path / "splits", split="dev").names()
 
 

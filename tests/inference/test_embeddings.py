@@ -74,7 +74,7 @@ def test_modes():
     torch.testing.assert_close(scene_embeddings(model.backbone, extractor, waveform), pooled)
     with pytest.raises(ValueError, match=r"window_s=0.8 is longer than the extractor's max_length of 50 frames"):
         scene_embeddings(model, extractor, waveform, window_s=0.8)
-    with pytest.raises(ValueError, match="needs logits, which PaSSTModel has not"):
+    with pytest.raises(ValueError, match="needs logits, but PaSSTModel has none"):
         scene_embeddings(model.backbone, extractor, waveform, mode="all")
 
 

@@ -122,7 +122,7 @@ def test_every_form_of_a_recording_gives_the_same(rate: int, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("source", "settings", "message"),
     [
-        (np.zeros((3, 5), dtype=np.float32), {}, r"shape \(3, 5\), of which it is not clear where the channels are"),
+        (np.zeros((3, 5), dtype=np.float32), {}, r"shape \(3, 5\), in which the channel axis is ambiguous"),
         (np.zeros(9000, dtype=np.int16), {}, "divide 16-bit samples by 32768"),
         (np.full(9000, np.nan, dtype=np.float32), {}, "NaN or infinite"),
         (np.zeros(0, dtype=np.float32), {}, "source holds no samples"),

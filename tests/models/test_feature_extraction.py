@@ -82,7 +82,7 @@ def test_cutting_warns_and_can_be_refused(caplog: pytest.LogCaptureFixture) -> N
     with caplog.at_level(logging.WARNING):
         assert features(extractor, tone(1.0)).shape == (1, 33, 128)
     assert "cut off" in caplog.text
-    with pytest.raises(ValueError, match="98 frames, max_length=33"):
+    with pytest.raises(ValueError, match="98 frames, but max_length=33"):
         features(extractor, tone(1.0), truncation=False)
     assert features(extractor, tone(1.0), truncation=False, padding="longest").shape == (1, 98, 128)
     whole = features(HfASTFeatureExtractor(max_length=98), tone(1.0))
@@ -116,7 +116,7 @@ def test_max_samples_is_what_is_not_cut() -> None:
         ([tone(0.5), tone(0.01)], r"raw_speech\[1\]"),
         (None, r"NoneType.*hf_ast\.audio\.read"),
         ("clip.wav", r"is a str.*hf_ast\.audio\.read"),
-        ({"array": tone(0.5), "sampling_rate": RATE}, "is a dict.*give its `array`"),
+        ({"array": tone(0.5), "sampling_rate": RATE}, "is a dict.*pass the `array`"),
         (0.5, "is a float"),
         (np.float32(0.5), r"shape \(\)"),
         (np.array(0.5), r"shape \(\)"),

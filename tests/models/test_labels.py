@@ -148,7 +148,7 @@ def test_compiled_code_checks_labels_without_a_graph_break(
         ({"drop_path_rate": NAN}, "drop_path_rate=nan must be in"),
         ({"drop_path_rate": "0.1"}, "'drop_path_rate' with value '0.1' doesn't match"),
         ({"initializer_range": NAN}, "initializer_range=nan must be a positive, finite number"),
-        ({"max_length": 10**9}, "max_length=1000000000 frames make 5 x 249999999 patches"),
+        ({"max_length": 10**9}, "max_length=1000000000 and num_mel_bins=32 make 5 x 249999999 patches"),
         ({"max_length": None}, "'max_length' expected int, got NoneType"),
         ({"patch_size": [16, "a"]}, "patch_size"),
         ({"problem_type": "tagging"}, "problem_type='tagging' is unknown; choose one of"),

@@ -109,7 +109,7 @@ def test_random_positions_in_training_only():
 @torch.no_grad()
 def test_longer_clips_are_an_error_or_cut_or_stretched():
     clip = spectrograms(1, 80)
-    with pytest.raises(ValueError, match=r"80 frames, the position table is for at most 53.*max_length=80"):
+    with pytest.raises(ValueError, match=r"80 frames, but the position table covers at most 53.*max_length=80"):
         tiny_passt()(clip)
     crop = tiny_passt(position_overflow="crop")
     torch.testing.assert_close(crop(clip).logits, crop(clip[:, :50]).logits)

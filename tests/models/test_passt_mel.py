@@ -46,7 +46,7 @@ def test_other_windows_and_edges(n_fft, window_length):
 
 def test_the_shortest_waveform():
     assert passt_log_mel(waveforms(1, 514)).shape == (1, 2, 128)
-    with pytest.raises(ValueError, match="513 samples, less than the 514 that an FFT of 1024 needs"):
+    with pytest.raises(ValueError, match="513 samples, fewer than the 514 that an FFT of 1024 needs"):
         passt_log_mel(waveforms(1, 513))
     with pytest.raises(ValueError, match="hop_length=0 samples must be at least 1"):
         passt_log_mel(waveforms(1, 5000), hop_length=0)

@@ -34,10 +34,10 @@ class WindowBatch:
     """Windows of one or several recordings.
 
     Attributes:
-        windows: Shape (n, S), zero where a recording is shorter than a window; n may be 0.
+        windows: Shape (n, S), padded with zeros where a recording is shorter than a window; n may be 0.
         lengths: Real samples of each.
         files: The recording of each, by its number in the plan.
-        starts_s: Where each begins in its recording.
+        starts_s: Where each begins in its recording, in seconds.
         ends: Recordings whose last window is in this batch or an earlier one.
     """
 
@@ -48,7 +48,7 @@ class WindowBatch:
     ends: list[End] = field(default_factory=list)
 
     def clips(self) -> list[np.ndarray]:
-        """The windows without what fills them up, each of shape (S,)."""
+        """The windows without their padding, each of shape (S,)."""
         return [row[:length] for row, length in zip(self.windows.numpy(), self.lengths, strict=True)]
 
 
@@ -64,18 +64,18 @@ def window_batches(
     batch_size: int,
     num_workers: int,
 ) -> Iterator[WindowBatch]:
-    """Decode recordings into windows, in bounded memory: what is ahead of the model are two batches per process.
+    """Decode recordings into windows, in bounded memory: each process is at most two batches ahead of the model.
 
-    Every process takes the next recording when it is done with one, so that a long one holds nobody up, and what is
-    in work at any time are neighbours. The batches are full across recordings.
+    Every process takes the next recording when it is done with one, so that a long one holds up no other, and the
+    recordings in progress are neighbours at any time. Batches are filled across recordings.
 
     Args:
         source: Where the recordings are.
         names: All of them, as in the plan.
         files: Those to decode, by their numbers.
-        sampling_rate: What the model hears, in Hz.
+        sampling_rate: Rate that the model takes, in Hz.
         window, hop: In samples at that rate.
-        min_samples: Samples that the model needs at least; a shorter recording is an error in its `End`.
+        min_samples: Samples that the model needs at least; a shorter recording has an error in its `End`.
         batch_size: Windows per batch.
         num_workers: Processes that decode; 0 means this one.
     """
@@ -120,9 +120,9 @@ class _Recordings(IterableDataset[WindowBatch]):
                         if len(pieces) == self.batch_size:
                             yield self._batch(pieces, ends)
                             pieces, ends = [], []
-            except ImportError:  # a decoder is missing, for all recordings
+            except ImportError:  # a missing decoder concerns all recordings
                 raise
-            except Exception as problem:  # of a decoder or a file system: it stands in the recording's row
+            except Exception as problem:  # from a decoder or a file system; it goes into the recording's row
                 error = f"{type(problem).__name__}: {problem}"
                 pieces = [piece for piece in pieces if piece[0] != file]
             ends.append(End(file, error))
@@ -164,5 +164,5 @@ class _Recordings(IterableDataset[WindowBatch]):
 
 
 def default_num_workers() -> int:
-    """Processes that decode beside one model: as many as there are processors for this process, at most four."""
+    """Number of processes that decode for one model: the processors that this process may use, at most four."""
     return min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

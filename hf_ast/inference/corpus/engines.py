@@ -11,9 +11,9 @@ from .plan import Shard
 from .work import Report, ShardWorker
 
 ENGINES = ("local", "ray")
-# How often Ray starts an actor again. A recording that kills every process which decodes it must not go on for ever
+# How often Ray restarts an actor: a recording that kills every process that decodes it must not do so for ever
 MAX_RESTARTS = 20
-# How long idle actors wait for those at work, beyond twice the time of the longest shard
+# How long idle actors wait for busy ones, beyond twice the time of the longest shard
 PATIENCE_S = 10.0
 
 
@@ -27,28 +27,29 @@ def run_on_ray(
     batch_size: int,
     num_workers: int,
 ) -> Iterator[Report]:
-    """Extract shards with actors of Ray, each of which loads the model once.
+    """Extract shards with Ray actors, each of which loads the model once.
 
-    Ray places the actors, starts dead ones again, and repeats what they had in work. All machines must see the folder
-    `out` and the recordings under the same paths, and have hf_ast installed.
+    Ray places the actors, restarts dead ones, and repeats the shards that they were working on. All machines must see
+    the folder `out` and the recordings under the same paths, and have hf_ast installed.
 
     An actor whose machine is gone may wait for room on another one for ever. So when no shard is left to begin, and
-    none was completed for much longer than any took, an idle actor begins one that another has in work. If both finish
-    it, the second file replaces an equal one.
+    none was completed for much longer than any took, an idle actor begins one that another is working on. If both
+    finish it, the second file replaces an equal one.
 
     Args:
         out: Folder of the extraction, with its plan.
-        shards: What to do.
-        address: Of the cluster, as `ray.init` takes it. If None, the one that the environment names or to which this
-            process is connected; else Ray starts on this machine, and ends with this process.
-        num_actors: As many as the cluster has GPUs or, on the CPU, processors for each of their processes, if None.
+        shards: The shards to extract.
+        address: Address of the cluster, as for `ray.init`. If None, the cluster that the environment names or that
+            this process is connected to; if there is none, Ray starts on this machine, and ends with this process.
+        num_actors: Number of actors; if None, one per GPU of the cluster or, on the CPU, as many as have a processor
+            for each of their processes.
         device: Where the models run; "cuda" gives each actor a GPU.
         batch_size: Windows per forward pass.
-        num_workers: Processes that decode beside each model.
+        num_workers: Processes that decode for each model.
 
     Raises:
         ImportError: Ray is not installed.
-        ray.exceptions.RayActorError: All actors died again and again.
+        ray.exceptions.RayActorError: All actors died repeatedly.
     """
     try:
         import ray
@@ -94,7 +95,7 @@ def _distribute(ray: Any, actors: Sequence[Any], shards: Sequence[Shard]) -> Ite
         task = in_work.pop(done[0])
         try:
             report = ray.get(done[0])
-        except ray.exceptions.RayActorError:  # Ray gave this actor up
+        except ray.exceptions.RayActorError:  # Ray gave up on this actor
             if task.shard in unfinished:
                 to_begin.append(task.shard)
             if not idle and not in_work:
@@ -108,7 +109,7 @@ def _distribute(ray: Any, actors: Sequence[Any], shards: Sequence[Shard]) -> Ite
 
 
 class _Task(NamedTuple):
-    """A shard in work."""
+    """A shard in progress."""
 
     actor: Any
     shard: Shard
@@ -120,7 +121,7 @@ def _begin(actor: Any, shard: Shard) -> dict[Any, _Task]:
 
 
 class _Actor:
-    """A worker in a process of Ray's."""
+    """A worker in a Ray process."""
 
     def __init__(self, out: Path, *, device: str, batch_size: int, num_workers: int):
         if not (out / "plan.parquet").is_file():
@@ -130,6 +131,6 @@ class _Actor:
         self.worker = ShardWorker(out, device=device, batch_size=batch_size, num_workers=num_workers)
 
     def extract(self, shard: Shard) -> Report:
-        """Make the file of a shard."""
+        """Write the file of a shard."""
         reports = list(self.worker([shard]))
         return Report(*map(sum, zip(*reports, strict=True)))

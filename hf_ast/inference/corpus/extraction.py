@@ -33,9 +33,9 @@ class Extraction:
         out: Folder of the results.
         num_files: Recordings in the corpus.
         num_done_before: Those that an earlier run had done.
-        num_errors: Those of this run that cannot be read.
-        audio_s: Length of what this run heard, in seconds.
-        elapsed_s: How long it took, without loading the model.
+        num_errors: Those of this run that could not be read.
+        audio_s: Length of the audio that this run processed, in seconds.
+        elapsed_s: How long it took, without loading the model, in seconds.
     """
 
     out: Path
@@ -70,33 +70,33 @@ def extract(
 ) -> Extraction:
     """Extract tags or embeddings of a corpus into Parquet files, which `docs/corpora.md` describes.
 
-    The first run records a plan in `out`; the next ones with the same arguments do what is left of it. A run may be
-    killed at any moment, and every recording is in the results once. What decides the results must stay the same;
-    engine, device, batch size and processes may change.
+    The first run records a plan in `out`; later ones with the same arguments do what is left of it. A run may be
+    killed at any moment; in the end, every recording is in the results exactly once. Arguments that decide the results
+    must stay the same; engine, device, batch size and processes may change.
 
     Args:
         source: A folder, manifest, data set or URL; see `find_source`.
-        out: Folder of the results. With Ray all machines must see it.
+        out: Folder of the results. With Ray, all machines must see it.
         model: A folder, the id of a model on the Hub, or the name of a released checkpoint.
         what: "tags" (scores, labels and events), "embeddings" or "both". An embedding is the pooled output of the
             model; that of a recording is the mean over its windows.
         rows: "files" (one row per recording) or "windows" (one per window).
         window_s: Length of a window, in seconds; what the model hears at once if None.
-        hop_s: Time between the starts of two windows; one window if None.
+        hop_s: Seconds between the starts of two windows; one window if None.
         threshold: Score from which a label counts as heard; see `find_events`.
         subset, split: Which part of a data set; all splits if None.
-        num_files_per_shard: Recordings per file of results. A kill costs the shards in work.
+        num_files_per_shard: Recordings per result file. A run that is killed loses the shards in progress.
         retry_errors: Whether shards with recordings that could not be read are done again.
         engine: "local" (this machine) or "ray".
         address, num_actors: See `run_on_ray`.
-        device: Where the model runs; the first GPU, if there is one, if None.
+        device: Where the model runs; if None, on the first GPU, or on the CPU if there is none.
         batch_size: Windows per forward pass.
-        num_workers: Processes that decode beside each model; if None, as many as there are processors, at most four,
-            and none with Ray, where actors are alongside each other already.
+        num_workers: Processes that decode for each model; if None, as many as there are processors, at most four, and
+            none with Ray, where the actors already run in parallel.
         progress: Whether to show recordings, hours of audio, speed and time left on stderr.
 
     Raises:
-        ValueError: Wrong arguments, no recordings, results of other settings in `out`, or another run at it.
+        ValueError: Wrong arguments, no recordings, results of other settings in `out`, or another run that writes it.
     """
     for name, value, known in (("what", what, WHAT), ("rows", rows, ROWS), ("engine", engine, ENGINES)):
         if value not in known:

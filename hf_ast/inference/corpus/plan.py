@@ -1,12 +1,12 @@
-"""The plan of an extraction: what is done how, in which shards. Written once, before the first shard.
+"""The plan of an extraction: its settings, recordings and shards. It is written once, before the first shard.
 
     OUT/plan.parquet                          every recording with its shard; the settings in the metadata
     OUT/data/shard-00007-of-00120.parquet     results, complete or not there
-    OUT/tmp/                                  shards in work
+    OUT/tmp/                                  shards in progress
     OUT/lock                                  held while a run lasts
 
-What is done is what exists in `data`. A shard is written under `tmp`, flushed to the disk and then renamed, which is
-atomic: at whatever moment a run is killed, only its shards in work are lost, and a recording can never be there twice.
+A shard is done if its file exists in `data`. It is written under `tmp`, flushed to the disk and then renamed, which is
+atomic: whenever a run is killed, only its shards in progress are lost, and a recording can never be there twice.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ NUM_NAMES_IN_ERRORS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What decides the results. A folder has results of one value of it.
+    """Everything that decides the results. All results in a folder have the same settings.
 
     Attributes:
         model: Name or folder of the model.
@@ -40,7 +40,7 @@ class Settings:
         rows: "files" or "windows".
         window_s, hop_s: The windows.
         threshold: Score from which a label counts.
-        num_files_per_shard: Recordings per shard; the last one has what is left.
+        num_files_per_shard: Recordings per shard; the last one has the rest.
         hf_ast: Version of this package.
     """
 
@@ -69,10 +69,10 @@ class Shard:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """All there is to do.
+    """Everything there is to do.
 
     Attributes:
-        settings: What decides the results.
+        settings: Everything that decides the results.
         source: Where the recordings are.
         names: The recordings, as in `Source.names`.
     """
@@ -95,20 +95,20 @@ class Plan:
 
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Keep other runs out of a folder, which is made if it does not exist.
+    """Keep other runs out of a folder, which is created if it does not exist.
 
     The lock is the operating system's: it ends with the process, however that ends. Without it two runs would do no
     harm, since each shard is renamed as a whole, but they would do everything twice.
 
     Raises:
-        ValueError: Another run is at it.
+        ValueError: Another run is writing to it.
     """
     out.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(out / "lock")
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout as error:
-        raise ValueError(f"out={str(out)!r} is being written by another run; let it end, or stop it.") from error
+        raise ValueError(f"out={str(out)!r} is being written by another run; wait for it, or stop it.") from error
     try:
         yield
     finally:
@@ -116,7 +116,7 @@ def locked(out: Path) -> Iterator[None]:
 
 
 def begin(out: Path, plan: Plan) -> None:
-    """Record a plan in a folder, or continue with the one that is there; removes what a killed run left in work.
+    """Record a plan in a folder, or continue with the one that is there, and remove unfinished files of a killed run.
 
     Raises:
         ValueError: The folder has results of other settings, of other recordings, or of no plan.
@@ -174,7 +174,7 @@ def _expect_same(out: Path, earlier: Plan, plan: Plan) -> None:
             problems.append("the recordings come in another order")
     if problems:
         raise ValueError(
-            f"out={str(out)!r} was begun otherwise: {'; '.join(problems)}. Run it as before, or give another folder."
+            f"out={str(out)!r} was begun differently: {'; '.join(problems)}. Run it as before, or give another folder."
         )
 
 
@@ -183,19 +183,19 @@ def _differences(earlier: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def unfinished_file(out: Path, path: Path) -> Path:
-    """A name of its own under which to write a file that `publish` puts into its place."""
+    """A unique path at which to write a file that `publish` then moves into its place."""
     return out / "tmp" / f"{path.name}.{uuid.uuid4().hex}"
 
 
 def publish(unfinished: Path, path: Path) -> None:
-    """Put a complete file into its place: as a whole or not at all, even if the machine fails."""
+    """Move a complete file into its place: as a whole or not at all, even if the machine fails."""
     _flush_to_disk(unfinished)
     unfinished.replace(path)
     _flush_to_disk(path.parent)
 
 
 def remove_unfinished(out: Path) -> None:
-    """Remove what killed workers had in work."""
+    """Remove the unfinished files of killed workers."""
     for path in (out / "tmp").iterdir():
         path.unlink(missing_ok=True)
 

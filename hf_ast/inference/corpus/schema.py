@@ -21,7 +21,7 @@ def result_schema(
         rows: "files" or "windows"; only whole recordings have events.
         labels: Names of the C classes, in the order of the scores.
         embedding_size: D.
-        record: What the metadata of every file say beside the labels, as JSON under the key "hf_ast".
+        record: Metadata of every file besides the labels, stored as JSON under the key "hf_ast".
     """
     fields = [
         pa.field("path", pa.string(), nullable=False),

@@ -23,7 +23,7 @@ PATH_COLUMNS = ("path", "file", "audio", "file_name", "filename", "wav")
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A place of recordings, small enough to be recorded in a plan and sent to other machines.
+    """Where recordings are, in a form small enough to be recorded in a plan and sent to other machines.
 
     Attributes:
         kind: "folder", "manifest", or "dataset" (of `datasets`).
@@ -37,13 +37,13 @@ class Source:
     split: str | None = None
 
     def names(self) -> list[str]:
-        """The recordings, each once, in an order that is always the same.
+        """Names of the recordings, each once, in an order that is always the same.
 
-        Names count from the folder, or stand as in the manifest. Those of a data set are its paths if every row has
-        one of its own, else the split and the number of the row.
+        Names are relative to the folder, or as in the manifest. Those of a data set are its paths if every row has one
+        of its own, else the split and the number of the row.
 
         Raises:
-            ValueError: There is none, or the manifest has no column of paths.
+            ValueError: There is no recording, or the manifest has no column of paths.
         """
         if self.kind == "dataset":
             names = _Dataset(self).names()
@@ -56,11 +56,11 @@ class Source:
         return names
 
     def rows(self) -> list[tuple[str, dict[str, Any]]]:
-        """The recordings with what is said about each: the other columns of its row.
+        """Names of the recordings with their metadata, which are the other columns of each row.
 
-        They come in the order of `names`, but a recording that stands in several rows of a manifest comes as often.
-        Class numbers of `datasets` come as names of classes, and rows of a data set have its `split`, if there are
-        several and no column has that name. Of the recordings in a folder nothing is known but the names.
+        They come in the order of `names`, but a recording in several rows of a manifest comes as often. Class numbers
+        of `datasets` become names of classes, and rows of a data set have its `split`, if there are several and no
+        column has that name. Recordings in a folder have no metadata.
 
         Raises:
             ValueError: As in `names`.
@@ -75,7 +75,7 @@ class Source:
         return rows
 
     def reader(self) -> "Reader":
-        """What opens the recordings; one per process."""
+        """Return a reader, which opens the recordings; one per process."""
         return _Dataset(self) if self.kind == "dataset" else _Files(self)
 
 
@@ -97,7 +97,7 @@ class Reader:
 
     @contextmanager
     def open(self, name: str, index: int) -> Iterator[str | bytes]:
-        """A recording as a local file or as its bytes, for as long as it is needed.
+        """Yield a recording as a local file or as its bytes, for as long as it is needed.
 
         Args:
             name: Its name in the source.
@@ -108,13 +108,13 @@ class Reader:
 
 
 def find_source(source: str | os.PathLike[str], *, subset: str | None = None, split: str | None = None) -> Source:
-    """What a user means by the source of a corpus.
+    """Find out what a user means by the source of a corpus.
 
     Args:
         source: A folder, searched with its subfolders for files whose endings libsndfile knows; a CSV, TSV, JSON, JSON
-            lines or Parquet manifest with a column of paths (one of `PATH_COLUMNS`), whose relative paths count from
-            the manifest; a folder of `datasets` or the id of a data set on the Hub; or the URL of a folder or manifest
-            in any filesystem of fsspec, such as "s3://bucket/recordings".
+            lines or Parquet manifest with a column of paths (one of `PATH_COLUMNS`), absolute or relative to the
+            manifest; a folder of `datasets` or the id of a data set on the Hub; or the URL of a folder or manifest in
+            any filesystem of fsspec, such as "s3://bucket/recordings".
         subset, split: Which part of a data set; all splits if None.
 
     Raises:
@@ -139,20 +139,20 @@ def find_source(source: str | os.PathLike[str], *, subset: str | None = None, sp
             f"source={text!r} is not a folder, a manifest or a URL, and cannot be the id of a data set (owner/name)."
         )
     if kind != "dataset" and (subset or split):
-        raise ValueError(f"source={text!r} is no data set, so subset={subset!r} and split={split!r} mean nothing.")
+        raise ValueError(f"source={text!r} is not a data set, so subset={subset!r} and split={split!r} do not apply.")
     return Source(kind=kind, location=location, subset=subset, split=split)
 
 
 def as_source(source: Any, *, subset: str | None = None) -> Source:
-    """What `find_source` finds, or a `Source`, or a `Dataset` or `DatasetDict` of `datasets` that is loaded already.
+    """Return what `find_source` finds, a `Source` as it is, or a loaded `Dataset` or `DatasetDict` of `datasets`.
 
     Raises:
-        ValueError: It is none of these, or a subset is asked for of what is no data set by its name.
+        ValueError: It is none of these, or a subset is given, but the source is not a data set given by its name.
     """
     if isinstance(source, str | os.PathLike):
         return find_source(source, subset=subset)
     if subset is not None:
-        raise ValueError(f"subset={subset!r} means nothing for a source that is chosen already.")
+        raise ValueError(f"subset={subset!r} applies only to a data set that is given by its name.")
     if isinstance(source, Source):
         return source
     try:
@@ -180,12 +180,12 @@ def _is_dataset_folder(folder: Path) -> bool:
 
 
 def _files_below(location: str) -> Iterator[str]:
-    """Recordings in a folder and its subfolders, as paths that count from it; hidden ones are left out."""
+    """Recordings in a folder and its subfolders, as paths relative to it; hidden ones are left out."""
     if "://" in location:
         filesystem, root = _filesystem(location)
         paths = [path.removeprefix(root).lstrip("/") for path in filesystem.find(root)]
     else:
-        # A link that leads nowhere is listed: that it cannot be read then stands in the results
+        # A broken link is listed, so that the results say that it cannot be read
         paths = [path.relative_to(location).as_posix() for path in Path(location).rglob("*") if not path.is_dir()]
     for path in paths:
         if _suffix(path) in SUFFIXES and not any(part.startswith(".") for part in path.split("/")):
@@ -193,7 +193,7 @@ def _files_below(location: str) -> Iterator[str]:
 
 
 def _manifest_rows(location: str, *, only_paths: bool = False) -> list[tuple[str, dict[str, Any]]]:
-    """The path of each row of a manifest, with the other columns of the row; of Parquet, they may be left unread."""
+    """The path of each row of a manifest, with the other columns of the row, which need not be read from Parquet."""
     suffix = _suffix(location)
     filesystem, path = _filesystem(location)
     content = filesystem.cat_file(path)
@@ -229,11 +229,11 @@ def _json_entries(text: str, location: str) -> list[Any]:
             except json.JSONDecodeError:  # NeMo and others write lines into files with this suffix
                 entries = [json.loads(line) for line in text.splitlines() if line.strip()]
     except json.JSONDecodeError as error:
-        raise ValueError(f"source={location!r} is no JSON: {error}.") from error
+        raise ValueError(f"source={location!r} is not valid JSON: {error}.") from error
     if isinstance(entries, dict) and isinstance(entries.get("data"), list):  # as the official AST code writes them
         entries = entries["data"]
     if not isinstance(entries, list):
-        raise ValueError(f"source={location!r} holds no list of recordings, but one {type(entries).__name__}.")
+        raise ValueError(f"source={location!r} holds a {type(entries).__name__} instead of a list of recordings.")
     return entries
 
 
@@ -281,7 +281,7 @@ class _Files(Reader):
         if "://" not in place:
             yield place
             return
-        # On disk a recording of hours is decoded by blocks; in memory it would lie there as a whole
+        # From disk, a recording of hours is decoded in blocks; in memory it would have to be there as a whole
         filesystem, path = _filesystem(place)
         with TemporaryDirectory(prefix="hf-ast-") as folder:
             copy = os.path.join(folder, posixpath.basename(path))
@@ -316,7 +316,7 @@ class _Dataset(Reader):
         splits = loaded if isinstance(loaded, datasets.DatasetDict) else {str(loaded.split or "train"): loaded}
         if source.split is not None:
             if source.split not in splits:
-                raise ValueError(f"split={source.split!r} is none of {list(splits)} in {source.location!r}.")
+                raise ValueError(f"split={source.split!r} is not one of {list(splits)} in {source.location!r}.")
             splits = {source.split: splits[source.split]}
         return splits
 
@@ -368,17 +368,17 @@ class _Dataset(Reader):
                 if audio["bytes"] is not None:
                     yield audio["bytes"]
                 else:
-                    # Relative paths of a data set in memory count from where the program runs
+                    # Relative paths of a data set in memory are relative to the working directory
                     folder = "" if isinstance(self.source, LoadedSource) else self.source.location
                     with _Files(Source(kind="folder", location=folder)).open(audio["path"], 0) as file:
                         yield file
                 return
             row -= len(split)
-        raise IndexError(f"The data set {self.source.location!r} has no recording {index}: it is another one now.")
+        raise IndexError(f"The data set {self.source.location!r} has no recording {index}; it has changed.")
 
 
 def _with_class_names(entry: dict[str, Any], features: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of `datasets` with names instead of the numbers of classes."""
+    """A row of `datasets` with the names of classes instead of their numbers."""
     from datasets import ClassLabel, List
 
     named = {}

@@ -37,12 +37,12 @@ class Report(NamedTuple):
 
 
 def load_model(name: str, what: str) -> tuple[PreTrainedModel, FeatureExtractor]:
-    """The model of an extraction: a classifier if there shall be tags."""
+    """Load the model of an extraction: a classifier if there are to be tags."""
     return load_encoder(name) if what == "embeddings" else load_classifier(name)
 
 
 def revision_of(model: PreTrainedModel, feature_extractor: FeatureExtractor) -> str:
-    """The commit of a model from the Hub; of any other one, a digest of its weights, config and front end."""
+    """The commit of a model from the Hub, or else a digest of its weights, config and front end."""
     commit = getattr(model.config, "_commit_hash", None)
     if commit is not None:
         return commit
@@ -61,13 +61,13 @@ class ShardWorker:
 
     Args:
         out: Folder of the extraction, with its plan.
-        model, feature_extractor: Of the plan; they are loaded if None.
+        model, feature_extractor: Those of the plan; they are loaded if None.
         device: Where the model runs.
         batch_size: Windows per forward pass.
         num_workers: Processes that decode; 0 means this one.
 
     Raises:
-        ValueError: The model is not the one of the plan: what its name stands for has changed, or is different here.
+        ValueError: The model is not the one of the plan: its name stands for another one now, or on this machine.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class ShardWorker:
         )
 
     def _run_model(self, batch: WindowBatch, heard: defaultdict[int, "_Heard"]) -> None:
-        """Add what the model says of windows to what it said of their recordings."""
+        """Run the model on windows, and add its outputs to those of their recordings."""
         if not batch.files:
             return
         inputs = clip_features(self.feature_extractor, batch.clips(), device=self.model.device).to(self.model.dtype)
@@ -199,7 +199,7 @@ class ShardWorker:
 
 
 class _Heard:
-    """What the model says of the windows of a recording, and where the last of them ends, which is its length."""
+    """Outputs of the model for the windows of a recording, and the end of the last one, which is its length."""
 
     def __init__(self) -> None:
         self.times_s = Rows("d")
@@ -208,7 +208,7 @@ class _Heard:
         self.end_s = 0.0
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Times (K, 2), scores (K, C) and embeddings (K, D); what was not asked for is empty."""
+        """Times (K, 2), scores (K, C) and embeddings (K, D); what was not requested is empty."""
         return self.times_s.array(), self.scores.array(), self.embeddings.array()
 
 
@@ -225,7 +225,7 @@ def describe(model: PreTrainedModel, inputs: BatchFeature, what: str) -> tuple[T
 
 
 class _ShardWriter:
-    """Writes the file of a shard, recording by recording in the order of the plan, however they come in."""
+    """Writes the file of a shard, recording by recording in the order of the plan, in whatever order they come."""
 
     def __init__(self, path: Path, out: Path, shard: Shard, schema: pa.Schema):
         self.shard = shard
@@ -251,7 +251,7 @@ class _ShardWriter:
             self.group = []
 
     def close(self) -> None:
-        """Put the complete file into its place."""
+        """Move the complete file into its place."""
         self._writer.close()
         publish(self._unfinished, self._path)
 
