@@ -23,7 +23,7 @@ from tests.support.environments import install_tools
 from tests.support.interpreter import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-TEST_TOOLS = ("pytest", "hypothesis", "pandas", "parameterized")
+TEST_TOOLS = ("pytest", "espeakng-loader", "hypothesis", "pandas", "parameterized")
 MODELS = ("tests/test_golden.py", "tests/models", "tests/test_auto.py", "tests/cli/test_classify.py")
 
 

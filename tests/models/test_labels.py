@@ -8,7 +8,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch.nn import functional as F
 
-from hf_ast.models.modules_classification import classification_loss
+from hf_ast.models.modules_classification import classification_loss, infer_problem_type
 from tests.support.tiny import spectrograms, tiny_config, tiny_model
 
 NAN, INFINITE = float("nan"), float("inf")
@@ -31,6 +31,23 @@ def with_row(value: float) -> torch.Tensor:
     labels = filled(1.0).softmax(1)
     labels[1] = value
     return labels
+
+
+def test_labels_tell_the_kind_of_problem() -> None:
+    indices, values = torch.tensor([0, 1]), torch.tensor([[0.0, 1.0]])
+    assert infer_problem_type(values[:, :1], 1) == REGRESSION
+    assert infer_problem_type(indices, 1) == REGRESSION
+    assert infer_problem_type(values, 2) == MULTI
+    assert infer_problem_type(indices, 2) == SINGLE
+
+
+def test_labels_must_be_a_tensor() -> None:
+    message = "labels is a list, but must be a tensor; convert it with `torch.as_tensor"
+    labels: Any = [0, 1, 2]
+    with pytest.raises(ValueError, match=message):
+        infer_problem_type(labels, 5)
+    with pytest.raises(ValueError, match=message):
+        classification_loss(logits(), labels, SINGLE)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -109,6 +110,20 @@ def test_a_clip_that_would_be_masked_whole_is_an_error() -> None:
     with pytest.raises(ValueError, match="masks every patch of a clip that has 16"):
         model(spectrograms(2, 24))
     assert model(spectrograms(2, 24), mask_indices=torch.tensor([[0], [5]])).loss.isfinite()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "mask", "message"),
+    [
+        ([[0.0]], None, "input_values is a list, but must be a tensor"),
+        (torch.zeros(2, 50), None, r"input_values must have shape \(B, frames, 32 mel bins\), got \(2, 50\)"),
+        (torch.zeros(2, 50, 32, dtype=torch.long), None, "input_values holds torch.int64"),
+        (torch.zeros(2, 50, 32), torch.ones(2, 49), r"attention_mask must have one value per frame, shape \(2, 50\)"),
+    ],
+)
+def test_wrong_input_of_pretraining(inputs: Any, mask: torch.Tensor | None, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tiny_ssast()(inputs, attention_mask=mask)
 
 
 def test_both_objectives_train_everything() -> None:

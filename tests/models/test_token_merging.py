@@ -21,6 +21,16 @@ def test_the_most_similar_pair_becomes_its_weighted_mean() -> None:
     assert sizes.tolist() == [[1, 1, 1, 4]]
 
 
+def test_directions_decide_and_not_lengths() -> None:
+    generator = torch.Generator().manual_seed(0)
+    patches = torch.randn(2, 12, 6, generator=generator)
+    lengths = 10 ** torch.empty(2, 12, 1).uniform_(-1, 1, generator=generator)
+    (_, expected), (_, found) = (
+        merge_tokens(tokens, None, num_merged=3, num_prefix_tokens=0) for tokens in (patches, patches * lengths)
+    )
+    assert found.tolist() == expected.tolist()
+
+
 def test_sums_are_kept_over_many_merges() -> None:
     """However tokens merge, the sum over patches and their number stay."""
     tokens, sizes = torch.randn(3, 2 + 41, 8, generator=torch.Generator().manual_seed(0)), None
