@@ -14,11 +14,25 @@ from torch import Tensor
 from conversion.checkpoint import Checkpoint
 from conversion.convert import unwrapped
 from conversion.reference import reference_forward
+from hf_ast import (
+    HfASTForAudioClassification,
+    HfASTModel,
+    PaSSTForAudioClassification,
+    PaSSTModel,
+    SSASTForAudioClassification,
+    SSASTForPreTraining,
+)
 from tests.support.golden_common import check
 from tests.support.tiny import GEOMETRY, SIZE
 
 # The generator of the golden cases' weights: names and shapes -> arrays
 make_state_dict = check.W.make_state_dict
+# Classes of a family's checkpoints: with labels, and without
+MODEL_CLASSES = {
+    "ast": (HfASTForAudioClassification, HfASTModel),
+    "ssast": (SSASTForAudioClassification, SSASTForPreTraining),
+    "passt": (PaSSTForAudioClassification, PaSSTModel),
+}
 LAYOUTS = Path(__file__).parents[1] / "golden" / "layouts"
 MIRRORED = {
     "ast-base-stride10.pth": "audioset_10_10_0.4593.pth",
