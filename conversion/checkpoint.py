@@ -66,7 +66,7 @@ class Checkpoint:
     Args:
         name: Our name, composed of family, size, kind, geometry, data and result; also the name of the folder and the
             Hub repository.
-        family: "ast", "ssast" or "passt".
+        family: Key of `FAMILIES`.
         title: Description in one line.
         urls: Where the file can be downloaded, the official place first. The first URL gives the name of the file.
         pages: Web pages that offer the file in a browser if no URL works.

@@ -1,7 +1,6 @@
 """Convert a state dict in an official layout to one of our models."""
 
 import copy
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from .key_maps import look_up
 from .layouts import LAYOUTS, Layout
 
 # Top-level names of the heads, of which a class may have one or none
@@ -89,13 +89,11 @@ def rename(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
     """Rename the tensors of a layout to ours, without those that it drops; unknown tensors are an error."""
     renamed = {}
     for key, tensor in tensors.items():
-        number = re.search(r"(?<=blocks\.|layers\.)\d+(?=\.)", key)
-        pattern = key if number is None else key.replace(f".{number[0]}.", ".{}.", 1)
-        if pattern not in layout.key_map:
+        name, _ = look_up(key, layout.key_map)
+        if name is None:
             raise ValueError(f"state_dict has the tensor {key!r}, which is unknown in the {layout.name} layout.")
-        name = layout.key_map[pattern]
         if isinstance(name, str):
-            renamed[name if number is None else name.format(number[0])] = tensor
+            renamed[name] = tensor
     return renamed
 
 

@@ -27,7 +27,7 @@ from hf_ast.models.modeling_ast_native import to_native_name
 from hf_ast.whole import whole_folder
 
 from .convert import expected_shapes
-from .key_maps import ConfigField, Dropped, KeyMap
+from .key_maps import ConfigField, Dropped, KeyMap, Target
 from .layouts import EMBEDDINGS, JOINT_TABLE, LAYOUTS, POSITIONS, Layout, restore_native
 
 FORMATS = ("official", "native")
@@ -166,7 +166,7 @@ def official_tensors(model: PreTrainedModel, layout: Layout) -> tuple[dict[str, 
     return official, zeros
 
 
-def file_names(key_map: KeyMap, num_layers: int) -> Iterator[tuple[str, str | Dropped | ConfigField]]:
+def file_names(key_map: KeyMap, num_layers: int) -> Iterator[tuple[str, Target]]:
     """Yield all names of a file with that many layers, in its order, and what the key map has for each."""
     for is_layer, group in groupby(key_map, lambda pattern: "{}" in pattern):
         patterns = list(group)

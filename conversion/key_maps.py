@@ -4,6 +4,7 @@
 a name. A name that no table lists is an error.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -29,7 +30,22 @@ class ConfigField:
     name: str
 
 
-KeyMap = Mapping[str, str | Dropped | ConfigField]
+Target = str | Dropped | ConfigField
+KeyMap = Mapping[str, Target]
+
+
+def look_up(name: str, key_map: KeyMap) -> tuple[Target | None, int | None]:
+    """Return what a key map has for the name of a tensor, and the number of its layer.
+
+    The first is None if the map does not list the name, the second if the tensor belongs to no layer.
+    """
+    if name in key_map:
+        return key_map[name], None
+    for number in re.finditer(r"(?<=\.)\d+(?=\.)", name):
+        target = key_map.get(f"{name[: number.start()]}{{}}{name[number.end() :]}")
+        if target is not None:
+            return target.format(number[0]) if isinstance(target, str) else target, int(number[0])
+    return None, None
 
 
 def _with_prefix(key_map: KeyMap, source: str, target: str) -> KeyMap:

@@ -20,6 +20,8 @@ import torch
 from huggingface_hub.errors import HfHubHTTPError
 from transformers import AutoModel, AutoModelForAudioClassification, AutoModelForPreTraining
 
+from hf_ast.families import FAMILIES
+
 from .checkpoint import HUB_NAMESPACE, Checkpoint
 from .downloads import cached, default_cache
 from .prepare import converted_folder, is_ready, prepare
@@ -98,11 +100,13 @@ def find_refusal(checkpoint: Checkpoint) -> str:
 
 def weight_bytes(checkpoint: Checkpoint) -> int:
     """Return the size of the converted weights in single precision, from the config alone."""
+    config = checkpoint.build_config()
     auto_class: Any = AutoModelForAudioClassification
     if checkpoint.label_set is None:
-        auto_class = AutoModelForPreTraining if checkpoint.family == "ssast" else AutoModel
+        classes = next(family.models for family in FAMILIES if family.model_type == config.model_type)
+        auto_class = AutoModelForPreTraining if "MODEL_FOR_PRETRAINING_MAPPING" in classes else AutoModel
     with torch.device("meta"):
-        model = auto_class.from_config(checkpoint.build_config())
+        model = auto_class.from_config(config)
     return 4 * sum(parameter.numel() for parameter in model.parameters())
 
 

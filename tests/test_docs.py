@@ -8,6 +8,7 @@ import pkgutil
 import re
 import shlex
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,9 @@ def test_checkpoints_are_in_the_registry(name: str) -> None:
 
 def test_the_number_of_checkpoints_is_that_of_the_registry() -> None:
     assert set(re.findall(r"\b(\d+) (?:files:|(?:official )?checkpoints\b)", TEXT)) == {str(len(CHECKPOINTS))}
+    numbers = Counter("deit" if "deit" in c.file_name else c.family for c in CHECKPOINTS.values())
+    rows = re.findall(r"^\| (\w+) \| (\d+) \|", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert {name.lower(): int(number) for name, number in rows} == numbers
 
 
 @pytest.mark.parametrize("name", CLASS_NAMES)

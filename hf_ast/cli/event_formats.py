@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, TextIO
 
@@ -31,20 +32,29 @@ class Format(StrEnum):
     SRT = "srt"
 
 
-# These do not name the recording, so a document can hold the events of one recording only
-ONE_RECORDING = (Format.AUDACITY, Format.SRT)
-SUFFIXES = {
-    Format.TABLE: ".txt",
-    Format.JSON: ".json",
-    Format.CSV: ".csv",
-    Format.AUDACITY: ".txt",
-    Format.SRT: ".srt",
-}
-LINES: dict[Format, Callable[[str, Sequence["Event"]], Iterator[str]]] = {
-    Format.TABLE: table_lines,
-    Format.CSV: csv_lines,
-    Format.AUDACITY: audacity_lines,
-    Format.SRT: srt_lines,
+@dataclass(frozen=True)
+class Layout:
+    """How a document in a format looks.
+
+    Attributes:
+        suffix: Of the file.
+        lines: What writes a recording, from its name and its events; None for data.
+        header: First line of a document; None if there is none.
+        one_recording: Whether a document can hold the events of one recording only, because it does not name it.
+    """
+
+    suffix: str
+    lines: Callable[[str, Sequence["Event"]], Iterator[str]] | None
+    header: str | None = None
+    one_recording: bool = False
+
+
+LAYOUTS = {
+    Format.TABLE: Layout(".txt", table_lines),
+    Format.JSON: Layout(".json", None),
+    Format.CSV: Layout(".csv", csv_lines, header=csv_line(CSV_HEADER)),
+    Format.AUDACITY: Layout(".txt", audacity_lines, one_recording=True),
+    Format.SRT: Layout(".srt", srt_lines, one_recording=True),
 }
 
 
@@ -56,12 +66,12 @@ def document(
 
     The block gets a function that adds a recording: its name, its duration in seconds, and its events.
     """
-    if file_format is Format.CSV:
-        show(csv_line(CSV_HEADER), stream)
-    with results(file_format is Format.JSON, stream) as add:
+    layout = LAYOUTS[file_format]
+    if layout.header is not None:
+        show(layout.header, stream)
+    with results(layout.lines is None, stream) as add:
 
         def add_recording(file: str, duration_s: float, events: Sequence["Event"]) -> None:
-            lines = LINES[file_format](file, events) if file_format in LINES else ()
-            add(as_data(file, duration_s, events), lines)
+            add(as_data(file, duration_s, events), layout.lines(file, events) if layout.lines else ())
 
         yield add_recording

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from .errors import for_each
-from .event_formats import ONE_RECORDING, SUFFIXES, Format, document
+from .event_formats import LAYOUTS, Format, document
 from .files import Recordings, expand_arguments
 from .options import DEFAULT_MODEL, Hop, Json, Model, Window, quiet_loading
 from .output import show
@@ -52,15 +52,16 @@ def tag(
     columns `file`, `start_s`, `end_s`, `label` and `peak`.
     """
     file_format = Format.JSON if as_json else file_format
+    layout = LAYOUTS[file_format]
     found, all_found = expand_arguments(files)
     if not found:
         raise typer.Exit(1)
-    if len(found) > 1 and file_format in ONE_RECORDING and out is None:
+    if len(found) > 1 and layout.one_recording and out is None:
         raise typer.BadParameter(
             f"{file_format} holds the events of one recording, but there are {len(found)}; give a folder as --out.",
             param_hint="--format",
         )
-    targets = None if out is None else output_files(found, out, SUFFIXES[file_format])
+    targets = None if out is None else output_files(found, out, layout.suffix)
     import hf_ast
 
     quiet_loading()

@@ -17,15 +17,10 @@ from conversion.folders import read_provenance
 from conversion.registry import CHECKPOINTS
 from tests.support.converted import DEIT, OPENMIC, SPEECH_COMMANDS, SSAST, VERIFICATION, converted, verified
 from tests.support.interpreter import ROOT, run
+from tests.support.loopback_hub import LICENSES
+from tests.support.official_files import MODEL_CLASSES
 
 FOLDERS = (SPEECH_COMMANDS, OPENMIC, SSAST, DEIT)
-# https://huggingface.co/docs/hub/repositories-licenses
-HUB_LICENSES = {"apache-2.0", "bsd-3-clause"}
-CLASSES = {
-    "ast": ("HfASTForAudioClassification", "HfASTModel"),
-    "ssast": ("SSASTForAudioClassification", "SSASTForPreTraining"),
-    "passt": ("PaSSTForAudioClassification", "PaSSTModel"),
-}
 # Every block in a namespace of its own, as if it were a script
 RUN_BLOCKS = """
 import json
@@ -54,7 +49,7 @@ def provenance(checkpoint: Checkpoint, **changes: Any) -> dict[str, Any]:
 
 def card_of(checkpoint: Checkpoint, **changes: Any) -> ModelCard:
     config = checkpoint.build_config()
-    config.architectures = [CLASSES[checkpoint.family][checkpoint.label_set is None]]
+    config.architectures = [MODEL_CLASSES[checkpoint.family][checkpoint.label_set is None].__name__]
     extractor = checkpoint.build_feature_extractor()
     origin = provenance(checkpoint, **changes) | {"verification": VERIFICATION.to_json()}
     return model_card(checkpoint, origin, config, extractor, num_parameters=10**6, repo_id=checkpoint.hub_id)
@@ -68,16 +63,17 @@ def test_the_metadata_of_every_checkpoint_is_valid_for_the_hub(checkpoint: Check
     assert values == card.data.to_dict()
     data = ModelCardData(**values)
     assert data.to_dict() == values
-    assert (data.library_name, data.license in HUB_LICENSES, data.language) == ("transformers", True, None)
+    assert (data.library_name, data.license in LICENSES, data.language) == ("transformers", True, None)
     for repo_id in (*(data.datasets or ()), *([data.base_model] if data.base_model else ())):
         validate_repo_id(repo_id)
     expected = [(metric.name, metric.value, metric.source) for metric in checkpoint.metrics]
     if checkpoint.label_set is None:
         assert (data.pipeline_tag, data.eval_results, data.base_model) == ("feature-extraction", None, None)
     else:
-        assert (data.pipeline_tag, data.base_model_relation) == ("audio-classification", "finetune")
+        assert data.pipeline_tag == "audio-classification"
+        assert values.get("base_model_relation") == ("finetune" if checkpoint.datasets[0] == "ImageNet-1k" else None)
         found = [(result.metric_type, result.metric_value, result.source_url) for result in data.eval_results or ()]
-        assert found == (expected if checkpoint.label_set != "openmic_20" else [])
+        assert found == (expected if checkpoint.datasets[-1] in DATASETS else [])
     for name, value, source in expected:
         assert f"- {name} {value} on " in card.text
         assert f"({source})" in card.text

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from conversion import convert_checkpoint
 from conversion.convert import unwrapped
+from conversion.key_maps import Dropped, look_up
 from hf_ast import HfASTConfig, HfASTForAudioClassification, HfASTModel
 from tests.support.official_files import tiny_ast_content, tiny_ast_outputs
 from tests.support.tiny import spectrograms, tiny_config
@@ -54,6 +55,19 @@ def changed(**changes: object) -> dict[str, object]:
 def test_what_does_not_fit_is_an_error_that_names_it(checkpoint: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         convert_checkpoint(checkpoint, tiny_config())
+
+
+def test_a_layout_may_number_its_layers_under_any_name() -> None:
+    old = Dropped("not used", (1,))
+    key_map = {
+        "stem.0.weight": "projection.weight",
+        "stage.1.block.{}.mlp.0.weight": "layers.{}.fc1.weight",
+        "stage.1.block.{}.old": old,
+    }
+    assert look_up("stem.0.weight", key_map) == ("projection.weight", None)
+    assert look_up("stage.1.block.11.mlp.0.weight", key_map) == ("layers.11.fc1.weight", 11)
+    assert look_up("stage.1.block.0.old", key_map) == (old, 0)
+    assert look_up("stage.2.block.0.old", key_map) == (None, None)
 
 
 def test_an_image_model_gets_a_new_head_only_when_asked_for(official: dict[str, Tensor]) -> None:

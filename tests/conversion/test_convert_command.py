@@ -13,8 +13,10 @@ from transformers import AutoFeatureExtractor, AutoModel, AutoModelForAudioClass
 
 from conversion import downloads, registry
 from conversion.__main__ import main
+from conversion.checkpoint import FAMILIES
 from conversion.folders import read_provenance, sha256
 from hf_ast.cli import main as hf_ast_main
+from hf_ast.cli.checkpoints import Family
 from tests.support.file_server import Served, Server, serving
 from tests.support.official_files import tiny_ast_content, tiny_ast_outputs, write_official_file
 from tests.support.tiny import GEOMETRY, SIZE, spectrograms
@@ -51,13 +53,17 @@ def replace_urls(monkeypatch: pytest.MonkeyPatch, urls: dict[str, str]) -> None:
 
 def test_checkpoints_prints_the_registry(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["checkpoints"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 1 + 54
+    assert len(capsys.readouterr().out.splitlines()) == 1 + len(registry.CHECKPOINTS)
     assert main(["checkpoints", "--family", "passt", "FSD50K", "overlap"]) == 0
     output = capsys.readouterr()
     assert [line.split()[0] for line in output.out.splitlines()] == ["name", "passt-s-n-s16-fsd50k-0.642"]
     assert output.err == ""
     assert main(["checkpoints", "FSD50K-N", "--details"]) == 0
     assert capsys.readouterr().out.startswith("name         passt-s-n-s16-fsd50k-0.642\n")
+
+
+def test_the_families_to_choose_from_are_those_of_the_registry() -> None:
+    assert {family.value for family in Family} == FAMILIES.keys()
 
 
 def test_a_name_is_one_checkpoint_and_words_are_several(capsys: pytest.CaptureFixture[str]) -> None:

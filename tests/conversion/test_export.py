@@ -43,7 +43,7 @@ from tests.support.tiny import (
     waveforms,
 )
 
-GOLDEN_LAYOUTS = {path.stem: path for path in sorted((CASES.parent / "layouts").glob("[aps]*.json"))}
+GOLDEN_LAYOUTS = {path.stem: path for path in sorted((CASES.parent / "layouts").glob("*.json"))}
 
 
 def meta_model(name: str, facts: dict[str, Any]) -> PreTrainedModel:
@@ -53,6 +53,7 @@ def meta_model(name: str, facts: dict[str, Any]) -> PreTrainedModel:
             return PaSSTForAudioClassification(passt_config(facts))
         if name.startswith("ast"):
             return HfASTForAudioClassification(ast_config(facts))
+        assert name.startswith("ssast")
         if "finetuned" in name:
             fields = classifier_fields(facts | {"input_fdim": 128})
             return SSASTForAudioClassification(SSASTConfig(**fields))
@@ -75,7 +76,7 @@ def layout(model: PreTrainedModel, name: str) -> Layout:
     return next(layout for layout in layouts if layout.name == name and layout.model_class is type(model))
 
 
-@pytest.mark.parametrize("name", GOLDEN_LAYOUTS)
+@pytest.mark.parametrize("name", [name for name in GOLDEN_LAYOUTS if not name.startswith("deit")])  # of images
 def test_names_shapes_types_and_order_are_those_of_the_official_files(name: str) -> None:
     recorded = json.loads(GOLDEN_LAYOUTS[name].read_text())
     tensors, zeros = to_official(meta_model(name, recorded["config"]))

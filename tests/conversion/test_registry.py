@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 from collections import Counter
 from itertools import chain
 from urllib.parse import urlsplit
@@ -13,16 +12,13 @@ from torch import Tensor
 
 from conversion import convert_checkpoint
 from conversion.checkpoint import LABEL_SETS, Checkpoint, file_name, label_names
+from conversion.convert import layout_of, unwrapped
+from conversion.key_maps import look_up
 from conversion.listing import HEADER, facts, summary
 from conversion.registry import ALIASES, CHECKPOINTS, find, search
-from hf_ast import HfASTForAudioClassification, HfASTModel, PaSSTForAudioClassification, SSASTForPreTraining
-from tests.support.official_files import MIRRORED, layouts, torch_only
+from tests.support.loopback_hub import LICENSES
+from tests.support.official_files import MIRRORED, MODEL_CLASSES, layouts, torch_only
 
-MODEL_CLASSES = {
-    "ast": HfASTForAudioClassification,
-    "ssast": SSASTForPreTraining,
-    "passt": PaSSTForAudioClassification,
-}
 every_checkpoint = pytest.mark.parametrize("checkpoint", CHECKPOINTS.values(), ids=CHECKPOINTS.keys())
 
 
@@ -62,14 +58,14 @@ def official_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 @every_checkpoint
 def test_the_official_file_of_an_entry_fills_the_model_of_its_config(checkpoint: Checkpoint) -> None:
-    tensors = official_tensors(checkpoint)
-    numbers = {name: re.search(r"(?:blocks|layers)\.(\d+)\.", name) for name in tensors}
-    depth = checkpoint.build_config().num_hidden_layers
-    assert {int(number[1]) for number in numbers.values() if number} == set(range(depth))
+    tensors, config = unwrapped(official_tensors(checkpoint)), checkpoint.build_config()
+    key_map = layout_of(tensors, config).key_map
+    layers = {name: look_up(name, key_map)[1] for name in tensors}
+    assert {layer for layer in layers.values() if layer is not None} == set(range(config.num_hidden_layers))
     # All layers are alike: one is enough for the shapes, and twelve take seconds
-    first = {name: tensor for name, tensor in tensors.items() if numbers[name] is None or numbers[name][1] == "0"}
+    first = {name: tensor for name, tensor in tensors.items() if layers[name] in (None, 0)}
     model = convert_checkpoint(first, checkpoint.build_config(num_hidden_layers=1))
-    assert isinstance(model, MODEL_CLASSES[checkpoint.family] if "deit" not in checkpoint.file_name else HfASTModel)
+    assert type(model) is MODEL_CLASSES[checkpoint.family][checkpoint.label_set is None]
 
 
 @every_checkpoint
@@ -78,7 +74,7 @@ def test_an_entry_has_what_a_card_needs(checkpoint: Checkpoint) -> None:
         assert urlsplit(url).scheme == "https", url
         assert urlsplit(url).netloc, url
     assert all(0 < metric.value <= 1 and metric.name and metric.dataset for metric in checkpoint.metrics)
-    assert checkpoint.license in ("Apache-2.0", "BSD-3-Clause")
+    assert checkpoint.license.lower() in LICENSES
     assert all((checkpoint.license_note, checkpoint.datasets, checkpoint.title))
     assert set(checkpoint.sha256) <= set("0123456789abcdef")
     assert checkpoint.hub_id == f"hf-ast/{checkpoint.name}"

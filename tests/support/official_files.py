@@ -1,7 +1,6 @@
 """Files of the exact layout of each released checkpoint, filled by the golden cases' deterministic generator."""
 
 import json
-import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -13,12 +12,28 @@ from torch import Tensor
 
 from conversion.checkpoint import Checkpoint
 from conversion.convert import unwrapped
+from conversion.key_maps import look_up
+from conversion.layouts import LAYOUTS as KNOWN_LAYOUTS
 from conversion.reference import reference_forward
+from hf_ast import (
+    HfASTForAudioClassification,
+    HfASTModel,
+    PaSSTForAudioClassification,
+    PaSSTModel,
+    SSASTForAudioClassification,
+    SSASTForPreTraining,
+)
 from tests.support.golden_common import check
 from tests.support.tiny import GEOMETRY, SIZE
 
 # The generator of the golden cases' weights: names and shapes -> arrays
 make_state_dict = check.W.make_state_dict
+# Classes of a family's checkpoints: with labels, and without
+MODEL_CLASSES = {
+    "ast": (HfASTForAudioClassification, HfASTModel),
+    "ssast": (SSASTForAudioClassification, SSASTForPreTraining),
+    "passt": (PaSSTForAudioClassification, PaSSTModel),
+}
 LAYOUTS = Path(__file__).parents[1] / "golden" / "layouts"
 MIRRORED = {
     "ast-base-stride10.pth": "audioset_10_10_0.4593.pth",
@@ -93,12 +108,19 @@ def small_content(
     tensors = [
         [key, shapes.get(key, [sizes.get(size, size) for size in shape]), dtype]
         for key, shape, dtype in layouts()[MIRRORED.get(name, name)]
-        if not (number := re.search(r"(?<=blocks\.)\d+", key)) or int(number[0]) < num_layers
+        if (layer := layer_of(key)) is None or layer < num_layers
     ]
     content = {key: torch.as_tensor(value) for key, value in make_state_dict(tensors).items()}
     if name in MIRRORED:
         return {"model": torch_only(content)}
     return {"model": content} if name.startswith("deit") else content
+
+
+def layer_of(name: str) -> int | None:
+    """Number of the layer that a tensor of an official file belongs to; None if to no layer."""
+    maps = [layout.key_map for family in KNOWN_LAYOUTS.values() for layout in family]
+    numbers = (look_up(name.removeprefix("module."), key_map)[1] for key_map in maps)
+    return next((number for number in numbers if number is not None), None)
 
 
 def tiny_ast_content(num_labels: int = 5) -> dict[str, Any]:
