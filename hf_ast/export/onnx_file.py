@@ -77,6 +77,8 @@ def quantize_onnx(source: Path, path: Path) -> None:
     from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
     model = onnx.load(source)
+    # onnxscript 0.6 leaves shapes from before it folded constants, which the quantiser refuses; it infers them itself
+    del model.graph.value_info[:]
     # Otherwise it warns that the file is not pre-processed; torch has folded the constants and inferred the shapes
     add_pre_process_metadata(model)
     quantize_dynamic(

@@ -1,5 +1,6 @@
 """Exported programs as PyTorch packages: as they are, or compiled by AOTInductor."""
 
+import io
 from pathlib import Path
 
 import torch
@@ -11,7 +12,10 @@ from torch.export import ExportedProgram
 
 def write_program(program: ExportedProgram, path: Path) -> None:
     """Save a program of `export_program` for `torch.export.load`."""
-    torch.export.save(program, path)
+    # Into memory first: torch's writer of files aborts the process where the disk is full
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    path.write_bytes(buffer.getbuffer())
 
 
 def write_aoti(program: ExportedProgram, path: Path) -> None:
@@ -25,7 +29,9 @@ def write_aoti(program: ExportedProgram, path: Path) -> None:
         ValueError: There is no C++ compiler.
     """
     require_compiler()
-    aoti_compile_and_package(program, package_path=str(path))
+    buffer = io.BytesIO()  # as in `write_program`
+    aoti_compile_and_package(program, package_path=buffer)
+    path.write_bytes(buffer.getbuffer())
 
 
 def require_compiler() -> None:
