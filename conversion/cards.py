@@ -39,13 +39,14 @@ DATASETS = {
     "LibriSpeech-960h": "openslr/librispeech_asr",
     "Speech Commands V2": "google/speech_commands",
 }
+CARD = "README.md"
 # The image model from which AST and PaSST are initialised
 IMAGE_MODEL = "facebook/deit-base-distilled-patch16-384"
 
 
 def write_card(folder: Path, repo_id: str | None = None) -> Path:
     """Write README.md into a converted folder; arguments and errors as in `render_card`."""
-    path = folder / "README.md"
+    path = folder / CARD
     card = render_card(folder, repo_id)
     with whole_file(path) as partial:
         partial.write_text(card, encoding="utf-8")

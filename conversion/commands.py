@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .cards import write_card
+from .cards import CARD, write_card
 from .checkpoint import Checkpoint
 from .downloads import cached, digest_problem, fetch
 from .folders import convert_file, read_provenance, sha256
@@ -99,7 +99,7 @@ def convert_source(
     if verify:
         verification = verify_folder(folder, source.file)
         expect_passed(verification, folder, source.file)
-    if verify or not (folder / "README.md").is_file():
+    if verify or not (folder / CARD).is_file():
         write_card(folder)
     return verification
 

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
-from .cards import write_card
+from .cards import CARD, write_card
 from .checkpoint import Checkpoint, file_name
 from .downloads import default_cache, digest_problem, fetch
 from .folders import changed_files, convert_file, describe_conversion, read_provenance
@@ -60,7 +60,12 @@ def converted_folder(checkpoint: Checkpoint, cache: Path) -> Path:
 
 
 def is_ready(folder: Path, checkpoint: Checkpoint, *, cache: Path) -> bool:
-    """Whether a folder holds the checkpoint as this version converts it, verified, and with no file changed since."""
+    """Whether a folder holds the checkpoint as this version converts it, verified, and with no file changed since.
+
+    The card is written last: without it, a process was killed before.
+    """
+    if not (folder / CARD).is_file():
+        return False
     try:
         provenance = read_provenance(folder)
         verification = read_verification(provenance)

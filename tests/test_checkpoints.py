@@ -310,6 +310,18 @@ def test_a_folder_that_is_only_converted_is_verified_before_it_is_returned(
     assert (folder / "model.safetensors").stat().st_mtime_ns == before
 
 
+def test_a_folder_without_its_card_is_finished_before_it_is_returned(server: Server, tmp_path: Path) -> None:
+    folder = get_checkpoint(NAME, cache=tmp_path)
+    card, weights = folder / "README.md", folder / "model.safetensors"
+    before, content = weights.stat().st_mtime_ns, card.read_bytes()
+    # As a process leaves it that is killed while it writes the card; nothing else has process id 0
+    card.rename(folder / ".README.md.partial-0")
+    assert get_checkpoint(NAME, cache=tmp_path) == folder
+    assert card.read_bytes() == content
+    assert weights.stat().st_mtime_ns == before
+    assert not [path.name for path in folder.iterdir() if "partial" in path.name]
+
+
 def test_a_conversion_that_does_not_pass_is_an_error_and_leaves_no_folder(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
