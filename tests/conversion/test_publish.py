@@ -18,6 +18,7 @@ from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
 import hf_ast.hub
 from conversion import publish_all
+from conversion.cards import write_card
 from conversion.folders import convert_file, read_provenance
 from conversion.publish import publish_folder
 from conversion.registry import CHECKPOINTS, find
@@ -274,6 +275,7 @@ def test_without_being_told_to_nothing_of_the_zoo_is_sent_and_then_what_is_in_th
 ) -> None:
     (tmp_path / "converted").mkdir()
     folder = verified(converted(SSAST, tmp_path / "converted"))
+    write_card(folder)
     (tmp_path / "converted" / find(SSAST).file_name).rename(tmp_path / find(SSAST).file_name)
     size_mb = (folder / "model.safetensors").stat().st_size / 1e6
     arguments = ["--cache", str(tmp_path), "--namespace", "org", "--search"]
