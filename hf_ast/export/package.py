@@ -1,6 +1,7 @@
 """Exported programs as PyTorch packages: as they are, or compiled by AOTInductor."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,10 +13,7 @@ from torch.export import ExportedProgram
 
 def write_program(program: ExportedProgram, path: Path) -> None:
     """Save a program of `export_program` for `torch.export.load`."""
-    # Into memory first: torch's writer of files aborts the process where the disk is full
-    buffer = io.BytesIO()
-    torch.export.save(program, buffer)
-    path.write_bytes(buffer.getbuffer())
+    _write(path, lambda stream: torch.export.save(program, stream))
 
 
 def write_aoti(program: ExportedProgram, path: Path) -> None:
@@ -29,9 +27,14 @@ def write_aoti(program: ExportedProgram, path: Path) -> None:
         ValueError: There is no C++ compiler.
     """
     require_compiler()
-    buffer = io.BytesIO()  # as in `write_program`
-    aoti_compile_and_package(program, package_path=buffer)
-    path.write_bytes(buffer.getbuffer())
+    _write(path, lambda stream: aoti_compile_and_package(program, package_path=stream))
+
+
+def _write(path: Path, save: Callable[[io.BytesIO], object]) -> None:
+    """Write a file through memory: torch's own writer of files aborts the process where the disk is full."""
+    stream = io.BytesIO()
+    save(stream)
+    path.write_bytes(stream.getbuffer())
 
 
 def require_compiler() -> None:

@@ -11,15 +11,14 @@ from typing import Any
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+from hf_ast.models.configuration_common import SIZES
+
 Rows = list[dict[str, Any]]
-
-
-SIZES = ("tiny", "small", "base")
 
 
 def line(size: str, precision: str) -> dict[str, str]:
     """A colour and a marker for each size; dashes for half precision."""
-    index = SIZES.index(size)
+    index = list(SIZES).index(size)
     return {"color": f"C{index}", "marker": "os^"[index], "linestyle": "-" if precision == "float32" else "--"}
 
 
