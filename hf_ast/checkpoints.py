@@ -1,10 +1,7 @@
 """Models by name: released checkpoints, converted on first use, and everything that commands take as `--model`."""
 
 import os
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 
 # For the one request that asks the Hub whether it has a model
 HUB_TIMEOUT_S = 5.0
@@ -30,9 +27,10 @@ def get_checkpoint(name: str, *, cache: str | os.PathLike[str] | None = None) ->
             folder does not pass its verification.
         OSError: The file cannot be downloaded from any of its URLs, or the cache cannot be written.
     """
-    checkpoint = converter("registry").find(name)
-    folder: Path = converter("prepare").prepare(checkpoint, cache=None if cache is None else Path(cache))
-    return folder
+    from .conversion.prepare import prepare
+    from .conversion.registry import find
+
+    return prepare(find(name), cache=None if cache is None else Path(cache))
 
 
 def resolve_model(name: str | os.PathLike[str]) -> str:
@@ -52,7 +50,8 @@ def resolve_model(name: str | os.PathLike[str]) -> str:
         return name
     if Path(name).is_file():
         raise ValueError(f"model={name!r} is a file; `hf-ast convert` turns a checkpoint file into a folder.")
-    registry = converter("registry")
+    from .conversion import registry
+
     released = name.lower() in registry.ALIASES
     if released and "/" not in name:
         return str(get_checkpoint(name))
@@ -68,26 +67,9 @@ def resolve_model(name: str | os.PathLike[str]) -> str:
 
 def classifier_names() -> list[str]:
     """Return the names of the released checkpoints that have a classification head."""
-    return [item.name for item in converter("registry").CHECKPOINTS.values() if item.label_set is not None]
+    from .conversion.registry import CHECKPOINTS
 
-
-def converter(module: str) -> ModuleType:
-    """Import a module of the converter: from `hf_ast.conversion`, or in a checkout from the folder `conversion`.
-
-    Raises:
-        ImportError: There is no such package, or another one has the name `conversion`.
-    """
-    if find_spec("hf_ast.conversion") is not None:
-        return import_module(f"hf_ast.conversion.{module}")
-    expected = Path(__file__).parents[1] / "conversion" / "__init__.py"
-    spec = find_spec("conversion")
-    if spec is None or spec.origin is None or not expected.is_file() or not expected.samefile(spec.origin):
-        found = "there is none" if spec is None else f"Python finds {spec.origin or spec.submodule_search_locations}"
-        raise ImportError(
-            f"The checkpoint converter of this checkout of hf_ast is the package {expected.parent}, but {found} under "
-            "the name `conversion`. Run from the checkout, or `pip install -e` it, and rename your own `conversion`."
-        )
-    return import_module(f"conversion.{module}")
+    return [item.name for item in CHECKPOINTS.values() if item.label_set is not None]
 
 
 def _hub_problem(repo_id: str) -> str | None:

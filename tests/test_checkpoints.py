@@ -23,10 +23,10 @@ import torch
 from transformers import AutoFeatureExtractor, AutoModel
 
 import hf_ast
-from conversion import layouts, registry
-from conversion.folders import convert_file, read_provenance, write_provenance
 from hf_ast import SSASTConfig, get_checkpoint
 from hf_ast.checkpoints import resolve_model
+from hf_ast.conversion import layouts, registry
+from hf_ast.conversion.folders import convert_file, read_provenance, write_provenance
 from tests.support.file_server import Served, Server, serving
 from tests.support.interpreter import ROOT, run
 from tests.support.loopback_hub import TOKEN, LoopbackHub, serve

@@ -15,9 +15,9 @@ import pytest
 import typer
 
 import hf_ast
-from conversion.registry import CHECKPOINTS, find
 from hf_ast.assets import RECORDINGS
 from hf_ast.cli import app, main
+from hf_ast.conversion.registry import CHECKPOINTS, find
 from tests.support.interpreter import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

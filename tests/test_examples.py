@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from transformers import AutoModelForAudioClassification
 
-from conversion.registry import find
 from hf_ast.assets import RECORDINGS
+from hf_ast.conversion.registry import find
 from tests.support.interpreter import ROOT
 from tests.support.official_files import write_official_file
 

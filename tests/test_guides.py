@@ -10,7 +10,7 @@ from PIL import Image
 
 from docs.guides.run import BLOCK, PICTURE, run_guide, with_outputs
 from docs.guides.sounds import CLIP_S, WORDS, write_recording, write_words
-from hf_ast import audio
+from hf_ast.data import audio
 from hf_ast.recipes.keywords.clips import KEYWORDS, UNKNOWN
 from tests.support.interpreter import ROOT
 

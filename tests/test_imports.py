@@ -1,7 +1,6 @@
 """What importing costs and needs, and who may import whom."""
 
 import ast
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,7 +55,7 @@ def test_no_module_reaches_for_the_network_when_it_is_imported() -> None:
     """Python reports every connection and every look-up of a name to the hook, whoever makes it."""
     code = """
 import importlib, pkgutil, socket, sys
-import conversion, hf_ast
+import hf_ast
 
 def refuse(event, arguments):
     if event.startswith(("socket.connect", "socket.getaddrinfo", "socket.gethostby", "socket.sendto")):
@@ -64,12 +63,11 @@ def refuse(event, arguments):
 
 sys.addaudithook(refuse)
 count = 0
-for package in (hf_ast, conversion):
-    for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        name = found.name
-        if not name.endswith("__main__"):  # which runs the commands
-            importlib.import_module(name)
-            count += 1
+for found in pkgutil.walk_packages(hf_ast.__path__, "hf_ast."):
+    name = found.name
+    if not name.endswith("__main__"):  # which runs the commands
+        importlib.import_module(name)
+        count += 1
 try:
     socket.create_connection(("127.0.0.1", 9))
 except SystemExit:
@@ -135,7 +133,6 @@ def test_model_files_survive_being_copied_to_a_hub_repository(path: Path) -> Non
 
 
 ROOMS = "Rooms build on each other in one direction"
-NO_CONVERTER = "The package does not import the converter"
 ONLY_MODELS = "The converter knows only the models"
 
 
@@ -145,21 +142,20 @@ ONLY_MODELS = "The converter knows only the models"
         ("hf_ast/inference/tagging.py", "", None),
         ("hf_ast/plotting/reconstruction.py", "from hf_ast import inference", None),
         ("hf_ast/training/crops.py", "from hf_ast.plotting import reconstruction", None),
-        ("hf_ast/audio.py", "from . import cli", ROOMS),
+        ("hf_ast/data/audio.py", "from .. import cli", ROOMS),
         ("hf_ast/inference/tagging.py", "from hf_ast import training", ROOMS),
         ("hf_ast/inference/embeddings.py", "def late():\n    import hf_ast.cli", ROOMS),
         ("hf_ast/plotting/reconstruction.py", "import hf_ast.training.pretraining", ROOMS),
         ("hf_ast/training/crops.py", "from .. import cli", ROOMS),
         ("hf_ast/models/modules_encoder.py", "from ..inference import embeddings", ROOMS),
-        ("hf_ast/checkpoints.py", "from conversion import registry", NO_CONVERTER),
-        ("conversion/verify.py", "from hf_ast.plotting import plot_reconstruction", ONLY_MODELS),
+        ("hf_ast/conversion/verify.py", "from hf_ast.plotting import plot_reconstruction", ONLY_MODELS),
     ],
 )
 def test_the_contracts_on_imports_hold_and_would_notice(
     file: str, line: str, broken: str | None, tmp_path: Path
 ) -> None:
     """`lint-imports`, as `make lint` runs it, on a copy of the code with one more line."""
-    for path in (*PACKAGE.rglob("*.py"), *(ROOT / "conversion").rglob("*.py"), ROOT / "pyproject.toml"):
+    for path in (*PACKAGE.rglob("*.py"), ROOT / "pyproject.toml"):
         copy = tmp_path / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(path.read_text())
@@ -173,19 +169,6 @@ def test_the_contracts_on_imports_hold_and_would_notice(
     found = [contract for contract in result.stdout.splitlines() if " BROKEN" in contract]
     assert (result.returncode == 0) == (not found) == (broken is None), result.stdout + result.stderr
     assert broken is None or any(contract.startswith(broken) for contract in found)
-
-
-def test_only_checkpoints_and_commands_load_the_converter() -> None:
-    """It is loaded by its name, which a linter does not see."""
-    for path in PACKAGE.rglob("*.py"):
-        if path.name != "checkpoints.py" and "cli" not in path.relative_to(PACKAGE).with_suffix("").parts:
-            nodes = list(ast.walk(ast.parse(path.read_text())))
-            names = {node.id for node in nodes if isinstance(node, ast.Name)}
-            names |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
-            names |= {node.name for node in nodes if isinstance(node, ast.alias)}
-            assert "converter" not in names, path
-            texts = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-            assert not any(re.match(r"(hf_ast\.)?conversion(\.\w+)?$", text) for text in texts), path
 
 
 def test_type_checkers_see_what_is_exported() -> None:

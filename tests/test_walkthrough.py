@@ -10,7 +10,6 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForAudioClassification, PreTrainedModel
 
-from conversion.registry import find
 from hf_ast import (
     HfASTForAudioClassification,
     PaSSTForAudioClassification,
@@ -18,6 +17,7 @@ from hf_ast import (
     SSASTForPreTraining,
     SSASTModel,
 )
+from hf_ast.conversion.registry import find
 
 NEW_HEAD = {"num_labels": 50, "ignore_mismatched_sizes": True}
 SSASTS = ["multitask-ssast-patch-base-400", "multitask-ssast-frame-base-400"]

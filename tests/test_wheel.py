@@ -13,7 +13,7 @@ import pytest
 from hf_ast.assets import RECORDINGS
 from tests.support.interpreter import ROOT
 
-SOURCES = ("hf_ast", "conversion", "model_cards")
+SOURCES = ("hf_ast",)
 FILES = ("pyproject.toml", "README.md", "LICENSE", ".gitignore")
 
 

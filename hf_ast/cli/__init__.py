@@ -4,12 +4,11 @@ import sys
 from collections.abc import Sequence
 
 
-def main(arguments: Sequence[str] | None = None, *, program: str = "hf-ast") -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
         arguments: What follows the name of the program; those of this process if None.
-        program: "hf-ast", or "python -m conversion", which has the commands for checkpoints only.
 
     Returns:
         The exit status, as the help of `hf-ast` lists it.
@@ -21,4 +20,4 @@ def main(arguments: Sequence[str] | None = None, *, program: str = "hf-ast") -> 
             raise
         print('error: The command line needs typer and rich: pip install "hf-ast[cli,audio]"', file=sys.stderr)
         return 1
-    return run(arguments, program)
+    return run(arguments)

@@ -43,17 +43,14 @@ Ctrl-C, and 141 if the program that reads the output has ended.
 """
 
 
-def run(arguments: Sequence[str] | None, program: str) -> int:
+def run(arguments: Sequence[str] | None) -> int:
     """Run a command; arguments and result as in `hf_ast.cli.main`."""
-    if program == "hf-ast":
-        app = build(ALL_COMMANDS, "Audio spectrogram transformers: AST, SSAST and PaSST.")
-    else:
-        app = build(CHECKPOINTS, "The commands of hf-ast for released checkpoints.", add_completion=False)
+    app = build(ALL_COMMANDS, "Audio spectrogram transformers: AST, SSAST and PaSST.")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # for names that the terminal cannot show
     try:
-        app(args=sys.argv[1:] if arguments is None else list(arguments), prog_name=program)
+        app(args=sys.argv[1:] if arguments is None else list(arguments), prog_name="hf-ast")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     return 0

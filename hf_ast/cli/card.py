@@ -10,8 +10,8 @@ def card(folder: Folder, as_json: Json = False) -> None:
     The card is the README.md of the folder, with snippets, results, licence and origin. Prints its path; with
     `--json`, an object with `card`.
     """
-    from hf_ast.checkpoints import converter
+    from hf_ast.conversion.cards import write_card
 
     quiet_loading()
-    path = str(converter("cards").write_card(folder))
+    path = str(write_card(folder))
     show_result(as_json, {"card": path}, [path])

@@ -34,10 +34,9 @@ def checkpoints(
 
     With `--json`, the result is an array with one object per checkpoint, which holds all that is known about it.
     """
-    from hf_ast.checkpoints import converter
+    from hf_ast.conversion import commands, listing
 
-    listing = converter("listing")
-    found = converter("commands").list_checkpoints(" ".join(words or ()), family)
+    found = commands.list_checkpoints(" ".join(words or ()), family)
     if as_json:
         with results(as_json) as add:
             for checkpoint in found:

@@ -75,9 +75,9 @@ def convert_one(
     as_json: bool,
 ) -> None:
     """Convert a file and print its folder."""
-    from hf_ast.checkpoints import converter
+    from hf_ast.conversion import changes as changing, commands
+    from hf_ast.conversion.verification import format_verification
 
-    commands, changing = converter("commands"), converter("changes")
     source = commands.find_source(what, like, cache=cache)
     changes = changing.parse_settings(settings)
     if labels is not None:
@@ -85,7 +85,7 @@ def convert_one(
     folder = out or Path(source.checkpoint.name)
     verification = commands.convert_source(source, folder, changes=changes, verify=verify)
     if verification is not None:
-        note(converter("verification").format_verification(verification))
+        note(format_verification(verification))
     show_result(as_json, as_data(source, folder, verification), [str(folder)])
     if verification is None:
         note(f"next: hf-ast verify {folder} --source {source.file}")
@@ -94,9 +94,8 @@ def convert_one(
 
 def convert_all(family: str | None, out: Path, cache: Path | None, as_json: bool) -> None:
     """Convert every checkpoint, even if others fail, and print a line for each."""
-    from hf_ast.checkpoints import converter
+    from hf_ast.conversion import commands
 
-    commands = converter("commands")
     found = commands.list_checkpoints(family=family)
     width = max(len(checkpoint.name) for checkpoint in found)
     with results(as_json) as add:
@@ -111,8 +110,9 @@ def convert_all(family: str | None, out: Path, cache: Path | None, as_json: bool
                 data = {"name": checkpoint.name, "error": str(error)}
                 add(data, [f"{checkpoint.name:<{width}}  {'-':>4}  {'-':>7}  failed: {reason}"])
                 raise
-            kept, difference = verification.tensors.kept, verification.forward.reference_difference
-            line = f"{checkpoint.name:<{width}}  {kept:>4}  {difference:7.1e}  verified"
+            assert verification.forward is not None  # computed for every released checkpoint
+            difference = verification.forward.reference_difference
+            line = f"{checkpoint.name:<{width}}  {verification.tensors.kept:>4}  {difference:7.1e}  verified"
             add(as_data(source, folder, verification), [line])
 
         if not for_each(found, convert, name=lambda checkpoint: checkpoint.name):

@@ -12,7 +12,7 @@ import typer
 from .errors import note
 
 if TYPE_CHECKING:
-    from hf_ast.training.data import LabelledData
+    from hf_ast.data.labelled import LabelledData
     from hf_ast.training.evaluate import Evaluation
 
 Data = Annotated[
@@ -82,7 +82,7 @@ def is_main_process() -> bool:
 
 def read_labelled(source: str, **settings: Any) -> "LabelledData":
     """Find and check recordings, and report on stderr what was found and what was skipped."""
-    from hf_ast.training.data import read_data
+    from hf_ast.data.labelled import read_data
 
     data = read_data(source, progress=sys.stderr.isatty(), **settings)
     if is_main_process():

@@ -144,7 +144,7 @@ def _run_esc50(
     as_json: bool,
 ) -> None:
     """Evaluate on the five folds of ESC-50, and print accuracies of each and their mean."""
-    from hf_ast.training.data import LabelledData
+    from hf_ast.data.labelled import LabelledData
     from hf_ast.training.esc50 import evaluate_folds, read_esc50
     from hf_ast.training.finetune import finetune
 

@@ -34,10 +34,10 @@ def export_official(
     Prints the path of the result. With `--json`, the result is an object with `out`, `layout`, and `zeros`: names of
     tensors that the official loader demands but does not use, and that are written as zeros.
     """
-    from hf_ast.checkpoints import converter
+    from hf_ast.conversion.export import export_folder
 
     quiet_loading()
-    zeros = converter("export").export_folder(folder, out, layout)
+    zeros = export_folder(folder, out, layout)
     show_result(as_json, {"out": str(out), "layout": layout, "zeros": zeros}, [str(out)])
     if zeros:
         note(f"written as zeros, because the official loader demands them but does not use them: {', '.join(zeros)}")

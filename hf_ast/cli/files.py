@@ -53,7 +53,7 @@ def _recordings(argument: str) -> Iterator[str]:
 
 
 def _in_folder(folder: Path) -> Iterator[str]:
-    from hf_ast.audio import SUFFIXES
+    from hf_ast.data.audio import SUFFIXES
 
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)

@@ -290,7 +290,7 @@ def read_input(
     Returns:
         Model input, shape (1, T, M), padded to the model's length or not at all; and the seconds that were read.
     """
-    from hf_ast import audio
+    from hf_ast.data import audio
 
     rate, longest = feature_extractor.sampling_rate, feature_extractor.max_samples
     waveform = audio.read(file, rate, start_s=start_s, duration_s=(longest + 1) / rate)[0]

@@ -19,7 +19,7 @@ def publish(
     The repository is created if it does not exist. The environment variables of huggingface_hub apply, such as
     HF_TOKEN. Prints the URL; with `--json`, an object with `url`.
     """
-    from hf_ast.checkpoints import converter
+    from hf_ast.conversion.publish import publish_folder
 
-    url = converter("publish").publish_folder(folder, repo, private=private)
+    url = publish_folder(folder, repo, private=private)
     show_result(as_json, {"url": url}, [url])

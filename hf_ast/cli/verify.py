@@ -28,12 +28,13 @@ def verify(
 
     With `--json`, the result is an object with `folder`, `source`, and the fields that conversion.json has.
     """
-    from hf_ast.checkpoints import converter
+    from hf_ast.conversion import commands
+    from hf_ast.conversion.verification import format_verification
+    from hf_ast.conversion.verify import verify_folder
 
     quiet_loading()
-    commands = converter("commands")
     file = commands.source_of(folder, cache=cache) if source is None else source
-    verification = converter("verify").verify_folder(folder, file)
+    verification = verify_folder(folder, file)
     data = {"folder": str(folder), "source": str(file), **verification.to_json()}
-    show_result(as_json, data, [converter("verification").format_verification(verification)])
+    show_result(as_json, data, [format_verification(verification)])
     commands.expect_passed(verification, folder, file)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hf_ast
-from hf_ast import audio
 from hf_ast.assets import EMBEDDED_MODEL
+from hf_ast.data import audio
 from hf_ast.inference.event_formats import CSV_HEADER, as_data, csv_line, csv_lines
 from hf_ast.inference.features import model_window
 from hf_ast.inference.tagging import Tagging

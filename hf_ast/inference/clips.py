@@ -8,7 +8,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from hf_ast import audio
+from hf_ast.data import audio
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 
 from .evaluating import evaluating

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import AudioClassificationPipeline, PreTrainedModel
 from transformers.pipelines.base import ChunkPipeline
 
-from hf_ast import audio
+from hf_ast.data import audio
 from hf_ast.families import MODEL_TYPES
 
 from .events import find_events

@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from hf_ast import audio
+from hf_ast.data import audio
 
 from .evaluating import evaluating
 from .features import FeatureExtractor

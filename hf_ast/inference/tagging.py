@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import BatchFeature, PreTrainedModel
 
-from hf_ast import audio
+from hf_ast.data import audio
 from hf_ast.models.feature_extraction_checks import as_count
 
 from .evaluating import evaluating

@@ -11,14 +11,14 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from transformers import PreTrainedModel
 
 import hf_ast
+from hf_ast.data.labelled import LabelledData
+from hf_ast.data.splitting import SPLITS, TEST
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 from hf_ast.text import code, markdown
 from hf_ast.whole import whole_file
 
-from .data import LabelledData
 from .evaluate import Evaluation
 from .presets import Preset
-from .splitting import SPLITS, TEST
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
 METRICS, FIGURE, CARD = "metrics.json", "results.png", "README.md"

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from hf_ast import audio
-from hf_ast.inference.corpus.sources import Reader
+from hf_ast.data import audio
+from hf_ast.data.labelled import Clip, LabelledData
+from hf_ast.data.sources import Reader
 
-from .data import Clip, LabelledData
 from .sampling import EpochDataset
 
 

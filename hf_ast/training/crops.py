@@ -12,15 +12,15 @@ from transformers import default_data_collator
 from transformers.utils import logging
 
 from hf_ast import HfASTFeatureExtractor, SSASTConfig
-from hf_ast.inference.corpus.sources import Reader
+from hf_ast.data.labelled import Clip
+from hf_ast.data.sources import Reader
+from hf_ast.data.splitting import TRAIN, VALIDATION
 from hf_ast.models.modules_embeddings import real_column_mask
 from hf_ast.models.modules_masking import MaskSampler
 
 from .clips import read_part
-from .data import Clip
 from .mixtures import Mixture
 from .sampling import EpochDataset, seeded_generator
-from .splitting import TRAIN, VALIDATION
 from .statistics import feature_statistics
 
 logger = logging.get_logger(__name__)

@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hf_ast.inference.corpus.sources import find_source
+from hf_ast.data.entries import Entry
+from hf_ast.data.labelled import LabelledData, labelled_data, read_data
+from hf_ast.data.sources import find_source
+from hf_ast.data.splitting import TEST, TRAIN
 from hf_ast.inference.loading import load_classifier
 
-from .data import LabelledData, labelled_data, read_data
-from .entries import Entry
 from .evaluate import Evaluation, evaluate
-from .splitting import TEST, TRAIN
 
 FOLDS = ("1", "2", "3", "4", "5")
 # Fold, clip on Freesound, take, number of the class

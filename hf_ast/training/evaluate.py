@@ -10,13 +10,13 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from hf_ast import audio
+from hf_ast.data import audio
+from hf_ast.data.labelled import Clip, LabelledData
 from hf_ast.inference.evaluating import evaluating
 from hf_ast.inference.features import FeatureExtractor, clip_features, model_window
 from hf_ast.inference.tagging import label_names, score_inputs, tag
 from hf_ast.plotting import confusion_counts, plot_average_precision, plot_confusion
 
-from .data import Clip, LabelledData
 from .metrics import Metrics, classification_metrics, main_metric
 
 if TYPE_CHECKING:

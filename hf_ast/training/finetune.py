@@ -14,6 +14,8 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 from transformers.utils import logging
 
 from hf_ast.checkpoints import resolve_model
+from hf_ast.data.labelled import LabelledData
+from hf_ast.data.splitting import SPLITS, TEST, TRAIN, VALIDATION
 from hf_ast.inference.loading import load_classifier
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 from hf_ast.whole import written_with_os_errors
@@ -22,7 +24,6 @@ from .averaging import SWACallback
 from .cards import TrainingFacts, source_license, write_results
 from .clips import Clips
 from .collation import TrainingCollator
-from .data import LabelledData
 from .evaluate import Evaluation, evaluate
 from .metrics import compute_metrics, main_metric
 from .output import (
@@ -39,7 +40,6 @@ from .preparation import STATS, default_stats, load_for_training, with_statistic
 from .presets import DEFAULT_PRESET, Preset, find_preset
 from .sampling import EvenOrder, TrainingRows, class_balanced_weights
 from .schedules import exponential_warmup_linear_decay, step_decay
-from .splitting import SPLITS, TEST, TRAIN, VALIDATION
 
 logger = logging.get_logger(__name__)
 
@@ -159,7 +159,7 @@ def finetune(
     """Fine-tune a model, and save it with its feature extractor, a model card, a figure and the metrics.
 
     Args:
-        data: The recordings; `hf_ast.training.data.read_data` finds them.
+        data: The recordings; `hf_ast.data.labelled.read_data` finds them.
         output: Folder for the result; `checkpoints` in it holds the states to resume from.
         model: A folder, the id of a model on the Hub, or any name of a released checkpoint: an AST, SSAST or PaSST,
             with a head or without one. A head for the same classes is kept, any other one is replaced.

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from hf_ast.inference.corpus.sources import Source, as_source
-
-from .data import Clip, Recordings, check_recordings
-from .entries import find_entries
-from .splitting import TRAIN, VALIDATION
+from hf_ast.data.entries import find_entries
+from hf_ast.data.labelled import Clip, Recordings, check_recordings
+from hf_ast.data.sources import Source, as_source
+from hf_ast.data.splitting import TRAIN, VALIDATION
 
 
 @dataclass(frozen=True, kw_only=True)

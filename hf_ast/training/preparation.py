@@ -12,15 +12,15 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClas
 
 from hf_ast import HfASTFeatureExtractor, HfASTForAudioClassification
 from hf_ast.checkpoints import resolve_model
+from hf_ast.data.labelled import Clip, LabelledData
+from hf_ast.data.splitting import TRAIN
 from hf_ast.families import MODEL_TYPES
 from hf_ast.models.configuration_ast import NATIVE_MODEL_TYPE
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 from hf_ast.models.modules_transformer import initialize_weights
 
 from .clips import Clips
-from .data import Clip, LabelledData
 from .presets import Preset
-from .splitting import TRAIN
 from .statistics import feature_statistics
 
 # Where the mean and standard deviation of the input come from

@@ -16,6 +16,7 @@ from transformers import TrainerCallback, TrainingArguments, set_seed
 from transformers.utils import logging
 
 from hf_ast import HfASTFeatureExtractor, SSASTConfig, SSASTForPreTraining
+from hf_ast.data.splitting import VALIDATION
 from hf_ast.models.configuration_common import SIZES
 from hf_ast.models.modules_masking import LARGEST_CLUSTER
 from hf_ast.whole import written_with_os_errors
@@ -33,7 +34,6 @@ from .output import (
     write_record,
 )
 from .pretraining_trainer import DamagedRecordings, MakeOptimizer, PretrainingTrainer
-from .splitting import VALIDATION
 
 logger = logging.get_logger(__name__)
 

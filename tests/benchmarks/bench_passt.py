@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from conversion import convert_checkpoint
 from hf_ast import PaSSTConfig, PaSSTFeatureExtractor, PaSSTForAudioClassification, timestamp_embeddings
+from hf_ast.conversion import convert_checkpoint
 from hf_ast.models.modules_passt_mel import passt_log_mel
 from tests.benchmarks.interleave import interleaved_medians, report
 from tests.benchmarks.official_passt import build_hear, build_mel, build_passt

@@ -18,7 +18,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import ASTFeatureExtractor, PreTrainedModel
 
-from conversion.export import to_native_ast
+from hf_ast.conversion.export import to_native_ast
 from tests.support import golden_ast
 from tests.support.golden_common import INDEX, Result, check
 from tests.test_golden import RUNNERS

@@ -21,8 +21,8 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 
-from conversion.registry import find
 from hf_ast.assets import RECORDINGS
+from hf_ast.conversion.registry import find
 from tests.support.interpreter import ROOT
 from tests.support.official_files import write_official_file
 

@@ -32,9 +32,9 @@ from transformers.utils import logging
 
 from hf_ast import SSASTForAudioClassification
 from hf_ast.assets import EMBEDDED_MODEL
+from hf_ast.data.labelled import LabelledData, read_data
 from hf_ast.recipes.keywords.clips import KEYWORDS, unknown_words
 from hf_ast.recipes.keywords.speech import SAMPLING_RATE_HZ
-from hf_ast.training.data import LabelledData, read_data
 from hf_ast.training.evaluate import evaluate
 from hf_ast.training.finetune import make_trainer, training_arguments
 from hf_ast.training.preparation import load_for_training

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.zoo [--search WORDS] [--workers 2] [--scratch DIR]
 
-For each: `python -m conversion` converts the file, verifies the folder and writes its card; then a process with hf_ast
+For each: `hf-ast` converts the file, verifies the folder and writes its card; then a process with hf_ast
 and one without it, by remote code, open it with `AutoModel`, the class of its task, `AutoFeatureExtractor` and
 `pipeline`, and must compute the same. The weights come from the generator of the golden cases: the official ones give
 the same account, and their own numbers.
@@ -26,16 +26,16 @@ sys.path[:0] = [str(ROOT / "tests")]
 
 from huggingface_hub import ModelCard  # noqa: E402
 
-from conversion.checkpoint import Checkpoint  # noqa: E402
-from conversion.registry import search  # noqa: E402
-from conversion.verification import read_verification  # noqa: E402
+from hf_ast.conversion.checkpoint import Checkpoint  # noqa: E402
+from hf_ast.conversion.registry import search  # noqa: E402
+from hf_ast.conversion.verification import read_verification  # noqa: E402
 from tests.support.official_files import layout_key, write_official_file  # noqa: E402
 
 MB = 2**20
 # Prints the largest memory of the process itself; what the system tells of a finished one includes that of its parent
 CONVERT = """
 import sys
-from conversion.__main__ import main
+from hf_ast.cli import main
 status = main(["convert", *sys.argv[1:]])
 (peak,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM:")]
 print(peak.split()[1])
@@ -44,7 +44,7 @@ sys.exit(status)
 # Two commands in one process, which saves the time to import
 VERIFY_AND_CARD = """
 import sys
-from conversion.__main__ import main
+from hf_ast.cli import main
 folder, file = sys.argv[1:]
 sys.exit(main(["verify", folder, "--source", file]) or main(["card", folder]))
 """

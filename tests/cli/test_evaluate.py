@@ -7,7 +7,7 @@ import pytest
 
 from hf_ast import HfASTFeatureExtractor, load_classifier
 from hf_ast.cli import main
-from hf_ast.training.data import read_data
+from hf_ast.data.labelled import read_data
 from hf_ast.training.evaluate import evaluate
 from tests.support.labelled import NOISE, PULSES, SKIPPED, TONES, write_folder
 from tests.support.tiny import tiny_model

@@ -11,10 +11,10 @@ import soundfile
 from huggingface_hub import ModelCard, ModelCardData, metadata_load
 from huggingface_hub.utils import validate_repo_id
 
-from conversion.cards import DATASETS, model_card, render_card, write_card
-from conversion.checkpoint import Checkpoint
-from conversion.folders import read_provenance
-from conversion.registry import CHECKPOINTS
+from hf_ast.conversion.cards import DATASETS, model_card, render_card, write_card
+from hf_ast.conversion.checkpoint import Checkpoint
+from hf_ast.conversion.folders import read_provenance
+from hf_ast.conversion.registry import CHECKPOINTS
 from tests.support.converted import DEIT, OPENMIC, SPEECH_COMMANDS, SSAST, VERIFICATION, converted, verified
 from tests.support.interpreter import ROOT, run
 from tests.support.loopback_hub import LICENSES

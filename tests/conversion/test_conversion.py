@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from conversion import convert_checkpoint
-from conversion.convert import unwrapped
-from conversion.key_maps import Dropped, look_up
 from hf_ast import HfASTConfig, HfASTForAudioClassification, HfASTModel
+from hf_ast.conversion import convert_checkpoint
+from hf_ast.conversion.convert import unwrapped
+from hf_ast.conversion.key_maps import Dropped, look_up
 from tests.support.official_files import tiny_ast_content, tiny_ast_outputs
 from tests.support.tiny import spectrograms, tiny_config
 

@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import runpy
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,12 +9,11 @@ import pytest
 import torch
 from transformers import AutoFeatureExtractor, AutoModel, AutoModelForAudioClassification
 
-from conversion import downloads, registry
-from conversion.__main__ import main
-from conversion.checkpoint import FAMILIES
-from conversion.folders import read_provenance, sha256
-from hf_ast.cli import main as hf_ast_main
+from hf_ast.cli import main
 from hf_ast.cli.checkpoints import Family
+from hf_ast.conversion import downloads, registry
+from hf_ast.conversion.checkpoint import FAMILIES
+from hf_ast.conversion.folders import read_provenance, sha256
 from tests.support.file_server import Served, Server, serving
 from tests.support.official_files import tiny_ast_content, tiny_ast_outputs, write_official_file
 from tests.support.tiny import GEOMETRY, SIZE, spectrograms
@@ -316,31 +313,15 @@ def test_card_and_export_print_what_they_wrote(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("", "Usage: python -m conversion"),
+        ("", "Usage: hf-ast"),
         ("convert", "Give either a checkpoint or --all"),
         ("convert a.pth --all", "Give either a checkpoint or --all"),
         ("convert a.pth --family ssast", "--family can only be used with --all"),
         ("convert --all --set max_length=3", "are for one file"),
         ("checkpoints --family vit", "'vit' is not one of"),
-        ("classify a.wav", "No such command 'classify'"),
     ],
 )
 def test_wrong_arguments_show_how_it_is_used(capsys: pytest.CaptureFixture[str], arguments: str, message: str) -> None:
     assert main(arguments.split()) == 2
     output = capsys.readouterr()
     assert message in output.err + output.out * (not arguments)
-
-
-def test_the_module_and_hf_ast_are_the_same_commands(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["python -m conversion", "convert", "nowhere.pth"])
-    monkeypatch.delitem(sys.modules, "conversion.__main__")
-    with pytest.raises(SystemExit) as caught:
-        runpy.run_module("conversion", run_name="__main__")
-    assert caught.value.code == 1
-    output = capsys.readouterr()
-    assert output.out == ""
-    assert output.err.startswith("error: 'nowhere.pth' is not a file.")
-    assert hf_ast_main(["convert", "nowhere.pth"]) == 1
-    assert capsys.readouterr() == output

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from conversion.checkpoint import Checkpoint
-from conversion.downloads import CHUNK_SIZE, cached, default_cache, fetch, recorded_digest
-from conversion.registry import find
+from hf_ast.conversion.checkpoint import Checkpoint
+from hf_ast.conversion.downloads import CHUNK_SIZE, cached, default_cache, fetch, recorded_digest
+from hf_ast.conversion.registry import find
 from tests.support.file_server import Served, Server, serving
 from tests.support.processes import exit_code, limit_file_size, start
 

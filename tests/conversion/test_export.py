@@ -15,9 +15,6 @@ from transformers import (
     PreTrainedModel,
 )
 
-from conversion import convert_checkpoint, export
-from conversion.export import export_folder, to_native_ast, to_native_front_end, to_official
-from conversion.layouts import LAYOUTS, PREFIX_POSITIONS, Layout
 from hf_ast import (
     HfASTFeatureExtractor,
     HfASTForAudioClassification,
@@ -28,6 +25,9 @@ from hf_ast import (
     SSASTForPreTraining,
     SSASTModel,
 )
+from hf_ast.conversion import convert_checkpoint, export
+from hf_ast.conversion.export import export_folder, to_native_ast, to_native_front_end, to_official
+from hf_ast.conversion.layouts import LAYOUTS, PREFIX_POSITIONS, Layout
 from tests.support.golden_ast import ast_config
 from tests.support.golden_common import CASES, classifier_fields
 from tests.support.golden_passt import passt_config

@@ -15,12 +15,12 @@ import torch
 from transformers import AutoFeatureExtractor, AutoModel
 
 import hf_ast
-from conversion import convert_checkpoint
-from conversion.changes import split_changes
-from conversion.checkpoint import Checkpoint
-from conversion.folders import convert_file, read_provenance, sha256
-from conversion.registry import find
 from hf_ast import HfASTForAudioClassification, SSASTForPreTraining
+from hf_ast.conversion import convert_checkpoint
+from hf_ast.conversion.changes import split_changes
+from hf_ast.conversion.checkpoint import Checkpoint
+from hf_ast.conversion.folders import convert_file, read_provenance, sha256
+from hf_ast.conversion.registry import find
 from tests.support.converted import verified
 from tests.support.official_files import tiny_ast_content, tiny_ast_outputs, write_official_file
 from tests.support.processes import exit_code, limit_file_size, start

@@ -17,12 +17,12 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
 import hf_ast.hub
-from conversion import publish_all
-from conversion.cards import write_card
-from conversion.folders import convert_file, read_provenance
-from conversion.publish import publish_folder
-from conversion.registry import CHECKPOINTS, find
-from conversion.verify import verify_folder
+from hf_ast.conversion import publish_all
+from hf_ast.conversion.cards import write_card
+from hf_ast.conversion.folders import convert_file, read_provenance
+from hf_ast.conversion.publish import publish_folder
+from hf_ast.conversion.registry import CHECKPOINTS, find
+from hf_ast.conversion.verify import verify_folder
 from tests.support.converted import SPEECH_COMMANDS, SSAST, VERIFICATION, converted, tiny_ast, verified
 from tests.support.interpreter import ROOT, run
 from tests.support.loopback_hub import TOKEN, LoopbackHub, serve
@@ -235,7 +235,7 @@ def test_a_published_model_opens_by_its_id_with_equal_logits(
     }
     if package:  # which also publishes once more, where HF_ENDPOINT says
         again = (
-            f"from pathlib import Path; from conversion.publish import publish_folder as publish\n"
+            f"from pathlib import Path; from hf_ast.conversion.publish import publish_folder as publish\n"
             f"assert publish(Path({str(folder)!r}), {REPO!r}) == {hub.url + '/' + REPO!r}\nimport hf_ast"
         )
         code = LOAD.format(first=again, arguments="")

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from conversion import convert_checkpoint
-from conversion.checkpoint import LABEL_SETS, Checkpoint, file_name, label_names
-from conversion.convert import layout_of, unwrapped
-from conversion.key_maps import look_up
-from conversion.listing import HEADER, facts, summary
-from conversion.registry import ALIASES, CHECKPOINTS, find, search
+from hf_ast.conversion import convert_checkpoint
+from hf_ast.conversion.checkpoint import LABEL_SETS, Checkpoint, file_name, label_names
+from hf_ast.conversion.convert import layout_of, unwrapped
+from hf_ast.conversion.key_maps import look_up
+from hf_ast.conversion.listing import HEADER, facts, summary
+from hf_ast.conversion.registry import ALIASES, CHECKPOINTS, find, search
 from tests.support.loopback_hub import LICENSES
 from tests.support.official_files import MIRRORED, MODEL_CLASSES, layouts, torch_only
 

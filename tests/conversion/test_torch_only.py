@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from conversion import convert_checkpoint
-from conversion.registry import find
 from hf_ast import HfASTForAudioClassification, SSASTForPreTraining, SSASTModel
+from hf_ast.conversion import convert_checkpoint
+from hf_ast.conversion.registry import find
 from tests.conversion.torch_only.record import EVERY_ROW, EVERY_TOKEN, FILES, LENGTHS, NUM_LAYERS, OUTPUTS, clips
 from tests.support.official_files import small_content
 

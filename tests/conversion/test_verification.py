@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from conversion.verification import Verification, read_verification
+from hf_ast.conversion.verification import Verification, read_verification
 from tests.support.converted import VERIFICATION
 
 FAILED = dataclasses.replace(VERIFICATION, problems=("v.norm.bias differs",), forward=None)

@@ -12,14 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from conversion import layouts as conversion_layouts
-from conversion.convert import unwrapped
-from conversion.folders import convert_file, read_provenance
-from conversion.reference import reference_forward
-from conversion.registry import find
-from conversion.verification import TensorComparison, format_verification, read_verification
-from conversion.verify import verify_folder
 from hf_ast import HfASTConfig
+from hf_ast.conversion import layouts as conversion_layouts
+from hf_ast.conversion.convert import unwrapped
+from hf_ast.conversion.folders import convert_file, read_provenance
+from hf_ast.conversion.reference import reference_forward
+from hf_ast.conversion.registry import find
+from hf_ast.conversion.verification import TensorComparison, format_verification, read_verification
+from hf_ast.conversion.verify import verify_folder
 from tests.support.golden_common import CASES, INDEX, check, layout_config, state_dict
 from tests.support.official_files import small_content, write_official_file
 

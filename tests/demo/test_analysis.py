@@ -10,10 +10,10 @@ import pytest
 import soundfile
 from huggingface_hub import metadata_load
 
-from hf_ast import audio
 from hf_ast.assets import EMBEDDED_MODEL, RECORDINGS
 from hf_ast.checkpoints import converter
 from hf_ast.cli import main
+from hf_ast.data import audio
 from hf_ast.demo import Analysis, analyse
 from hf_ast.demo.analysis import MAX_DURATION_S
 from hf_ast.demo.app import event_rows, model_choices, sound_html

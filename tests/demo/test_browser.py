@@ -20,8 +20,8 @@ import pytest
 import soundfile
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from hf_ast import audio
 from hf_ast.assets import RECORDINGS
+from hf_ast.data import audio
 from tests.support.browser import chromium
 from tests.support.interpreter import PACKAGE, ROOT
 

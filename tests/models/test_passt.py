@@ -8,10 +8,6 @@ import pytest
 import torch
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, pipeline
 
-from conversion import convert_checkpoint
-from conversion.convert import rename
-from conversion.layouts import LAYOUTS
-from conversion.reference import reference_forward
 from hf_ast import (
     PaSSTConfig,
     PaSSTFeatureExtractor,
@@ -20,6 +16,10 @@ from hf_ast import (
     SpectrogramClassifier,
     SpectrogramTransformer,
 )
+from hf_ast.conversion import convert_checkpoint
+from hf_ast.conversion.convert import rename
+from hf_ast.conversion.layouts import LAYOUTS
+from hf_ast.conversion.reference import reference_forward
 from tests.support.golden_passt import passt_config
 from tests.support.official_files import MICRO_PASST, micro_passt_content, torch_only
 from tests.support.tiny import GEOMETRY, SIZE, spectrograms, tiny_passt, waveforms

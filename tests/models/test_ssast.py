@@ -7,8 +7,6 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel, AutoModelForAudioClassification, AutoModelForPreTraining
 
-from conversion import convert_checkpoint
-from conversion.key_maps import AST, SSAST, TORCH_ONLY, KeyMap
 from hf_ast import (
     HfASTConfig,
     HfASTForAudioClassification,
@@ -18,6 +16,8 @@ from hf_ast import (
     SSASTForPreTraining,
     SSASTModel,
 )
+from hf_ast.conversion import convert_checkpoint
+from hf_ast.conversion.key_maps import AST, SSAST, TORCH_ONLY, KeyMap
 from hf_ast.models.modules_masking import masked_grid
 from hf_ast.models.modules_objectives import info_nce, patch_values, reconstruction_loss
 from hf_ast.models.modules_positions import SSASTPositionTable, stretch

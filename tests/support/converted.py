@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from conversion.checkpoint import Checkpoint
-from conversion.folders import convert_file, read_provenance, write_provenance
-from conversion.registry import find
-from conversion.verification import ForwardComparison, TensorComparison, Verification
+from hf_ast.conversion.checkpoint import Checkpoint
+from hf_ast.conversion.folders import convert_file, read_provenance, write_provenance
+from hf_ast.conversion.registry import find
+from hf_ast.conversion.verification import ForwardComparison, TensorComparison, Verification
 from tests.support.official_files import MICRO_PASST, micro_passt_content, tiny_ast_content, write_official_file
 from tests.support.tiny import GEOMETRY, SIZE
 

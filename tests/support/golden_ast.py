@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from conversion import convert_checkpoint
 from hf_ast import HfASTConfig, HfASTFeatureExtractor, HfASTForAudioClassification
+from hf_ast.conversion import convert_checkpoint
 from hf_ast.models.modules_mel_filters import kaldi_mel_filters
 from hf_ast.training.augmentation import mixup_waveforms, spec_augment
 from tests.support.golden_common import (

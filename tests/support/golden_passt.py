@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 
-from conversion import convert_checkpoint
 from hf_ast import (
     PaSSTConfig,
     PaSSTFeatureExtractor,
@@ -14,6 +13,7 @@ from hf_ast import (
     scene_embeddings,
     timestamp_embeddings,
 )
+from hf_ast.conversion import convert_checkpoint
 from hf_ast.inference.embeddings import HEAR_VARIANTS
 from hf_ast.models.modules_mel_filters import kaldi_mel_filters
 from hf_ast.models.modules_passt_mel import MelDraws

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from conversion import convert_checkpoint
 from hf_ast import SSASTConfig, SSASTForAudioClassification, SSASTForPreTraining, SSASTModel
+from hf_ast.conversion import convert_checkpoint
 from hf_ast.models.modules_objectives import best_targets, pair_log_probabilities
 from tests.support.golden_common import Result, encode, layout_config, load_new_head, size_fields, state_dict, to_numpy
 

@@ -10,11 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from conversion.checkpoint import Checkpoint
-from conversion.convert import unwrapped
-from conversion.key_maps import look_up
-from conversion.layouts import LAYOUTS as KNOWN_LAYOUTS
-from conversion.reference import reference_forward
 from hf_ast import (
     HfASTForAudioClassification,
     HfASTModel,
@@ -23,6 +18,11 @@ from hf_ast import (
     SSASTForAudioClassification,
     SSASTForPreTraining,
 )
+from hf_ast.conversion.checkpoint import Checkpoint
+from hf_ast.conversion.convert import unwrapped
+from hf_ast.conversion.key_maps import look_up
+from hf_ast.conversion.layouts import LAYOUTS as KNOWN_LAYOUTS
+from hf_ast.conversion.reference import reference_forward
 from tests.support.golden_common import check
 from tests.support.tiny import GEOMETRY, SIZE
 

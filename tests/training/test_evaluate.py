@@ -12,7 +12,7 @@ import torch
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
 from hf_ast import HfASTFeatureExtractor, load_classifier, tag
-from hf_ast.training.data import LabelledData, read_data
+from hf_ast.data.labelled import LabelledData, read_data
 from hf_ast.training.esc50 import FOLDS, evaluate_folds, read_esc50
 from hf_ast.training.evaluate import evaluate
 from tests.support.labelled import NOISE, PULSES, TONES, waveform, write_folder

@@ -17,8 +17,8 @@ from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassificati
 
 from hf_ast import HfASTFeatureExtractor, HfASTForAudioClassification, PaSSTForAudioClassification, audio, tag
 from hf_ast.cli.finetune import Preset as CommandPreset
+from hf_ast.data.labelled import LabelledData, read_data
 from hf_ast.training.augmentation import Augmentation
-from hf_ast.training.data import LabelledData, read_data
 from hf_ast.training.finetune import finetune, make_trainer, training_arguments
 from hf_ast.training.output import last_state
 from hf_ast.training.preparation import load_for_training

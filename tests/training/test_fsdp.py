@@ -32,7 +32,7 @@ def begin_on_cpu(self, *arguments, **settings):
         self.distributed_type = DistributedType.MULTI_XPU
 
 state.PartialState.__init__ = begin_on_cpu
-from hf_ast.training.data import read_data
+from hf_ast.data.labelled import read_data
 from hf_ast.training.finetune import finetune
 from tests.support.tiny import spectrograms
 

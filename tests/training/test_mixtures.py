@@ -10,8 +10,8 @@ import torch
 from datasets import Audio, Dataset, DatasetDict
 
 from hf_ast import HfASTFeatureExtractor
+from hf_ast.data.labelled import read_data
 from hf_ast.training.crops import ClipMasks, Crops, apportioned
-from hf_ast.training.data import read_data
 from hf_ast.training.mixtures import read_mixture
 from hf_ast.training.pretraining import pretrain
 from tests.support.recordings import sine

@@ -9,8 +9,8 @@ import pytest
 import soundfile
 from hypothesis import strategies as st
 
-from hf_ast import audio
 from hf_ast.cli import main
+from hf_ast.data import audio
 from tests.support.cases import cases, outcome
 from tests.support.recordings import sine
 from tests.trust.test_hostile_checkpoints import bounded

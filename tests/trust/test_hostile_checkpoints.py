@@ -19,8 +19,8 @@ import pytest
 import torch
 from hypothesis import strategies as st
 
-from conversion.folders import read_state_dict
 from hf_ast import load_classifier
+from hf_ast.conversion.folders import read_state_dict
 from tests.support.cases import cases, outcome
 from tests.support.processes import exit_code, start
 from tests.support.tiny import tiny_model

@@ -12,9 +12,9 @@ import torch
 from hypothesis import strategies as st
 from transformers import pipeline
 
-from conversion.folders import changed_files, file_digests
 from hf_ast import HfASTFeatureExtractor, load_classifier
 from hf_ast.cli import main
+from hf_ast.conversion.folders import changed_files, file_digests
 from tests.support.cases import cases
 from tests.support.tiny import tiny_model
 from tests.trust.test_hostile_checkpoints import bounded

@@ -15,10 +15,10 @@ from hf_ast import Event, HfASTFeatureExtractor
 from hf_ast.cli.errors import report
 from hf_ast.cli.event_formats import Format, document
 from hf_ast.cli.output import show, show_table
-from hf_ast.inference.corpus.sources import Source
+from hf_ast.data.labelled import Clip, LabelledData
+from hf_ast.data.sources import Source
 from hf_ast.text import code, markdown, visible
 from hf_ast.training.cards import TrainingFacts, render_card
-from hf_ast.training.data import Clip, LabelledData
 from hf_ast.training.presets import PRESETS
 from tests.support.cases import cases
 from tests.support.tiny import tiny_model

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from hf_ast import audio
+from hf_ast.data import audio
+from hf_ast.data.sources import Source
 from hf_ast.inference.windows import WindowStream
-
-from .sources import Source
 
 
 class End(NamedTuple):

@@ -12,13 +12,13 @@ from tqdm.auto import tqdm
 
 import hf_ast
 from hf_ast.assets import EMBEDDED_MODEL
+from hf_ast.data.sources import find_source
 from hf_ast.inference.events import checked_release
 from hf_ast.inference.tagging import WindowScorer
 
 from .decoding import default_num_workers
 from .engines import ENGINES, run_on_ray
 from .plan import Plan, Settings, Shard, begin, locked, remove_unfinished
-from .sources import find_source
 from .work import Report, ShardWorker, load_model, revision_of
 
 WHAT = ("tags", "embeddings", "both")

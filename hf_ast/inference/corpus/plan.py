@@ -23,7 +23,7 @@ import filelock
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .sources import Source
+from hf_ast.data.sources import Source
 
 METADATA_KEY = b"hf_ast"
 NUM_NAMES_IN_ERRORS = 3

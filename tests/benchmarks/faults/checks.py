@@ -16,10 +16,10 @@ from matplotlib.image import imread
 from transformers import AutoConfig
 
 import hf_ast
-from conversion.downloads import CHECKSUMS
-from conversion.folders import changed_files, read_provenance
-from conversion.prepare import is_ready
-from conversion.verification import read_verification
+from hf_ast.conversion.downloads import CHECKSUMS
+from hf_ast.conversion.folders import changed_files, read_provenance
+from hf_ast.conversion.prepare import is_ready
+from hf_ast.conversion.verification import read_verification
 from hf_ast.inference.corpus.plan import read_plan
 from hf_ast.inference.loading import load_pretraining
 from tests.support.converted import SPEECH_COMMANDS

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import httpx2
 
-import conversion.downloads
-import conversion.registry
 import hf_ast
+import hf_ast.conversion.downloads
+import hf_ast.conversion.registry
 import hf_ast.hub
-from conversion.checkpoint import Checkpoint
 from hf_ast.cli import main as run_command
+from hf_ast.conversion.checkpoint import Checkpoint
 from tests.support.converted import tiny_ast
 
 # Of the trials; what users get is longer
@@ -26,14 +26,14 @@ TIMEOUT_S = 1.0
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command, or a download; the exit status."""
-    conversion.downloads.TIMEOUT = hf_ast.hub.TIMEOUT = httpx2.Timeout(TIMEOUT_S)
+    hf_ast.conversion.downloads.TIMEOUT = hf_ast.hub.TIMEOUT = httpx2.Timeout(TIMEOUT_S)
     if arguments[0] not in ("download", "get_checkpoint"):
         return run_command(arguments)
     what, url, cache = arguments
     checkpoint = register_tiny(url)
     try:
         if what == "download":
-            conversion.downloads.fetch(checkpoint, cache=Path(cache))
+            hf_ast.conversion.downloads.fetch(checkpoint, cache=Path(cache))
         else:
             hf_ast.get_checkpoint(checkpoint.name, cache=cache)
     except KeyboardInterrupt:
@@ -47,7 +47,7 @@ def run(arguments: Sequence[str]) -> int:
 def register_tiny(url: str) -> Checkpoint:
     """Make the registry know the tiny checkpoint, at a URL, in place of all others."""
     checkpoint = dataclasses.replace(tiny_ast()[0], urls=(url,))
-    conversion.registry.ALIASES = {checkpoint.name: checkpoint}
+    hf_ast.conversion.registry.ALIASES = {checkpoint.name: checkpoint}
     return checkpoint
 
 

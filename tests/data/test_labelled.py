@@ -13,9 +13,9 @@ import pytest
 import soundfile
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, List
 
+from hf_ast.data.labelled import LabelledData, read_data
+from hf_ast.data.splitting import held_out
 from hf_ast.training.clips import Clips
-from hf_ast.training.data import LabelledData, read_data
-from hf_ast.training.splitting import held_out
 from tests.support.labelled import NOISE, PULSES, SKIPPED, TONES, write_folder
 from tests.support.recordings import sine
 

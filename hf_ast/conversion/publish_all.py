@@ -1,6 +1,6 @@
 """Upload the whole zoo to the Hub, or show the plan: what would be uploaded, and what is refused and why.
 
-    python -m conversion.publish_all [--search WORDS] [--namespace NAME] [--cache DIR] [--private] [--publish]
+    python -m hf_ast.conversion.publish_all [--search WORDS] [--namespace NAME] [--cache DIR] [--private] [--publish]
 
 Without `--publish` the plan is printed, and nothing is downloaded, converted or sent. With it, every checkpoint that
 is not refused is downloaded, converted and verified, unless its folder is ready in the cache, and uploaded in one

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from hf_ast.inference.corpus.sources import Source
+from hf_ast.data.sources import Source
 
 from .splitting import SPLITS, TEST, TRAIN, VALIDATION, split_name
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from hf_ast import audio
+from hf_ast.data import audio
 from tests.support.recordings import sine
 
 

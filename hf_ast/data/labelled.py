@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from hf_ast import audio
-from hf_ast.inference.corpus.sources import Source, as_source
+from hf_ast.data import audio
+from hf_ast.data.sources import Source, as_source
 
 from .entries import Entry, find_entries, normalized
 from .splitting import SPLITS, TRAIN, VALIDATION, held_out
@@ -154,7 +154,7 @@ def read_data(
     Args:
         source: A folder with one subfolder per class; a CSV, TSV, JSON, JSON lines or Parquet manifest with a column
             of paths and one of labels; or a data set of `datasets`, as a folder or its id on the Hub, with a column of
-            audio, or a `datasets.Dataset` or `DatasetDict` itself. See `hf_ast.inference.corpus.sources.as_source`.
+            audio, or a `datasets.Dataset` or `DatasetDict` itself. See `hf_ast.data.sources.as_source`.
         label_column: Column of labels; if None, the first that exists of `label`, `labels`, `category`, `class` and
             `target`. A value is one label, a list of labels, or text with several labels.
         split_column, group_column: Columns of splits and groups; they need not exist.

@@ -19,7 +19,7 @@ from .registry import find
 from .verification import TensorComparison, read_verification
 
 # In the wheel the templates are inside this package, in a checkout they are beside it
-MODEL_CARDS = next(path for parent in Path(__file__).parents[:2] if (path := parent / "model_cards").is_dir())
+MODEL_CARDS = Path(__file__).parent / "model_cards"
 AUDIO_CLASSIFICATION = "audio-classification"
 # Ending of a class name -> the kind of model that the card describes
 KINDS = {"ForAudioClassification": "classifier", "ForPreTraining": "pretraining", "Model": "backbone"}

@@ -13,8 +13,8 @@ import pytest
 import soundfile
 from datasets import Audio, Dataset, DatasetDict
 
-from hf_ast import audio
-from hf_ast.inference.corpus.sources import Source, find_source
+from hf_ast.data import audio
+from hf_ast.data.sources import Source, find_source
 from tests.support.recordings import sine
 
 FREQUENCIES_HZ = {"a.wav": 300.0, "deep/b.flac": 500.0, "deep/er/c.ogg": 700.0}

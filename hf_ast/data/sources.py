@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from hf_ast.audio import SUFFIXES
+from hf_ast.data.audio import SUFFIXES
 
 MANIFEST_SUFFIXES = frozenset((".csv", ".tsv", ".json", ".jsonl", ".parquet"))
 # Names of the column of paths; the last three are those of `datasets`, ESC-50 and the official AST code

@@ -1,0 +1,1 @@
+"""Sound in, for everyone: recordings, the tables and folders that name them, their labels and splits."""
