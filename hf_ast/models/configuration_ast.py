@@ -3,6 +3,7 @@
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
+from transformers.utils.versions import require_version
 
 from .configuration_common import SpectrogramConfig
 
@@ -23,6 +24,8 @@ class HfASTConfig(SpectrogramConfig):
         """Read a config.json; one of transformers' own AST becomes one of ours, with the official settings."""
         values, unused = super().get_config_dict(*args, **kwargs)
         if values.get("model_type") == NATIVE_MODEL_TYPE:
+            # Before, some layers would keep their random weights, without an error
+            require_version("transformers>=5.9", "It is needed to open checkpoints of transformers' own AST; upgrade.")
             values = official_settings(values)
         return values, unused
 

@@ -1,16 +1,18 @@
 """The part that the configs of all families share."""
 
 import math
+import os
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from hf_ast.remote_code import generated_code
+
 from .modules_classification import PROBLEM_TYPES
 from .modules_encoder import ACTIVATIONS
 from .modules_pooling import POOLINGS
-from .modules_positions import POSITION_CROPS, POSITION_OVERFLOWS, POSITION_TABLES, grid_shape, position_grid
-from .modules_transformer import ARGUMENTS
+from .modules_positions import POSITION_CROPS, POSITION_KINDS, POSITION_OVERFLOWS, grid_shape, position_grid
 
 # Fields that `from_pretrained` may change on a trained model: they size the position table
 GEOMETRY_FIELDS = ("num_mel_bins", "max_length", "frequency_stride", "time_stride")
@@ -101,9 +103,10 @@ class SpectrogramConfig(PreTrainedConfig):
         self.patch_size = list(size) if isinstance(size, list | tuple) else [size, size]
         super().__post_init__(**kwargs)
 
-    def backbone_arguments(self) -> dict[str, Any]:
-        """Keyword arguments of `SpectrogramTransformer`."""
-        return {name: getattr(self, name) for name in ARGUMENTS}
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """Save config.json, and the code of the config class."""
+        with generated_code(type(self)):
+            super().save_pretrained(save_directory, *args, **kwargs)
 
     @property
     def patch_sides(self) -> tuple[int, int]:
@@ -132,7 +135,7 @@ class SpectrogramConfig(PreTrainedConfig):
             "pooling": POOLINGS,
             "position_crop": POSITION_CROPS,
             "position_overflow": POSITION_OVERFLOWS,
-            "position_table": tuple(POSITION_TABLES),
+            "position_table": POSITION_KINDS,
             "problem_type": (None, *PROBLEM_TYPES),
         }
         for name, allowed in choices.items():
