@@ -6,14 +6,18 @@ imports the registry itself, and a model class is imported when a checkpoint nee
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
+from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
 from .families import FAMILIES
+
+# The oldest and the newest versions that were run (`make versions`); later releases of the newest minor version count
+TESTED = {"transformers": ("5.10", "5.24"), "torch": ("2.9", "2.15")}
 
 
 def register() -> None:
@@ -31,8 +35,19 @@ def load(path: str) -> Any:
 
 
 def _register_configs(configuration_auto: ModuleType) -> None:
+    if message := version_warning({package: version(package) for package in TESTED}):
+        _warn(message)
     for family in FAMILIES:
-        configuration_auto.AutoConfig.register(family.model_type, load(family.config), exist_ok=True)
+        config_class = load(family.config)
+        known = configuration_auto.CONFIG_MAPPING
+        before = known.get(family.model_type, config_class)
+        if before is config_class:
+            configuration_auto.AutoConfig.register(family.model_type, config_class, exist_ok=True)
+        else:
+            _warn(
+                f"model_type {family.model_type!r} already belongs to {before.__module__}.{before.__name__}, and the "
+                f"Auto classes keep it; open models of hf_ast by its own classes ({config_class.__name__}, ...)."
+            )
 
 
 def _register_feature_extractors(feature_extraction_auto: ModuleType) -> None:
@@ -82,7 +97,10 @@ class _ClassesByPath(dict[Any, Any]):
 
 
 class _ImportHook(MetaPathFinder):
-    """Calls a function with a module right after its import."""
+    """Calls a function with a module right after its import.
+
+    Importing the registries instead would make `import hf_ast`, and every command, seconds slower.
+    """
 
     def __init__(self, name: str, callback: Callable[[ModuleType], None]):
         self.name = name
@@ -121,10 +139,26 @@ def _call(callback: Callable[[ModuleType], None], module: ModuleType) -> None:
     try:
         callback(module)
     except Exception as error:
-        warnings.warn(
-            f"hf_ast could not register its models with {module.__name__} ({type(error).__name__}: {error}). Its own "
-            "classes, such as HfASTForAudioClassification, work; the Auto classes and pipelines may not know them. Is "
-            "this version of transformers supported?",
-            RuntimeWarning,
-            stacklevel=2,
+        _warn(
+            f"hf_ast could not register with {module.__name__} of transformers {version('transformers')} "
+            f"({type(error).__name__}: {error}), so that the Auto classes or pipelines do not know its models. It was "
+            f"run with transformers {' to '.join(TESTED['transformers'])}; install one of these."
         )
+
+
+def version_warning(installed: Mapping[str, str]) -> str | None:
+    """Say which packages are outside the versions that were run; None if all are within.
+
+    Args:
+        installed: Version by package, of those in `TESTED`.
+    """
+    outside = []
+    for package, tested in TESTED.items():
+        oldest, newest, found = (tuple(map(int, text.split(".")[:2])) for text in (*tested, installed[package]))
+        if not oldest <= found <= newest:
+            outside.append(f"{package} {' to '.join(tested)}, not {installed[package]}")
+    return f"hf_ast was run with {' and '.join(outside)}: its results there are not known." if outside else None
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=2)

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from .hub import network_errors
+
 # For the one request that asks the Hub whether it has a model
 HUB_TIMEOUT_S = 5.0
 
@@ -74,7 +76,6 @@ def classifier_names() -> list[str]:
 
 def _hub_problem(repo_id: str) -> str | None:
     """Say why there is no model with that id, in the local cache or on the Hub; None if there is one."""
-    import httpx2
     from huggingface_hub import HfApi, constants, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
@@ -90,6 +91,6 @@ def _hub_problem(repo_id: str) -> str | None:
         HfApi().model_info(repo_id, timeout=HUB_TIMEOUT_S)  # unlike downloads, this request is not retried
     except RepositoryNotFoundError:
         return "a model on the Hub that you can access"
-    except (httpx2.HTTPError, OSError) as error:
+    except (OSError, *network_errors()) as error:
         return f"in the local cache of the Hub, and the Hub cannot be reached ({type(error).__name__}: {error})"
     return None

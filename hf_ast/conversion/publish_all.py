@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import torch
 from huggingface_hub.errors import HfHubHTTPError
 from transformers import AutoModel, AutoModelForAudioClassification, AutoModelForPreTraining
 
 from hf_ast.families import FAMILIES
+from hf_ast.hub import network_errors
 
 from .checkpoint import HUB_NAMESPACE, Checkpoint
 from .downloads import cached, default_cache
@@ -155,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         try:
             print(publish(upload, cache=args.cache, private=args.private), flush=True)
-        except (ValueError, OSError, HfHubHTTPError, httpx2.TransportError) as error:
+        except (ValueError, OSError, HfHubHTTPError, *network_errors()) as error:
             num_failed += 1
             print(f"{upload.checkpoint.name} failed: {error}", file=sys.stderr, flush=True)
     return int(num_failed > 0)
