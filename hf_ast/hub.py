@@ -4,8 +4,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Longest waits in seconds: to connect, until the next bytes come or can be sent, and for a free connection. Both clients
-# take this tuple. After the last of large files, the Hub is silent for a while
+# Longest waits in seconds: to connect, to receive, to send, and for a free connection; both clients
+# take a tuple. After the last of large files, the Hub is silent for a while
 TIMEOUT = (20.0, 300.0, 300.0, 300.0)
 
 
