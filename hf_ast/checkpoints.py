@@ -91,6 +91,8 @@ def _hub_problem(repo_id: str) -> str | None:
         HfApi().model_info(repo_id, timeout=HUB_TIMEOUT_S)  # unlike downloads, this request is not retried
     except RepositoryNotFoundError:
         return "a model on the Hub that you can access"
-    except (OSError, *network_errors()) as error:
+    except Exception as error:
+        if not isinstance(error, (OSError, *network_errors())):
+            raise
         return f"in the local cache of the Hub, and the Hub cannot be reached ({type(error).__name__}: {error})"
     return None

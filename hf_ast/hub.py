@@ -20,7 +20,7 @@ def upload_timeout() -> Iterator[None]:
 
     session = get_session()
     before = session.timeout
-    session.timeout = TIMEOUT  # type: ignore[assignment]
+    session.timeout = TIMEOUT
     try:
         yield
     finally:

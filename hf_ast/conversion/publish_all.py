@@ -155,7 +155,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         try:
             print(publish(upload, cache=args.cache, private=args.private), flush=True)
-        except (ValueError, OSError, HfHubHTTPError, *network_errors()) as error:
+        except Exception as error:
+            if not isinstance(error, (ValueError, OSError, HfHubHTTPError, *network_errors())):
+                raise
             num_failed += 1
             print(f"{upload.checkpoint.name} failed: {error}", file=sys.stderr, flush=True)
     return int(num_failed > 0)
