@@ -7,16 +7,20 @@ with what its container promises: decoders read every part by itself, and a part
 import math
 import re
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from .files import RecordingFile
-from .formats import HEAD_BYTES, Format, find_format, id3_bytes, mpeg_frame
+from .formats import HEAD_BYTES, Format, adts_bytes, find_format, frame_bytes, id3_bytes, mpeg_frame
 
 # Where MPEG frames are searched for in a file that begins with something else, such as a frame that is cut
 SEARCH_BYTES = 2**20
 # What recorders write instead of the number of bytes that they do not know yet: 0, or close to the largest number
 PLACEHOLDERS = (range(1), range(2**31 - 2**12 - 64, 2**31 + 65), range(2**32 - 2**12, 2**32))
+# No frame of MPEG audio is longer
+MAX_FRAME_BYTES = 1500
+_SYNC = re.compile(rb"\xff[\xe0-\xff]")
 TAGS_AT_THE_END = (b"TAG", b"ID3", b"APETAGEX", b"LYRICS", b"3DI")
 
 
@@ -71,8 +75,8 @@ def _format_of(recording: RecordingFile) -> tuple[Format | None, int]:
     if row is not None:
         return row, 0 if row.name == "MP3" else start  # FFmpeg looks for gapless lengths in the tag
     content = recording.read(start, SEARCH_BYTES)
-    for found in re.finditer(rb"\xff[\xe0-\xff]", content):
-        row = find_format(content[found.start() : found.start() + HEAD_BYTES], num_frames=4)
+    for found in _SYNC.finditer(content):
+        row = find_format(content[found.start() : found.start() + HEAD_BYTES], num_frames=3)
         if row is not None:
             return row, start + found.start()
     return None, 0
@@ -255,7 +259,43 @@ def _mp3_parts(recording: RecordingFile, row: Format, start: int) -> Iterator[Pa
             places.append(first)
             lengths.append(seconds)
     for first, end, seconds in zip(places, [*places[1:], recording.size], lengths, strict=True):
-        yield Part(row, first, end, promised_s=seconds)
+        yield Part(row, first, end, promised_s=seconds, problem=_junk(recording, row, first, end))
+
+
+def _aac_parts(recording: RecordingFile, row: Format, start: int) -> Iterator[Part]:
+    yield Part(row, start, recording.size, problem=_junk(recording, row, start, recording.size))
+
+
+def _junk(recording: RecordingFile, row: Format, start: int, end: int) -> str:
+    """What lies between frames of MPEG audio and is none; empty if it is a tag, or a frame that was cut at a join."""
+    length_of = frame_bytes if row.name == "MP3" else adts_bytes
+    position, begin, content = start, start, b""
+    while position + 8 < end:
+        if position + MAX_FRAME_BYTES > begin + len(content) < end:
+            begin, content = position, recording.read(position, SEARCH_BYTES)
+        offset = position - begin
+        length = length_of(content[offset : offset + 8])
+        if length:
+            position += length
+            continue
+        if content[offset : offset + 8].startswith(TAGS_AT_THE_END):
+            position += max(id3_bytes(content[offset : offset + 10]), 3)
+            continue
+        following = _next_frame(content, offset + 1, row)
+        if following is None:
+            return ""  # nothing else, or a stream that is not framed like this
+        if following - offset > MAX_FRAME_BYTES and position > start:
+            return f"has {following - offset:,} bytes that are no frames, at byte {position:,}"
+        position = begin + following
+    return ""
+
+
+def _next_frame(content: bytes, offset: int, row: Format) -> int | None:
+    """Where the next frames of a format begin, of which three follow each other."""
+    for found in _SYNC.finditer(content, offset):
+        if find_format(content[found.start() : found.start() + HEAD_BYTES], num_frames=3) is row:
+            return found.start()
+    return None
 
 
 def _mp3_header(recording: RecordingFile, place: int) -> tuple[int, float | None] | None:
@@ -310,14 +350,26 @@ def _ogg_parts(recording: RecordingFile, row: Format, start: int) -> Iterator[Pa
             has_data = True
         page_granule, stream, number = struct.unpack("<q4sI", head[6:22])
         # What is recorded from a radio begins in the middle, behind the pages that describe it
-        if granule > 0 and numbers.get(stream, number - 1) not in (number - 1, number):
-            problem = problem or f"lacks pages of its stream at byte {position:,}"
+        if granule > 0 and numbers.get(stream, number - 1) not in (number - 1, number) and not problem:
+            problem = f"lacks pages of its stream at byte {position:,}"
         numbers[stream] = number
         granule = page_granule if page_granule > 0 else granule
+        if end <= recording.size and not problem and not _is_page_whole(recording.read(position, end - position)):
+            problem = f"has a page whose checksum is wrong, at byte {position:,}"
         if end > recording.size:
             problem = f"ends inside a page, {end - recording.size:,} bytes before the end of that page"
         position = end
     yield Part(row, first, recording.size, problem=problem, ends_s=None if problem else _ogg_end_s(heads, granule))
+
+
+def _is_page_whole(page: bytes) -> bool:
+    """Whether a page of Ogg has the checksum that it states: the CRC of zlib with the bits of all bytes reversed."""
+    content = (page[:22] + bytes(4) + page[26:]).translate(_REVERSED)
+    checksum = zlib.crc32(content, 2**32 - 1) ^ 2**32 - 1
+    return int(f"{checksum:032b}"[::-1], 2) == struct.unpack("<I", page[22:26])[0]
+
+
+_REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 
 
 def _ogg_end_s(heads: list[bytes], granule: int) -> float | None:
@@ -426,6 +478,7 @@ _SPLITTERS: dict[str, Callable[[RecordingFile, Format, int], Iterator[Part]]] = 
     "AU": _sized_chunk,
     **dict.fromkeys(_MARKS, _marked_parts),
     "MP3": _mp3_parts,
+    "AAC": _aac_parts,
     "Ogg Vorbis": _ogg_parts,
     "Ogg": _ogg_parts,
     "MP4": _mp4_parts,
