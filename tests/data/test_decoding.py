@@ -1,6 +1,7 @@
 """Recordings in every format come whole and exact, or what is missing is said."""
 
 import io
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -205,3 +206,21 @@ def test_a_data_size_that_recorders_leave_open_means_all(subtype: str, size: int
     content[place : place + 4] = size.to_bytes(4, "little")
     np.testing.assert_array_equal(read_quietly(bytes(content))[0], expected)
     assert audio.duration(bytes(content)) == len(expected) / 16000
+
+
+@pytest.mark.parametrize(
+    ("missing", "read", "refused"),
+    [("av", [("WAV", "PCM"), ("FLAC", "FLAC"), ("Ogg Vorbis", "Vorbis"), ("MP3", "MP3")], ("MP4", "AAC")),
+     ("soundfile", [("WAV", "PCM"), ("FLAC", "FLAC"), ("MP3", "MP3"), ("MP4", "AAC")], ("WVE", "A-law"))],
+)  # fmt: skip
+def test_one_decoder_reads_what_it_can_where_the_other_is_missing(
+    missing: str, read: list[tuple[str, str]], refused: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = {name: encoded(name) for name in (*read, refused)}
+    monkeypatch.setitem(sys.modules, missing, None)
+    for name in read:
+        case, original, content = contents[name]
+        waveform, rate = audio.read(content)
+        assert len(waveform) / rate == pytest.approx(len(original) / case.rate, abs=0.01)
+    with pytest.raises(ImportError, match=rf'needs {missing}: pip install "hf-ast\[audio\]"'):
+        audio.read(contents[refused][2])

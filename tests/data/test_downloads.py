@@ -18,6 +18,7 @@ from hf_ast.data import audio, downloads
 from tests.support.encoding import by_ffmpeg, by_soundfile, marked
 
 WAV = by_soundfile("WAV", "PCM_16")(marked(16000), 16000)
+BOMB = gzip.compress(bytes(2**26))
 
 
 class Handler(BaseHTTPRequestHandler):
