@@ -135,7 +135,7 @@ class SoundFileDecoder(Decoder):
                 wanted = samples[max(0, first - position) :]
                 position += len(samples)
                 if len(wanted):
-                    yield wanted.mean(axis=1), self.rate
+                    yield _mixed_down(wanted.T), self.rate
         except self.errors as error:
             raise DecodingError(_text_of_libsndfile(error)) from error
         if self.promised_s is not None and position < self.num_frames:
@@ -275,8 +275,7 @@ class FFmpegDecoder(Decoder):
             raise DecodingError(f"its samples have an unknown form ({frame.format.name})") from error
         if not frame.format.is_planar:
             values = values.reshape(-1, num_channels).T
-        floats = _as_floats(values)
-        return floats[0] if num_channels == 1 else np.ascontiguousarray(floats.T).mean(axis=1)
+        return _mixed_down(_as_floats(values))
 
 
 def _as_floats(values: np.ndarray) -> np.ndarray:
@@ -287,6 +286,15 @@ def _as_floats(values: np.ndarray) -> np.ndarray:
     if values.dtype == np.uint8:
         return (values.astype(np.float32) - 128) / 128
     return values.astype(np.float32) * np.float32(2.0 ** (1 - 8 * values.dtype.itemsize))
+
+
+def _mixed_down(samples: np.ndarray) -> np.ndarray:
+    """The mean of the channels (channels, S), the same bits whatever the layout; fast for one and two."""
+    if len(samples) == 1:
+        return samples[0]
+    if len(samples) == 2:
+        return (samples[0] + samples[1]) * np.float32(0.5)
+    return np.ascontiguousarray(samples.T).mean(axis=1)
 
 
 def _text_of_libsndfile(error: Exception) -> str:

@@ -96,8 +96,10 @@ def _check_content(recording: RecordingFile, parts: list[Part]) -> None:
     """Refuse what is no recording in words that say what it is."""
     if recording.size == 0:
         raise ValueError(f"{recording.name} is empty: it has no bytes.")
+    if parts:
+        return
     head = recording.read(0, 1024).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if not parts and head.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<body", b"<!--", b"<script")):
+    if head.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<body", b"<!--", b"<script")):
         raise ValueError(f"{recording.name} cannot be read: it holds a web page or XML, and no recording.")
 
 
@@ -161,7 +163,7 @@ class _Buffer:
 
     def flush(self) -> Iterator[tuple[np.ndarray, int]]:
         if self.held:
-            yield np.concatenate(self.held), self.rate
+            yield np.concatenate(self.held) if len(self.held) > 1 else self.held[0], self.rate
         self.held, self.num_held = [], 0
 
 

@@ -43,7 +43,7 @@ class Handler(BaseHTTPRequestHandler):
             "/a.wav": WAV,
             "/cut.wav": WAV[: 44 + 16000],
             "/gzip": gzip.compress(WAV),
-            "/bomb": gzip.compress(bytes(2**26)),
+            "/bomb": BOMB,
         }.get(self.path, b"")
         if self.path in ("/gzip", "/bomb"):
             self.send_header("Content-Encoding", "gzip")
