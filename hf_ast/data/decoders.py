@@ -22,6 +22,8 @@ EXACT_LENGTHS = ("FLAC", "Ogg Vorbis", "MP4", "WavPack", "True Audio", "Monkey's
 WHOLE_LENGTHS = ("ASF", "FLV", "NUT", "RealMedia")
 # AAC ends with a frame that is filled up, of at most 2,048 samples, and headers tell where the sound ends in it
 MAX_PADDING = 4096
+# More samples per byte than any codec has: what is said to be missing is silence only up to this
+MAX_SILENCE_PER_BYTE = 100
 # So many packets may be lost one by one: streams are cut, and joined, in the middle of a packet
 MAX_LOST_PACKETS = 2
 
@@ -219,6 +221,7 @@ class FFmpegDecoder(Decoder):
     def _timed_frames(self) -> Iterator[tuple[Any, int, int]]:
         """All frames, with silence where packets are lost; what is lost at the very end is not replaced."""
         position, losses, in_a_row = 0, 0, 0
+        room = MAX_SILENCE_PER_BYTE * (self.part.end - self.part.start)
         for frame, lost in self._decoded():
             if frame is None:
                 losses += lost
@@ -226,7 +229,8 @@ class FFmpegDecoder(Decoder):
                 continue
             rate = checked_rate(f"{self.recording.name}: its sampling rate", frame.sample_rate)
             gap = self._gap(frame, position + losses)
-            losses += gap
+            losses = min(losses + gap, room)
+            room -= losses
             if losses and position:
                 self.first_loss_s = self.first_loss_s or position / rate
                 self.num_lost += in_a_row

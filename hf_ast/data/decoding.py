@@ -216,8 +216,9 @@ def _decode_part(
                 rate = rate or decoder.rate
                 if is_first and not num_done:
                     num_done = decoder.reachable(window.first(rate))
-                    window.skip(num_done, rate)
-                    yield np.zeros(0, np.float32), rate
+                    if num_done:
+                        window.skip(num_done, rate)
+                        yield np.zeros(0, np.float32), rate
                 for samples, rate in decoder.blocks(num_done, min(block_s, window.duration_s or block_s)):
                     num_done += len(samples)
                     yield window.cut(samples, rate), rate
