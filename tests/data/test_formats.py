@@ -37,7 +37,7 @@ def test_recordings_look_like_media(path: Path) -> None:
         b"PK\x03\x04\x14\0",
         b"\x89PNG\r\n\x1a\n",
         b"\xff\xd8\xff\xe0\0\x10JFIF\0" + bytes(1000),
-        "path,label\n".encode("utf-16") * 100,
+        ("path,label\n" * 100).encode("utf-16"),
         b"ID3 is a tag, and this is a text",
         b"FORM\0\0\0\x10ILBM",
         b"#EXTM3U\nhttp://example.com/a.mp3\n",
