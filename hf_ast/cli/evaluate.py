@@ -185,5 +185,6 @@ def _run_esc50(
     lines = [f"fold {number}  {fold['accuracy']:.4f}" for number, fold in enumerate(folds, start=1)]
     data_of_folds = [result.as_data()["metrics"] for result in results]
     show_result(as_json, {"folds": data_of_folds, "mean": mean}, [*lines, f"mean    {mean['accuracy']:.4f}"])
-    if any([report_failed(result) for result in results]):
+    failed = [report_failed(result) for result in results]
+    if any(failed):
         raise typer.Exit(1)

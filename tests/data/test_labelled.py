@@ -58,7 +58,7 @@ def test_headers_alone_tell_the_same_of_these_files(folder: Path) -> None:
     assert labels_by_name(data) == labels_by_name(read_data(folder))
 
 
-def test_recordings_that_are_too_short_or_not_finite_are_skipped(tmp_path: Path) -> None:
+def test_recordings_that_are_empty_or_not_finite_are_skipped(tmp_path: Path) -> None:
     samples = sine(16000, 0.2)
     for name, content in {"good": samples, "short": samples[:300], "nan": samples.copy()}.items():
         (tmp_path / name).mkdir()
