@@ -25,7 +25,12 @@ from hf_ast.inference.tagging import tag
 from tests.support import processes
 from tests.support.tiny import tiny_model
 
-BROKEN = {"broken.wav": "LibsndfileError|cannot be read", "empty.wav": "no samples", "nan.wav": "NaN|not finite", "text.wav": "cannot be read"}
+BROKEN = {
+    "broken.wav": "LibsndfileError|cannot be read",
+    "empty.wav": "no samples",
+    "nan.wav": "NaN|not finite",
+    "text.wav": "cannot be read",
+}
 
 
 @pytest.fixture(scope="module")

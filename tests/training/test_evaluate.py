@@ -79,6 +79,37 @@ def test_transformers_own_ast_gives_its_own_scores(data: LabelledData, tmp_path:
     assert ours.metrics.values["accuracy"] == of_native.metrics.values["accuracy"]
 
 
+def test_a_recording_that_fails_costs_its_own_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is gone, and one that the model cannot take, in a batch with others."""
+    data = read_data(write_folder(tmp_path / "recordings", num_clips=3))
+    model, extractor = tiny_model(id2label=LABELS), HfASTFeatureExtractor(num_mel_bins=32, max_length=50)
+    whole = evaluate(model, extractor, data, batch_size=4)
+    assert whole.failed == {}
+    gone, refused = data.clips[1].name, data.clips[5].name
+    (tmp_path / "recordings" / gone).unlink()
+    waveform, _ = soundfile.read(tmp_path / "recordings" / refused, dtype="float32")
+    reference = extractor(waveform, 16000, return_tensors="pt")["input_values"][0]
+    forward = model.forward
+
+    def failing(input_values: torch.Tensor, **inputs: torch.Tensor) -> object:
+        if any(torch.equal(row, reference) for row in input_values):
+            raise RuntimeError("out of memory")
+        return forward(input_values, **inputs)
+
+    monkeypatch.setattr(model, "forward", failing)
+    result = evaluate(model, extractor, data, batch_size=4)
+    assert result.failed.keys() == {gone, refused}
+    assert "does not exist" in result.failed[gone]
+    assert result.failed[refused] == "RuntimeError: out of memory"
+    assert result.as_data()["failed"] == result.failed
+    kept = [row for row, name in enumerate(whole.names) if name not in result.failed]
+    assert result.names == [whole.names[row] for row in kept]
+    np.testing.assert_allclose(result.scores, whole.scores[kept], atol=2e-6)
+    monkeypatch.setattr(model, "forward", lambda **_: 1 / 0)
+    with pytest.raises(ValueError, match="none of its 9 recordings can be scored.*ZeroDivisionError|does not exist"):
+        evaluate(model, extractor, data)
+
+
 def test_a_split_that_is_empty_and_classes_that_the_model_does_not_know(data: LabelledData) -> None:
     model, extractor = tiny_model(id2label=LABELS), HfASTFeatureExtractor(num_mel_bins=32, max_length=50)
     with pytest.raises(ValueError, match=r"split='test' holds no recording; there are \['train', 'validation'\]"):
