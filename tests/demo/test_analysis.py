@@ -19,7 +19,6 @@ from hf_ast.demo.analysis import MAX_DURATION_S
 from hf_ast.demo.app import event_rows, model_choices, sound_html
 from hf_ast.demo.pictures import time_axis
 from tests.support.interpreter import PACKAGE, run
-from tests.support.recordings import sine
 
 WORDS = ("yes", "stop", "up")
 RATE = 16000

@@ -11,7 +11,7 @@ import soundfile
 import torch
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
-from hf_ast import HfASTFeatureExtractor, load_classifier, tag
+from hf_ast import HfASTFeatureExtractor, audio, load_classifier, tag
 from hf_ast.data.labelled import LabelledData, read_data
 from hf_ast.training.esc50 import FOLDS, evaluate_folds, read_esc50
 from hf_ast.training.evaluate import evaluate
@@ -87,8 +87,8 @@ def test_a_recording_that_fails_costs_its_own_row(tmp_path: Path, monkeypatch: p
     assert whole.failed == {}
     gone, refused = data.clips[1].name, data.clips[5].name
     (tmp_path / "recordings" / gone).unlink()
-    waveform, _ = soundfile.read(tmp_path / "recordings" / refused, dtype="float32")
-    reference = extractor(waveform, 16000, return_tensors="pt")["input_values"][0]
+    samples, _ = audio.read(tmp_path / "recordings" / refused, 16000)
+    reference = extractor(samples, 16000, return_tensors="pt")["input_values"][0]
     forward = model.forward
 
     def failing(input_values: torch.Tensor, **inputs: torch.Tensor) -> object:
@@ -106,7 +106,7 @@ def test_a_recording_that_fails_costs_its_own_row(tmp_path: Path, monkeypatch: p
     assert result.names == [whole.names[row] for row in kept]
     np.testing.assert_allclose(result.scores, whole.scores[kept], atol=2e-6)
     monkeypatch.setattr(model, "forward", lambda **_: 1 / 0)
-    with pytest.raises(ValueError, match="none of its 9 recordings can be scored.*ZeroDivisionError|does not exist"):
+    with pytest.raises(ValueError, match="none of its 9 recordings can be scored"):
         evaluate(model, extractor, data)
 
 

@@ -51,7 +51,8 @@ def test_waveforms(extractor: Any, wave: Wave) -> None:
         assert len(result["input_values"]) == len(wave.clips)
         for features, clip in zip(result["input_values"], wave.clips, strict=True):
             # The mean of a clip that is not contiguous is summed in another order
-            torch.testing.assert_close(features, plain(extractor, clip), atol=1e-4, rtol=0)
+            alone = plain(extractor, clip)
+            torch.testing.assert_close(features[: len(alone)], alone, atol=1e-4, rtol=0)
             assert features.isfinite().all()
 
 
