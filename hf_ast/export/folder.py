@@ -130,6 +130,7 @@ def export_model(
     elif to == "aoti":
         require_compiler()
     limits = input_limits(model, feature_extractor, source=source)
+    extractor: Any = feature_extractor  # one of ours, or there would be no limits
     reference = as_module(model, feature_extractor, source=source).model
     program = export_program(model, feature_extractor, source=source)
     with whole_folder(folder) as partial:
@@ -153,7 +154,7 @@ def export_model(
             "num_mel_bins": model.config.num_mel_bins,
             "min_length": limits.shortest,
             "max_length": limits.longest,
-            "pads_short_clips": source == "waveform" and pads_to_max_length(feature_extractor),
+            "pads_short_clips": source == "waveform" and pads_to_max_length(extractor),
             "activation": activation(model.config.problem_type),
             "labels": label_names(model),
             "int8": int8,
