@@ -13,6 +13,8 @@ Several channels are mixed down to their mean.
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -95,21 +97,26 @@ def stream(
     sampling_rate = checked_rate("sampling_rate", sampling_rate)
     source_rate = sampling_rate if source_rate is None else source_rate
     warn = _warner(warn)
-    resampler = None
     rates: list[int] = []
-    end = np.zeros(0, dtype=np.float32)
-    for block, rate in _mono_blocks(source, source_rate, block_s, 0.0, None, warn):
-        if not rates or rate != rates[-1]:
-            if resampler is not None:
-                yield resampler.resample_chunk(end, last=True)
-            rates.append(rate)
-            resampler = None
-            if rate != sampling_rate:
-                resampler = import_for_audio("soxr").ResampleStream(rate, sampling_rate, 1, dtype="float32")
-        yield block if resampler is None else resampler.resample_chunk(block)
-    if resampler is not None:
-        yield resampler.resample_chunk(end, last=True)
+    for rate, run in groupby(_mono_blocks(source, source_rate, block_s, 0.0, None, warn), key=itemgetter(1)):
+        rates.append(rate)
+        yield from _resampled((block for block, _ in run), rate, sampling_rate)
     _report_rates(rates, sampling_rate, source, warn)
+
+
+def _resampled(blocks: Iterator[np.ndarray], from_rate: int, to_rate: int) -> Iterator[np.ndarray]:
+    """Consecutive pieces of a waveform at another rate; together what `resample` returns for the whole."""
+    if from_rate == to_rate:
+        yield from blocks
+        return
+    resampler = import_for_audio("soxr").ResampleStream(from_rate, to_rate, 1, dtype="float32")
+    num_samples, first = 0, None
+    for block in blocks:
+        first = block[:1] if first is None else first
+        yield (piece := resampler.resample_chunk(block))
+        num_samples += len(piece)
+    last = resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
+    yield last if num_samples + len(last) or first is None else first  # as in `resample`
 
 
 def _report_rates(rates: list[int], to_rate: int, source: Any, warn: Callable[[str], None]) -> None:
@@ -135,10 +142,14 @@ def duration(source: Any, *, source_rate: int | None = None) -> float:
 
 
 def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
-    """Resample a mono waveform (S,) between two rates in Hz, with soxr's high quality; keeps the dtype."""
+    """Resample a mono waveform (S,) between two rates in Hz, with soxr's high quality; keeps the dtype.
+
+    A waveform of a few samples, of which soxr would leave none, keeps its first one.
+    """
     if from_rate == to_rate:
         return waveform
-    return import_for_audio("soxr").resample(waveform, from_rate, to_rate)
+    resampled = import_for_audio("soxr").resample(waveform, from_rate, to_rate)
+    return resampled if len(resampled) else waveform[:1]
 
 
 def unwrap(source: Any) -> Any:
