@@ -115,7 +115,7 @@ def pretrain(
 ) -> None:
     """Pretrain an SSAST on recordings without labels.
 
-    The recordings may have any format that libsndfile reads. Files that cannot be read are named first, damaged ones
+    The recordings may have any format of docs/recordings.md. Files that cannot be read are named first, damaged ones
     at the end. Where DATA name splits, only the training split is trained on. Prints the folder of the model; with
     `--json`, an object with `folder`, `num_parameters` and `skipped`.
 
