@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
@@ -35,6 +34,8 @@ def load(path: str) -> Any:
 
 
 def _register_configs(configuration_auto: ModuleType) -> None:
+    from importlib.metadata import version  # takes 20 ms
+
     if message := version_warning({package: version(package) for package in TESTED}):
         _warn(message)
     for family in FAMILIES:
@@ -140,9 +141,9 @@ def _call(callback: Callable[[ModuleType], None], module: ModuleType) -> None:
         callback(module)
     except Exception as error:
         _warn(
-            f"hf_ast could not register with {module.__name__} of transformers {version('transformers')} "
-            f"({type(error).__name__}: {error}), so that the Auto classes or pipelines do not know its models. It was "
-            f"run with transformers {' to '.join(TESTED['transformers'])}; install one of these."
+            f"hf_ast could not register with {module.__name__} ({type(error).__name__}: {error}), so that the Auto "
+            "classes or pipelines do not know its models. It was run with transformers "
+            f"{' to '.join(TESTED['transformers'])}; install one of these."
         )
 
 
