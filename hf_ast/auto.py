@@ -41,14 +41,15 @@ def _register_configs(configuration_auto: ModuleType) -> None:
     for family in FAMILIES:
         config_class = load(family.config)
         known = configuration_auto.CONFIG_MAPPING
-        before = known.get(family.model_type, config_class)
-        if before is config_class:
+        # Not `get`, which sees nothing of this mapping
+        if family.model_type not in known or known[family.model_type] is config_class:
             configuration_auto.AutoConfig.register(family.model_type, config_class, exist_ok=True)
-        else:
-            _warn(
-                f"model_type {family.model_type!r} already belongs to {before.__module__}.{before.__name__}, and the "
-                f"Auto classes keep it; open models of hf_ast by its own classes ({config_class.__name__}, ...)."
-            )
+            continue
+        other = known[family.model_type]
+        _warn(
+            f"model_type {family.model_type!r} already belongs to {other.__module__}.{other.__name__}, and the Auto "
+            f"classes keep it; open models of hf_ast by its own classes ({config_class.__name__}, ...)."
+        )
 
 
 def _register_feature_extractors(feature_extraction_auto: ModuleType) -> None:
