@@ -25,6 +25,7 @@ class Entry:
     Attributes:
         split: None where the source names no splits.
         may_be_empty: Whether, in multi-label data, having no label means that the recording has none of the classes.
+        start_s, end_s: The part of the recording that is meant, in seconds; to its end if `end_s` is None.
     """
 
     name: str
@@ -33,16 +34,18 @@ class Entry:
     split: str | None = None
     group: str | None = None
     may_be_empty: bool = True
+    start_s: float = 0.0
+    end_s: float | None = None
 
 
 def find_entries(
     source: Source,
-    label_column: str | None,
-    split_column: str,
-    group_column: str,
-    separator: str,
-    audio_folder: str | os.PathLike[str] | None,
     *,
+    label_column: str | None = None,
+    split_column: str = "split",
+    group_column: str = "group",
+    separator: str = ";",
+    audio_folder: str | os.PathLike[str] | None = None,
     labelled: bool = True,
 ) -> list[Entry]:
     """Return what a source says about its recordings, each once.

@@ -34,6 +34,7 @@ class Clip:
         split: "train", "validation" or "test".
         group: For example its speaker, place or device; recordings of a group stay in one split.
         duration_s: Its length in seconds.
+        start_s, end_s: The part of the file that it is, in seconds; to its end if `end_s` is None.
     """
 
     name: str
@@ -42,6 +43,8 @@ class Clip:
     split: str = TRAIN
     group: str | None = None
     duration_s: float = math.nan
+    start_s: float = 0.0
+    end_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +179,14 @@ def read_data(
     if not 0 <= validation_fraction < 1:
         raise ValueError(f"validation_fraction={validation_fraction} must be at least 0 and less than 1.")
     place = as_source(source, subset=subset)
-    entries = find_entries(place, label_column, split_column, group_column, label_separator, audio_folder)
+    entries = find_entries(
+        place,
+        label_column=label_column,
+        split_column=split_column,
+        group_column=group_column,
+        separator=label_separator,
+        audio_folder=audio_folder,
+    )
     return labelled_data(
         place,
         entries,
@@ -223,6 +233,8 @@ def labelled_data(
             split=entry.split or TRAIN,
             group=entry.group,
             duration_s=durations_s[entry.name],
+            start_s=entry.start_s,
+            end_s=entry.end_s,
         )
         for entry in entries
     ]

@@ -1,12 +1,9 @@
 """Where the recordings of a corpus are: a folder, a manifest, a data set of `datasets`, or a URL that fsspec knows."""
 
-import csv
-import io
-import json
 import os
 import posixpath
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,9 +13,7 @@ from typing import Any
 
 from hf_ast.data.audio import SUFFIXES
 
-MANIFEST_SUFFIXES = frozenset((".csv", ".tsv", ".json", ".jsonl", ".parquet"))
-# Names of the column of paths; the last three are those of `datasets`, ESC-50 and the official AST code
-PATH_COLUMNS = ("path", "file", "audio", "file_name", "filename", "wav")
+from .tables import MANIFEST_SUFFIXES, manifest_rows, path_column, suffix_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,12 +118,12 @@ def find_source(source: str | os.PathLike[str], *, subset: str | None = None, sp
     text = os.fspath(source)
     is_url = "://" in text
     if is_url or Path(text).is_file():
-        if not is_url and _suffix(text) not in MANIFEST_SUFFIXES:
+        if not is_url and suffix_of(text) not in MANIFEST_SUFFIXES:
             known = ", ".join(sorted(MANIFEST_SUFFIXES))
             raise ValueError(f"source={text!r} is a file, but no manifest ({known}); give its folder instead.")
         location = text.rstrip("/") if is_url else os.path.abspath(text)
-        kind = "manifest" if _suffix(location) in MANIFEST_SUFFIXES else "folder"
-        if _suffix(location) == ".parquet" and _holds_recordings(location):
+        kind = "manifest" if suffix_of(location) in MANIFEST_SUFFIXES else "folder"
+        if suffix_of(location) == ".parquet" and _holds_recordings(location):
             kind = "dataset"
     elif Path(text).is_dir():
         kind, location = "dataset" if _is_dataset_folder(Path(text)) else "folder", os.path.abspath(text)
@@ -167,10 +162,6 @@ def as_source(source: Any, *, subset: str | None = None) -> Source:
     )
 
 
-def _suffix(location: str) -> str:
-    return posixpath.splitext(location)[1].lower()
-
-
 def _is_dataset_folder(folder: Path) -> bool:
     """Whether `save_to_disk` wrote it, or it holds Parquet or Arrow files and no recordings."""
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
@@ -188,60 +179,13 @@ def _files_below(location: str) -> Iterator[str]:
         # A broken link is listed, so that the results say that it cannot be read
         paths = [path.relative_to(location).as_posix() for path in Path(location).rglob("*") if not path.is_dir()]
     for path in paths:
-        if _suffix(path) in SUFFIXES and not any(part.startswith(".") for part in path.split("/")):
+        if suffix_of(path) in SUFFIXES and not any(part.startswith(".") for part in path.split("/")):
             yield path
 
 
 def _manifest_rows(location: str, *, only_paths: bool = False) -> list[tuple[str, dict[str, Any]]]:
-    """The path of each row of a manifest, with the other columns of the row, which need not be read from Parquet."""
-    suffix = _suffix(location)
     filesystem, path = _filesystem(location)
-    content = filesystem.cat_file(path)
-    if suffix == ".parquet":
-        import pyarrow.parquet
-
-        table = pyarrow.parquet.ParquetFile(io.BytesIO(content))
-        column = _path_column(table.schema_arrow.names, location)
-        entries = table.read(columns=[column] if only_paths else None).to_pylist()
-    elif suffix in (".csv", ".tsv"):
-        text = io.StringIO(content.decode("utf-8-sig"), newline="")
-        entries = list(csv.DictReader(text, delimiter="\t" if suffix == ".tsv" else ","))
-    else:
-        entries = _json_entries(content.decode("utf-8-sig"), location)
-    rows = []
-    for number, entry in enumerate(entries):
-        others = dict(entry) if isinstance(entry, dict) else {PATH_COLUMNS[0]: entry}
-        value = others.pop(_path_column(list(others), location))
-        if not isinstance(value, str) or not value:
-            raise ValueError(f"source={location!r} has {value!r} instead of a path in its entry {number}.")
-        rows.append((value, others))
-    return rows
-
-
-def _json_entries(text: str, location: str) -> list[Any]:
-    """Entries of JSON lines, or of a JSON array of paths or objects, which may be the `data` of an object."""
-    try:
-        if _suffix(location) == ".jsonl":
-            entries = [json.loads(line) for line in text.splitlines() if line.strip()]
-        else:
-            try:
-                entries = json.loads(text)
-            except json.JSONDecodeError:  # NeMo and others write lines into files with this suffix
-                entries = [json.loads(line) for line in text.splitlines() if line.strip()]
-    except json.JSONDecodeError as error:
-        raise ValueError(f"source={location!r} is not valid JSON: {error}.") from error
-    if isinstance(entries, dict) and isinstance(entries.get("data"), list):  # as the official AST code writes them
-        entries = entries["data"]
-    if not isinstance(entries, list):
-        raise ValueError(f"source={location!r} holds a {type(entries).__name__} instead of a list of recordings.")
-    return entries
-
-
-def _path_column(columns: Sequence[Any], location: str) -> str:
-    for name in PATH_COLUMNS:
-        if name in columns:
-            return name
-    raise ValueError(f"source={location!r} has the columns {list(columns)}, but none of {PATH_COLUMNS}.")
+    return manifest_rows(filesystem.cat_file(path), location, only_paths=only_paths)
 
 
 def _holds_recordings(location: str) -> bool:
@@ -309,7 +253,7 @@ class _Dataset(Reader):
             loaded = source.data
         elif (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
             loaded = datasets.load_from_disk(source.location)
-        elif _suffix(source.location) == ".parquet" and not folder.is_dir():
+        elif suffix_of(source.location) == ".parquet" and not folder.is_dir():
             loaded = datasets.load_dataset("parquet", data_files=source.location)
         else:
             loaded = datasets.load_dataset(source.location, source.subset)
@@ -338,7 +282,7 @@ class _Dataset(Reader):
         import datasets
 
         audio = [name for name, feature in split.features.items() if isinstance(feature, datasets.Audio)]
-        return audio[0] if len(audio) == 1 else _path_column(split.column_names, self.source.location)
+        return audio[0] if len(audio) == 1 else path_column(split.column_names, self.source.location)
 
     def names(self) -> list[str]:
         paths, places = [], []

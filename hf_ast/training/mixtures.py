@@ -110,7 +110,9 @@ def read_mixture(
         raise ValueError(f"num_eval={num_eval} must not be negative; 0 holds out nothing.")
     found = []
     for place in _places(sources, subset):
-        entries = find_entries(place, None, split_column, "", "", audio_folder, labelled=False)
+        entries = find_entries(
+            place, split_column=split_column, group_column="", audio_folder=audio_folder, labelled=False
+        )
         durations_s, skipped = check_recordings(place, entries, min_duration_s, decode=False, progress=progress)
         clips = [
             Clip(name=entry.name, index=entry.index, split=entry.split or TRAIN, duration_s=durations_s[entry.name])
