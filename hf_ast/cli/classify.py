@@ -30,9 +30,9 @@ def classify(
     With `--windows`, there is one line per window of the model's length, with its time.
 
     With `--json`, the result is an array with one object per recording: `file`, `duration_s`, and `labels`, each with
-    `label` and `score`. With `--windows`, it also has `windows`, each with `start_s`, `end_s` and `labels`. A recording
-    that cannot be labelled has `file` and `error`. The array is printed element by element, and is valid JSON even if
-    Ctrl-C ends the command.
+    `label` and `score`. With `--windows`, it also has `windows`, each with `start_s`, `end_s` and `labels`. A
+    recording that cannot be labelled has `file` and `error`. The array is printed element by element, and is valid
+    JSON even if Ctrl-C ends the command.
     """
     found = expand_arguments(files)
     with results(as_json) as add:

@@ -5,20 +5,17 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from .errors import note, report
 
-if TYPE_CHECKING:
-    from hf_ast.data.finding import Found
-
 Recordings = Annotated[
     list[str],
     typer.Argument(
         metavar="FILE|DIR",
-        help="Recordings, also the sound of videos: files, URLs, or patterns such as `'**/*.wav'`. A folder stands for "
+        help="Recordings, or videos with sound: files, URLs, or patterns such as `'**/*.wav'`. A folder stands for "
         "all recordings in it and its subfolders that are not hidden, whatever their suffix.",
         show_default=False,
     ),
@@ -78,16 +75,16 @@ def expand_arguments(arguments: Sequence[str]) -> Expanded:
         files.update(dict.fromkeys(found))
         if not found and not any(failure.file.startswith(argument) for failure in expanded.failures):
             is_folder = os.path.isdir(argument)
-            expanded.fail(argument, f"there is no {'recording in this folder' if is_folder else 'such file'}.")
+            expanded.fail(argument, f"there is no {'audio file in this folder' if is_folder else 'such file'}.")
     expanded.files.extend(files)
     return expanded
 
 
-def note_archives(found: "Found", folder: str) -> None:
+def note_archives(archives: Sequence[str], folder: str) -> None:
     """Say on stderr which archives in a folder were not opened."""
-    if found.archives:
-        names = ", ".join(found.archives[:MAX_NAMES]) + (", ..." if len(found.archives) > MAX_NAMES else "")
-        note(f"{folder}: {len(found.archives)} archives are not opened: {names}")
+    if archives:
+        names = ", ".join(archives[:MAX_NAMES]) + (", ..." if len(archives) > MAX_NAMES else "")
+        note(f"{folder}: left out {len(archives)} archives, which must be unpacked: {names}")
 
 
 def _recordings(argument: str, expanded: Expanded) -> Iterator[str]:
@@ -121,6 +118,6 @@ def _in_folder(folder: str, expanded: Expanded) -> Iterator[str]:
         return
     for name, reason in found.unreadable.items():
         expanded.fail(os.path.join(folder, name), f"{reason}.")
-    note_archives(found, folder)
+    note_archives(found.archives, folder)
     for name in found.names:
         yield str(Path(folder, name))

@@ -6,10 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .formats import SUFFIXES, looks_like_media
+from .formats import HEAD_BYTES, SUFFIXES, looks_like_media
 
-# Bytes at the start of a file that tell whether it is media
-HEAD_SIZE = 4096
 # Files that are asked for their first bytes in one request, where a filesystem is far away
 NUM_HEADS = 500
 ARCHIVES = frozenset(".7z .bz2 .cab .dmg .gz .iso .lz4 .rar .tar .tbz2 .tgz .txz .xz .zip .zst".split())
@@ -88,10 +86,10 @@ def find_remote_recordings(filesystem: Any, folder: str) -> Found:
     for first in range(0, len(unclear), NUM_HEADS):
         part = unclear[first : first + NUM_HEADS]
         paths = [path for _, path in part]
-        heads = filesystem.cat_ranges(paths, [0] * len(part), [HEAD_SIZE] * len(part), on_error="return")
+        heads = filesystem.cat_ranges(paths, [0] * len(part), [HEAD_BYTES] * len(part), on_error="return")
         for (name, _), head in zip(part, heads, strict=True):
             if isinstance(head, Exception):
-                unreadable[name] = _reason(head)
+                unreadable[name] = reason_of(head)
             elif looks_like_media(head):
                 names.append(name)
     return Found(names=sorted(names), unreadable=unreadable, archives=sorted(archives))
@@ -141,7 +139,7 @@ class _Search:
         except OSError as error:
             if not folder:
                 raise
-            self.unreadable[folder.rstrip("/")] = f"the folder cannot be searched ({_reason(error)})"
+            self.unreadable[folder.rstrip("/")] = f"the folder cannot be searched ({reason_of(error)})"
             return []
 
     def _add_file(self, entry: "os.DirEntry[str]", name: str) -> None:
@@ -157,13 +155,13 @@ class _Search:
                 elif looks_like_media(head_of(entry.path)):
                     self.names.append(name)
             except OSError as error:
-                self.unreadable[name] = f"it cannot be opened ({_reason(error)})"
+                self.unreadable[name] = f"it cannot be opened ({reason_of(error)})"
 
 
 def head_of(path: str) -> bytes:
     """Return the first bytes of a file."""
     with open(path, "rb", buffering=0) as file:
-        return file.read(HEAD_SIZE)
+        return file.read(HEAD_BYTES)
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
@@ -173,5 +171,6 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         return False
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Return why something failed, in few words."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__

@@ -7,7 +7,7 @@ import numpy as np
 
 from hf_ast.data import audio
 from hf_ast.data.labelled import Clip, LabelledData
-from hf_ast.data.sources import Reader
+from hf_ast.data.readers import Reader
 
 from .sampling import EpochDataset
 

@@ -13,7 +13,7 @@ from transformers.utils import logging
 
 from hf_ast import HfASTFeatureExtractor, SSASTConfig
 from hf_ast.data.labelled import Clip
-from hf_ast.data.sources import Reader
+from hf_ast.data.readers import Reader
 from hf_ast.data.splitting import TRAIN, VALIDATION
 from hf_ast.models.modules_embeddings import real_column_mask
 from hf_ast.models.modules_masking import MaskSampler

@@ -165,7 +165,7 @@ def test_urls(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("nowhere", "is not a folder, a manifest or a URL"),
+        ("nowhere", "is not a folder, a manifest, tar shards or a URL"),
         ("nothing://bucket", "cannot be opened by fsspec"),
         ("recordings/a.wav", "is a file, but no manifest"),
     ],
