@@ -46,8 +46,8 @@ def extract(
         typer.Argument(
             metavar="SRC",
             help="Folder; manifest (.csv, .tsv, .json, .jsonl, .parquet) with a column `path`, `file` or `audio`; "
-            "tar shards, such as `'shard-{000..005}.tar'`, or a folder of them; data set of `datasets`, as a folder or "
-            "its id on the Hub; or URL of a folder, manifest or shard, such as `s3://...`.",
+            "tar shards, such as `'shard-{000..005}.tar'`, or a folder of them; data set of `datasets`, as a folder "
+            "or its id on the Hub; or URL of a folder, manifest or shard, such as `s3://...`.",
             show_default=False,
         ),
     ],

@@ -35,6 +35,9 @@ class GzipReader:
         self._raw = open_file()
         self._places = places
         self._is_first = is_first
+        self._inflate: Any
+        self._pending = self._buffer = b""
+        self._end = 0
         self._begin(Place(0, 0, zlib.decompressobj(GZIP)))
 
     def __enter__(self) -> "GzipReader":

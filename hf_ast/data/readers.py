@@ -173,7 +173,7 @@ class ShardReader(Reader):
                 filesystem, path = filesystem_of(path)
                 self._shards[name] = Shard(partial(filesystem.open, path, "rb"), name)
             else:
-                self._shards[name] = Shard(partial(open, path, "rb"), name)
+                self._shards[name] = Shard(lambda: open(path, "rb"), name)
         return self._shards[name]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -172,7 +172,7 @@ class Shard:
         stream.seek(begin)
         with tarfile.open(fileobj=stream, mode="r:") as archive:
             while (info := archive.next()) is not None:
-                archive.members.clear()  # which would otherwise grow with the shard
+                archive.members.clear()  # type: ignore[attr-defined]  # it would grow with the shard
                 suffix = posixpath.splitext(info.name)[1].lower()
                 if info.isdir() or _is_hidden(info.name):
                     continue

@@ -79,8 +79,8 @@ def extract(
     must stay the same; engine, device, batch size and processes may change.
 
     Args:
-        source: A folder, manifest, tar shards, data set or URL, or what `find_source` returns for it. Where a manifest names
-            parts of recordings, each part is treated as a recording.
+        source: A folder, manifest, tar shards, data set or URL, or what `find_source` returns for it. Where a manifest
+            names parts of recordings, each part is treated as a recording.
         out: Folder of the results. With Ray, all machines must see it.
         model: A folder, the id of a model on the Hub, or the name of a released checkpoint.
         what: "tags" (scores, labels and events), "embeddings" or "both". An embedding is the pooled output of the

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import filelock
 import pyarrow as pa
@@ -43,7 +43,8 @@ PLAN = pa.schema(
 )
 
 
-class Item(NamedTuple):
+@dataclass(frozen=True)
+class Item:
     """A recording, or a part of one.
 
     Attributes:
@@ -179,7 +180,7 @@ def begin(out: Path, plan: Plan) -> None:
     if any(data.iterdir()):
         raise ValueError(f"out={str(out)!r} has results in {data.name!r}, but no plan; give another folder.")
     rows = [
-        item._asdict()
+        vars(item)
         | {"shard": shard.number, "path": storable(item.name), "name": item.name.encode("utf-8", "surrogatepass")}
         for shard in plan.shards
         for item in plan.items[shard.first : shard.last]
@@ -201,7 +202,7 @@ def read_plan(out: Path) -> Plan:
     table = pq.read_table(out / "plan.parquet")
     record = json.loads(table.schema.metadata[METADATA_KEY])
     try:
-        rows = table.select(Item._fields).to_pylist()
+        rows = table.select([field.name for field in dataclasses.fields(Item)]).to_pylist()
         return Plan(
             settings=Settings(**record["settings"]),
             source=Source(**record["source"]),

@@ -193,7 +193,10 @@ class ShardWorker:
                 return [outputs for clip in clips for outputs in self._outputs([clip])]
             return [_Outputs(error=storable(f"{type(error).__name__}: {error}"))]
         return [
-            _Outputs(*(None if values is None else values[row : row + 1] for values in (scores, embeddings)))
+            _Outputs(
+                None if scores is None else scores[row : row + 1],
+                None if embeddings is None else embeddings[row : row + 1],
+            )
             for row in range(len(clips))
         ]
 
