@@ -130,14 +130,17 @@ class MpegFrame:
     side_bytes: int
 
 
-def find_format(head: bytes) -> Format | None:
-    """Return the format of a file that begins with these bytes, of which `HEAD_BYTES` are enough, or None."""
+def find_format(head: bytes, *, num_frames: int = 2) -> Format | None:
+    """Return the format of a file that begins with these bytes, of which `HEAD_BYTES` are enough, or None.
+
+    Frames of MPEG audio have no signature; `num_frames` of them must follow each other.
+    """
     for row, signature in _SIGNATURES:
         if signature.match(head):
             return row
-    if _is_chain(head, _mpeg_length):
+    if _is_chain(head, _mpeg_length, num_frames):
         return BY_NAME["MP3"]
-    return BY_NAME["AAC"] if _is_chain(head, _adts_length) else None
+    return BY_NAME["AAC"] if _is_chain(head, _adts_length, num_frames) else None
 
 
 def looks_like_media(head: bytes) -> bool:
@@ -188,14 +191,12 @@ def _adts_length(header: bytes) -> int:
     return length if length > 7 else 0
 
 
-def _is_chain(head: bytes, length_of: Callable[[bytes], int]) -> bool:
-    """Whether frames follow each other: three, or as many as there are if the file ends earlier."""
+def _is_chain(head: bytes, length_of: Callable[[bytes], int], num_frames: int) -> bool:
+    """Whether that many frames follow each other."""
     position = 0
-    for _ in range(3):
+    for _ in range(num_frames):
         length = length_of(head[position : position + 8])
         if length == 0:
             return False
         position += length
-        if position >= len(head) - 8:
-            return True
     return True
