@@ -183,9 +183,17 @@ def _files_below(location: str) -> Iterator[str]:
             yield path
 
 
-def _manifest_rows(location: str, *, only_paths: bool = False) -> list[tuple[str, dict[str, Any]]]:
+def read_bytes(location: str) -> bytes:
+    """Return the content of a file, given by its path or URL."""
+    if "://" not in location:
+        return Path(location).read_bytes()
     filesystem, path = _filesystem(location)
-    return manifest_rows(filesystem.cat_file(path), location, only_paths=only_paths)
+    content: bytes = filesystem.cat_file(path)
+    return content
+
+
+def _manifest_rows(location: str, *, only_paths: bool = False) -> list[tuple[str, dict[str, Any]]]:
+    return manifest_rows(read_bytes(location), location, only_paths=only_paths)
 
 
 def _holds_recordings(location: str) -> bool:
