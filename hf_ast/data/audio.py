@@ -13,7 +13,7 @@ Several channels are mixed down to their mean.
 import io
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Real
 from types import ModuleType
@@ -21,11 +21,10 @@ from typing import Any
 
 import numpy as np
 
-# Suffixes of the formats that libsndfile recognises by content. A file that is given by name may have any suffix
-SUFFIXES = frozenset(
-    ".aif .aifc .aiff .au .avr .caf .flac .htk .iff .ircam .m1a .mp1 .mp2 .mp3 .mpc .nist .oga .ogg .opus .paf .pvf "
-    ".rf64 .sd2 .sds .sf .snd .sph .svx .voc .w64 .wav .wave .wve .xi".split()
-)
+from .formats import SUFFIXES, RecordingWarning
+
+__all__ = ["SUFFIXES", "RecordingWarning", "duration", "read", "resample", "stream"]
+
 BLOCK_S = 10.0
 # A two-dimensional array is taken for a recording of several channels if exactly one axis is no longer than this
 MAX_CHANNELS = 32
@@ -43,6 +42,7 @@ def read(
     source_rate: int | None = None,
     start_s: float = 0.0,
     duration_s: float | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> tuple[np.ndarray, int]:
     """Read a recording as one mono waveform.
 
@@ -52,6 +52,8 @@ def read(
         source_rate: Rate of a waveform that does not carry its own, in Hz; `sampling_rate` if None.
         start_s: Where to begin, in seconds.
         duration_s: How much to read, in seconds; up to the end if None, or if less is left.
+        warn: Called with a sentence for whatever is wrong with a recording that is still read, such as an end before
+            its header says; by default a `RecordingWarning`.
 
     Returns:
         The mean of the channels, float32 in [-1, 1], shape (S,), and its sampling rate.
@@ -74,12 +76,17 @@ def read(
 
 
 def stream(
-    source: Any, sampling_rate: int, *, source_rate: int | None = None, block_s: float = BLOCK_S
+    source: Any,
+    sampling_rate: int,
+    *,
+    source_rate: int | None = None,
+    block_s: float = BLOCK_S,
+    warn: Callable[[str], None] | None = None,
 ) -> Iterator[np.ndarray]:
     """Read a recording piece by piece: the same samples as `read`, in memory that does not grow with its length.
 
     Args:
-        source, sampling_rate, source_rate: As in `read`.
+        source, sampling_rate, source_rate, warn: As in `read`.
         block_s: How much to read at once, in seconds.
 
     Yields:
