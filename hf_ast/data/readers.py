@@ -5,6 +5,7 @@ import posixpath
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property, partial
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -106,19 +107,12 @@ class ManifestReader(FileReader):
 
     def names(self) -> list[str]:
         """See `Reader`."""
-        rows = manifest_rows(self._content(), self.location, only_paths=True)
+        rows = manifest_rows(read_bytes(self.location), self.location, only_paths=True)
         return list(dict.fromkeys(path for path, _ in rows))
 
     def rows(self) -> list[tuple[str, dict[str, Any]]]:
         """See `Reader`."""
-        return manifest_rows(self._content(), self.location)
-
-    def _content(self) -> bytes:
-        if "://" not in self.location:
-            with open(self.location, "rb") as file:
-                return file.read()
-        filesystem, path = filesystem_of(self.location)
-        return filesystem.cat_file(path)
+        return manifest_rows(read_bytes(self.location), self.location)
 
 
 class ShardReader(Reader):
@@ -178,6 +172,15 @@ class ShardReader(Reader):
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_shards": {}}  # they are indexed again where they are needed
+
+
+def read_bytes(location: str) -> bytes:
+    """Return the content of a file, given by its path or URL."""
+    if "://" not in location:
+        return Path(location).read_bytes()
+    filesystem, path = filesystem_of(location)
+    content: bytes = filesystem.cat_file(path)
+    return content
 
 
 def filesystem_of(location: str) -> tuple[Any, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .dataset_reader import DatasetReader, import_datasets
-from .readers import FolderReader, ManifestReader, Reader, ShardReader, filesystem_of
+from .readers import FolderReader, ManifestReader, Reader, ShardReader, filesystem_of, read_bytes as read_bytes
 from .shards import SHARD_SUFFIXES, expand_pattern, is_shard
 from .tables import MANIFEST_SUFFIXES, suffix_of
 

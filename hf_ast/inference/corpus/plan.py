@@ -74,7 +74,7 @@ def find_items(source: Source) -> list[Item]:
         items = [Item(name, index) for index, name in enumerate(source.names())]
     else:
         entries = find_entries(source, split_column="", group_column="", labelled=False)
-        items = [Item(entry.name, entry.index, entry.start_s, entry.end_s) for entry in entries]
+        items = [Item(e.name, e.index, e.start_s, e.end_s, e.problem or None) for e in entries]
     return items + [Item(name, -1, problem=problem) for name, problem in source.unreadable().items()]
 
 
