@@ -28,6 +28,8 @@ __all__ = ["SUFFIXES", "RecordingWarning", "duration", "read", "resample", "stre
 BLOCK_S = 10.0
 # A two-dimensional array is taken for a recording of several channels if exactly one axis is no longer than this
 MAX_CHANNELS = 32
+# A two-dimensional array is taken for a recording of several channels if exactly one axis is no longer than this
+MAX_CHANNELS = 32
 
 
 def read(

@@ -29,6 +29,7 @@ class Part:
         start, end: Its bytes.
         promised_share: How many times as many bytes of samples its container promises as there are, if not 1.
         promised_s: Its length, if a header states it that decoders do not show.
+        ends_s: Where the sound ends, in seconds, if what is decoded may go on a little.
         has_open_end: Whether its header does not know its length.
         problem: What is wrong with its structure, as the end of a sentence; empty if nothing is.
     """
@@ -38,6 +39,7 @@ class Part:
     end: int
     promised_share: float | None = None
     promised_s: float | None = None
+    ends_s: float | None = None
     has_open_end: bool = False
     problem: str = ""
 
@@ -159,6 +161,7 @@ def _sized_chunk(recording: RecordingFile, row: Format, start: int) -> Iterator[
         head = recording.read(start, 12)
         position, size = struct.unpack(">II" if head[:4] == b".snd" else "<II", head[4:12].ljust(8, b"\0"))
         position += start
+        size = size if size < 2**32 - 2**12 else -1
     elif row.name == "CAF":
         position = _find_chunk(recording, start + 8, 12, lambda head: (head[:4], _caf_size(head)), b"data")
         size = _caf_size(recording.read(position - 12, 12))
@@ -166,8 +169,12 @@ def _sized_chunk(recording: RecordingFile, row: Format, start: int) -> Iterator[
         position = _find_chunk(recording, start + 40, 24, lambda head: (head[:4], _w64_size(head)), b"data")
         size = _w64_size(recording.read(position - 24, 24))
     there = recording.size - position
-    is_known = 0 < size < 2**62 and not (row.name == "AU" and size >= 2**32 - 2**12)
-    yield Part(row, start, recording.size, promised_share=size / there if is_known and size > there > 0 else None)
+    for end in (position + size, position + size + -size % 8):
+        if 0 < size <= there and find_format(recording.read(end, HEAD_BYTES)) is row:
+            yield Part(row, start, end)
+            yield from _sized_chunk(recording, row, end)
+            return
+    yield Part(row, start, recording.size, promised_share=size / there if 2**62 > size > there > 0 else None)
 
 
 def _find_chunk(
@@ -194,13 +201,6 @@ def _w64_size(head: bytes) -> int:
     """Size of the content of a chunk of Wave64, which are aligned to eight bytes."""
     size = struct.unpack("<q", head[16:24].ljust(8, b"\0"))[0] - 24
     return size if head[:4] == b"data" else size + -size % 8
-
-
-def _flac_parts(recording: RecordingFile, row: Format, start: int) -> Iterator[Part]:
-    """FLAC: streams begin with a marker and the block that describes them."""
-    starts = [start, *_find_all(recording, start + 4, rb"fLaC[\x00\x80]\x00\x00\x22[^\x00]...", 12)]
-    for first, end in zip(starts, [*starts[1:], recording.size], strict=True):
-        yield Part(row, first, end)
 
 
 def _flac_s(head: bytes) -> float:
@@ -263,28 +263,48 @@ def _mp3_header(recording: RecordingFile, place: int) -> tuple[int, float | None
 
 
 def _ogg_parts(recording: RecordingFile, row: Format, start: int) -> Iterator[Part]:
-    """Ogg: a stream begins with pages that say so, and each page states its length."""
-    position, first, has_data, problem = start, start, False, ""
+    """Ogg: a stream begins with pages that say so, and each page states how much has been heard at its end."""
+    position, first, problem = start, start, ""
+    heads: list[bytes] = []
+    granule, has_data = 0, False
     while position < recording.size:
         head = recording.read(position, 27 + 255)
-        if head[:4] != b"OggS":
-            following = next(_find_all(recording, position, rb"OggS\0[\0-\x07]", 6), recording.size)
+        if head[:4] != b"OggS" or len(head) < 27:
+            following = next(_find_all(recording, position + 1, rb"OggS\0[\0-\x07]", 6), recording.size)
             # Zeros fill up what was not written, and tags stand behind the end
             if recording.read(position, 64).strip(b"\0") and not head.startswith(TAGS_AT_THE_END):
-                problem = f"has {following - position:,} bytes that are no Ogg at byte {position:,}"
+                problem = f"has {following - position:,} bytes that are no Ogg, at byte {position:,}"
             position = following
             continue
-        num_segments = head[26] if len(head) >= 27 else 0
-        end = position + 27 + num_segments + sum(head[27 : 27 + num_segments])
-        is_beginning = bool(head[5] & 2) if len(head) > 5 else False
+        body = position + 27 + head[26]
+        end = body + sum(head[27 : 27 + head[26]])
+        is_beginning = bool(head[5] & 2)
         if is_beginning and has_data:
-            yield Part(row, first, position, problem=problem)
-            first, has_data, problem = position, False, ""
-        has_data = has_data or not is_beginning
-        if end > recording.size or len(head) < 27:
-            problem = f"ends inside a page, {max(1, end - recording.size):,} bytes before the end of that page"
+            yield Part(row, first, position, problem=problem, ends_s=_ogg_end_s(heads, granule))
+            first, problem, heads, granule, has_data = position, "", [], 0, False
+        if is_beginning:
+            heads.append(recording.read(body, 19))
+        else:
+            has_data = True
+        page_granule = struct.unpack("<q", head[6:14])[0]
+        granule = page_granule if page_granule > 0 else granule
+        if end > recording.size:
+            problem = f"ends inside a page, {end - recording.size:,} bytes before the end of that page"
         position = end
-    yield Part(row, first, recording.size, problem=problem)
+    yield Part(row, first, recording.size, problem=problem, ends_s=None if problem else _ogg_end_s(heads, granule))
+
+
+def _ogg_end_s(heads: list[bytes], granule: int) -> float | None:
+    """Where Vorbis or Opus ends, from what its first and its last page say; None for several streams at once."""
+    if len(heads) != 1 or len(heads[0]) < 16:
+        return None
+    head = heads[0]
+    if head.startswith(b"\x01vorbis"):
+        rate = struct.unpack("<I", head[12:16])[0]
+        return granule / rate if rate else None
+    if head.startswith(b"OpusHead"):
+        return max(0, granule - struct.unpack("<H", head[10:12])[0]) / 48000
+    return None
 
 
 def _mp4_parts(recording: RecordingFile, row: Format, start: int) -> Iterator[Part]:
@@ -337,12 +357,36 @@ def _vint_bytes(first: int) -> int:
     return 9 - first.bit_length() if first else 0
 
 
-def _amr_parts(recording: RecordingFile, row: Format, start: int) -> Iterator[Part]:
-    starts = [start, *_find_all(recording, start + 6, rb"#!AMR(-WB)?\n", 9)]
+def _asf_parts(recording: RecordingFile, row: Format, start: int) -> Iterator[Part]:
+    """ASF: a header and an object of data, whose size live recordings leave empty."""
+    for part in _marked_parts(recording, row, start):
+        header_size = struct.unpack("<Q", recording.read(part.start + 16, 8).ljust(8, b"\0"))[0]
+        head = recording.read(min(part.start + header_size, part.end), 24)
+        size = struct.unpack("<Q", head[16:24])[0] if len(head) == 24 else 0
+        missing = part.start + header_size + size - part.end
+        problem = f"ends {missing:,} bytes before the end that its header promises" if 0 < missing < 2**62 else ""
+        yield Part(row, part.start, part.end, problem=problem)
+
+
+def _marked_parts(recording: RecordingFile, row: Format, start: int) -> Iterator[Part]:
+    """Formats that begin with so many known bytes that they are nowhere else."""
+    starts = [start, *_find_all(recording, start + 4, _MARKS[row.name], 32)]
     for first, end in zip(starts, [*starts[1:], recording.size], strict=True):
         yield Part(row, first, end)
 
 
+_MARKS = {
+    "FLAC": rb"fLaC[\x00\x80]\x00\x00\x22[^\x00]...",
+    "AMR": rb"#!AMR(-WB)?\n",
+    "ASF": rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c",
+    "FLV": rb"FLV\x01[\x00\x01\x04\x05]\x00\x00\x00\x09",
+    "NUT": rb"nut/multimedia container\x00",
+    "RealMedia": rb"\.RMF\x00\x00\x00\x12\x00",
+    "True Audio": rb"TTA1\x01\x00[\x01-\x08]\x00[\x08\x10\x18\x20]\x00",
+    "VOC": rb"Creative Voice File\x1a",
+    # A first block: its number is 0, and its flags say that it begins
+    "WavPack": rb"wvpk.{6}\x00.{5}\x00{4}.{5}[\x08-\x0f\x18-\x1f\x28-\x2f\x38-\x3f\x48-\x4f\x88-\x8f\x98-\x9f]",
+}
 _SPLITTERS: dict[str, Callable[[RecordingFile, Format, int], Iterator[Part]]] = {
     "WAV": _riff_parts,
     "RF64": _riff_parts,
@@ -351,10 +395,10 @@ _SPLITTERS: dict[str, Callable[[RecordingFile, Format, int], Iterator[Part]]] = 
     "Wave64": _sized_chunk,
     "CAF": _sized_chunk,
     "AU": _sized_chunk,
-    "FLAC": _flac_parts,
+    **dict.fromkeys(_MARKS, _marked_parts),
     "MP3": _mp3_parts,
     "Ogg": _ogg_parts,
     "MP4": _mp4_parts,
     "Matroska": _matroska_parts,
-    "AMR": _amr_parts,
+    "ASF": _asf_parts,
 }

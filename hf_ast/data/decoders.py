@@ -1,9 +1,10 @@
 """The two decoders, behind one interface: soundfile (libsndfile) and PyAV (FFmpeg)."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -17,6 +18,8 @@ MAX_BLOCK_VALUES = 2**26
 MAX_FRAMES = 2**60
 # Formats whose headers state the length of the sound, and not an estimate, or the length of a film
 EXACT_LENGTHS = ("FLAC", "MP4", "WavPack", "True Audio", "Monkey's Audio")
+# Formats whose headers state the length of everything, so that of the sound if there is no video
+WHOLE_LENGTHS = ("ASF", "FLV", "NUT", "RealMedia")
 # AAC ends with a frame that is filled up, of at most 2,048 samples, and headers tell where the sound ends in it
 MAX_PADDING = 4096
 # So many packets may be lost one by one: streams are cut, and joined, in the middle of a packet
@@ -82,12 +85,14 @@ class SoundFileDecoder(Decoder):
         whole = self.part.start == 0 and self.part.end == self.recording.size
         file: Any = self.recording.path if whole else None
         if file is None:
-            file = _file_of(self.recording, self.part)
+            file = resources.enter_context(self.recording.part(self.part.start, self.part.end))
         self.errors = (soundfile.LibsndfileError, RuntimeError, TypeError, OSError)
         try:
             self.sound = resources.enter_context(soundfile.SoundFile(file))
         except self.errors as error:
-            raise DecodingError(str(error).rstrip(".")) from error
+            raise DecodingError(_text_of_libsndfile(error)) from error
+        if self.sound.subtype.startswith("MPEG") and self.part.format.decoders[0] == "soundfile":
+            raise DecodingError("libsndfile does not seek in MP3 exactly")
         self.rate = checked_rate(f"{self.recording.name}: the sampling rate in its header", self.sound.samplerate)
         self.num_frames: int = self.sound.frames
         if self.num_frames > MAX_FRAMES:
@@ -129,7 +134,7 @@ class SoundFileDecoder(Decoder):
                 if len(wanted):
                     yield wanted.mean(axis=1), self.rate
         except self.errors as error:
-            raise DecodingError(str(error).rstrip(".")) from error
+            raise DecodingError(_text_of_libsndfile(error)) from error
         if self.promised_s is not None and position < self.num_frames:
             raise DecodingError(f"libsndfile finds {position:,} of {self.num_frames:,} samples")
 
@@ -154,7 +159,7 @@ class FFmpegDecoder(Decoder):
             container = av.open(file, mode="r", metadata_errors="ignore", container_options=options)
             self.container = resources.enter_context(container)
         except self.errors as error:
-            raise DecodingError(_text(error)) from error
+            raise DecodingError(_text_of_ffmpeg(error)) from error
         self.stream = self.container.streams.best("audio")
         if self.stream is None:
             raise DecodingError("it holds no sound")
@@ -170,6 +175,8 @@ class FFmpegDecoder(Decoder):
         self.rate = self.stream.codec_context.sample_rate or 0
         if self.part.format.name in EXACT_LENGTHS and self.stream.duration:
             self.promised_s = float(self.stream.duration * self.stream.time_base)
+        elif self.part.format.name in WHOLE_LENGTHS and len(self.container.streams) == 1 and self.container.duration:
+            self.promised_s = self.container.duration / av.time_base
 
     def reachable(self, sample: int) -> int:
         """No sample can be left out: those of most codecs depend on what was before."""
@@ -186,24 +193,23 @@ class FFmpegDecoder(Decoder):
 
     def frames(self) -> Iterator[tuple[Any, int, int]]:
         """Yield decoded frames, or None for silence, with how many samples count and their rate in Hz."""
-        num_promised = num_done = 0
+        end_s = self.promised_s if self.part.format.name == "MP4" else self.part.ends_s
+        num_done = 0
+        end: float | None = None
         held: list[tuple[Any, int, int]] = []
-        for item in self._timed_frames():
-            _, num_samples, rate = item
-            if not num_promised:
-                trims = self.part.format.name == "MP4" and self.promised_s
-                num_promised = round(self.promised_s * rate) if trims and self.promised_s else 2**62
+        for frame, num_samples, rate in self._timed_frames():
+            end = (math.inf if end_s is None else round(end_s * rate)) if end is None else end
+            if num_done + num_samples <= end:
+                yield frame, num_samples, rate
+            else:
+                held.append((frame, num_samples, rate))
             num_done += num_samples
-            if num_done <= num_promised:
-                yield item
-                continue
-            held.append(item)
-            if num_done > num_promised + MAX_PADDING:  # so the header does not tell where the sound ends
+            if num_done > end + MAX_PADDING:  # so the header does not tell where the sound ends
                 yield from held
-                held, num_promised = [], 2**62
-        if held:
+                held, end = [], math.inf
+        if held and end is not None:
             frame, num_samples, rate = held[0]
-            num_samples -= num_done - sum(item[1] for item in held[1:]) - num_promised
+            num_samples = int(end) - (num_done - sum(item[1] for item in held))
             if num_samples > 0:
                 yield frame, num_samples, rate
 
@@ -245,7 +251,7 @@ class FFmpegDecoder(Decoder):
             try:
                 packet = next(packets, None)
             except self.errors as error:
-                self.remarks.append(f"cannot be read on ({_text(error)})")
+                self.remarks.append(f"cannot be read on ({_text_of_ffmpeg(error)})")
                 return
             if packet is None:
                 return
@@ -280,14 +286,13 @@ def _as_floats(values: np.ndarray) -> np.ndarray:
     return values.astype(np.float32) * np.float32(2.0 ** (1 - 8 * values.dtype.itemsize))
 
 
-def _file_of(recording: RecordingFile, part: Part) -> BinaryIO:
-    if part.start == 0 and part.end == recording.size:
-        recording.file.seek(0)
-        return recording.file
-    return recording.part(part.start, part.end)
+def _text_of_libsndfile(error: Exception) -> str:
+    """What an error of libsndfile says, without the name of our file object."""
+    text = getattr(error, "error_string", None) or str(error)
+    return f"libsndfile: {text.removeprefix('Error : ').rstrip('.')}"
 
 
-def _text(error: Exception) -> str:
+def _text_of_ffmpeg(error: Exception) -> str:
     """What an error of FFmpeg says, without the number and the name of our file object."""
     text = getattr(error, "strerror", None) or str(error)
     return f"FFmpeg: {text}"

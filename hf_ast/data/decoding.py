@@ -13,7 +13,7 @@ import numpy as np
 from .containers import Part, find_parts
 from .decoders import MAX_BLOCK_VALUES, Decoder, DecodingError, FFmpegDecoder, SoundFileDecoder
 from .files import RecordingFile
-from .formats import SOUNDFILE_FIRST, Format
+from .formats import FORMATS, SOUNDFILE_FIRST, Format
 
 # A recording that is shorter than its header says by less than this is whole: headers round, and encoders pad
 TOLERANCE_S = 0.1
@@ -63,7 +63,11 @@ def decode(
                 warn(f"{name} cannot be decoded and is left out ({error}).")
     yield from buffer.flush()
     if first_error is not None and not has_samples:
-        raise ValueError(f"{recording.name} cannot be read: {first_error}.") from first_error
+        known = ", ".join(row.name for row in FORMATS if row.codecs)
+        raise ValueError(
+            f"{recording.name} cannot be read ({first_error}). Check that it is a recording, or convert it to one of: "
+            f"{known}."
+        ) from first_error
 
 
 def measure(recording: RecordingFile) -> float:
@@ -223,4 +227,5 @@ def _decode_part(
         )
         return
     missing = [error for error in errors if isinstance(error, ImportError)]
-    raise missing[0] if missing else DecodingError("; ".join(dict.fromkeys(map(str, errors))))
+    reasons = [*map(str, errors), *([f"it {part.problem}"] if part.problem else [])]
+    raise missing[0] if missing else DecodingError("; ".join(dict.fromkeys(reasons)))
