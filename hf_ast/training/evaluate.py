@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from hf_ast.inference.features import FeatureExtractor, clip_features, model_win
 from hf_ast.inference.tagging import label_names, score_inputs, tag
 from hf_ast.plotting import confusion_counts, plot_average_precision, plot_confusion
 
+from .damage import MAX_DAMAGED
 from .metrics import Metrics, classification_metrics, main_metric
 
 if TYPE_CHECKING:
@@ -29,11 +30,12 @@ class Evaluation:
 
     Attributes:
         labels: Names of the classes, C.
-        names: Names of the recordings, N.
+        names: Names of the recordings or segments, N.
         targets: 1 for the classes of each recording and 0 for the others, shape (N, C).
         scores: Probabilities, shape (N, C).
         multi_label: Whether the recordings may have any number of classes.
         metrics: See `classification_metrics`.
+        skipped: Name of each recording that could not be read -> the reason; these are not among `names`.
     """
 
     labels: list[str]
@@ -42,6 +44,7 @@ class Evaluation:
     scores: np.ndarray
     multi_label: bool
     metrics: Metrics
+    skipped: dict[str, str] = field(default_factory=dict)
 
     @property
     def main(self) -> tuple[str, float]:
@@ -123,15 +126,21 @@ def evaluate(
         raise ValueError(
             f"split={split!r} holds no recording; there are {sorted({clip.split for clip in data.clips})}."
         )
-    scores = score_recordings(model, feature_extractor, data, clips, batch_size=batch_size, progress=progress)
+    scores, skipped = score_recordings(model, feature_extractor, data, clips, batch_size=batch_size, progress=progress)
+    read = [row for row, clip in enumerate(clips) if clip.title not in skipped]
+    if len(skipped) > MAX_DAMAGED * len(clips):
+        shown = "; ".join(f"{name!r}: {reason}" for name, reason in list(skipped.items())[:3])
+        raise ValueError(f"{len(skipped)} of {len(clips)} recordings are damaged ({shown}); repair or remove them.")
+    scores, clips = scores[read], [clips[row] for row in read]
     targets = data.targets(clips)
     return Evaluation(
         labels=data.labels,
-        names=[clip.name for clip in clips],
+        names=[clip.title for clip in clips],
         targets=targets,
         scores=scores,
         multi_label=data.multi_label,
         metrics=classification_metrics(targets, scores, multi_label=data.multi_label),
+        skipped=skipped,
     )
 
 
@@ -144,15 +153,17 @@ def score_recordings(
     *,
     batch_size: int = 8,
     progress: bool = False,
-) -> np.ndarray:
+) -> tuple[np.ndarray, dict[str, str]]:
     """Score recordings, several in a forward pass where each fits into the model's input.
 
     Returns:
-        Probabilities in the order of the clips, float32, shape (N, C), as `hf_ast.tag` gives them.
+        Probabilities in the order of the clips, float32, shape (N, C), as `hf_ast.tag` gives them; and the titles of
+        recordings that cannot be read, with the reasons. Their scores mean nothing.
     """
     rate, window, reader = feature_extractor.sampling_rate, model_window(feature_extractor), data.source.reader()
     scores = np.empty((len(clips), len(label_names(model))), dtype=np.float32)
     waiting: dict[int, np.ndarray] = {}
+    skipped: dict[str, str] = {}
 
     def score_waiting() -> None:
         inputs = clip_features(feature_extractor, list(waiting.values()), device=model.device)
@@ -161,16 +172,27 @@ def score_recordings(
 
     with evaluating(model):
         for row, clip in enumerate(tqdm(clips, desc="Evaluating", unit="file", disable=not progress)):
-            with reader.open(clip.name, clip.index) as recording:
-                if clip.duration_s * rate > window + 1:  # one more, because resampling rounds
-                    scores[row] = tag(model, feature_extractor, recording, batch_size=batch_size).scores.numpy()
-                    continue
-                waiting[row] = audio.read(recording, rate)[0][:window]
+            try:
+                with reader.open(clip.name, clip.index) as recording:
+                    if clip.duration_s * rate > window + 1:  # one more, because resampling rounds
+                        part = recording if clip.end_s is None else _segment(recording, clip, rate)
+                        scores[row] = tag(model, feature_extractor, part, batch_size=batch_size).scores.numpy()
+                    else:
+                        waiting[row] = _segment(recording, clip, rate)["array"][:window]
+            except (OSError, ValueError) as error:
+                skipped[clip.title] = str(error)
             if len(waiting) == batch_size:
                 score_waiting()
         if waiting:
             score_waiting()
-    return scores
+    return scores, skipped
+
+
+def _segment(recording: Any, clip: Clip, rate: int) -> dict[str, Any]:
+    """Read a recording, or the part of it that a segment is."""
+    duration_s = None if clip.end_s is None else clip.duration_s
+    waveform, _ = audio.read(recording, rate, start_s=clip.start_s, duration_s=duration_s, warn=lambda message: None)
+    return {"array": waveform, "sampling_rate": rate}
 
 
 def _finite(value: float) -> float | None:
