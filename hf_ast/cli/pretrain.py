@@ -17,6 +17,7 @@ from .datasets import (
     Resume,
     SplitColumn,
     Subset,
+    WholeFiles,
     is_main_process,
     resumable,
 )
@@ -104,6 +105,7 @@ def pretrain(
     ] = None,
     split_column: SplitColumn = "split",
     audio_folder: AudioFolder = None,
+    whole_files: WholeFiles = False,
     subset: Subset = None,
     num_workers: NumWorkers = 2,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of weights, clips and masks.")] = 0,
@@ -117,7 +119,7 @@ def pretrain(
 
     The recordings may have any format that libsndfile reads. Files that cannot be read are named first, damaged ones
     at the end. Where DATA name splits, only the training split is trained on. Prints the folder of the model; with
-    `--json`, an object with `folder`, `num_parameters` and `skipped`.
+    `--json`, an object with `folder`, `num_parameters`, `skipped` and `warned`.
 
     On several processes: `accelerate launch -m hf_ast.cli pretrain DATA --out DIR`, or the same with `torchrun
     --nproc-per-node N -m`. --batch-size is per process.
@@ -132,6 +134,7 @@ def pretrain(
             weights=weight or None,
             split_column=split_column,
             audio_folder=audio_folder,
+            whole_files=whole_files,
             subset=subset,
             seed=seed,
             progress=sys.stderr.isatty(),
@@ -162,5 +165,11 @@ def pretrain(
         )
     if is_main_process():
         skipped = {name: reason for part in mixture.parts for name, reason in part.skipped.items()}
-        result = {"folder": str(out), "num_parameters": network.num_parameters(), "skipped": skipped}
+        warned = {name: reason for part in mixture.parts for name, reason in part.warned.items()}
+        result = {
+            "folder": str(out),
+            "num_parameters": network.num_parameters(),
+            "skipped": skipped,
+            "warned": warned,
+        }
         show_result(as_json, result, [str(out)])

@@ -59,8 +59,8 @@ def annotation_reading(table: Table, options: Options, recording: str | None) ->
 def _no_recording(table: Table) -> ValueError:
     stem = PurePosixPath(table.location).name.split(".")[0]
     return ValueError(
-        f"source={table.location!r} does not say which recording it speaks of, and there is no recording with its name "
-        f"beside it, such as {stem + '.wav'!r}."
+        f"source={table.location!r} does not say which recording it speaks of, and there is no recording with its "
+        f"name beside it, such as {stem + '.wav'!r}."
     )
 
 
@@ -74,9 +74,9 @@ def _raven(table: Table, options: Options, recording: str | None) -> Reading:
         raise _no_recording(table)
     if len(different) > 1 and not has_offset and not options.whole_files:
         raise ValueError(
-            f"source={table.location!r} speaks of {len(different)} recordings, such as {sorted(different)[:2]}, but has "
-            "no column 'File Offset (s)', without which its times may be those of one recording after the other. Add "
-            "this column in Raven, or save one table for each recording."
+            f"source={table.location!r} speaks of {len(different)} recordings, such as {sorted(different)[:2]}, but "
+            "has no column 'File Offset (s)', without which its times may be those of one recording after the other. "
+            "Add this column in Raven, or save one table for each recording."
         )
     for row in table.rows:  # where the selection lies in its own file
         start, end = number_in(row[names["begin_time_s"]]), number_in(row[names["end_time_s"]])
@@ -135,8 +135,8 @@ def _annotation(table: Table, options: Options) -> str:
     if len(others) == 1 or known:
         return known[0] if known else next(iter(others.values()))
     raise ValueError(
-        f"source={table.location!r} is a selection table with the columns {table.columns}. Which of them says what was "
-        f"heard{f', {list(others.values())}' if others else ''}? Name it with label_column= (--label-column)."
+        f"source={table.location!r} is a selection table with the columns {table.columns}. Which of them says what "
+        f"was heard{f', {list(others.values())}' if others else ''}? Name it with label_column= (--label-column)."
     )
 
 
@@ -184,19 +184,19 @@ def annotation_tables(folder: str, recordings: Sequence[str]) -> dict[str, list[
         place = in_folder.setdefault(posixpath.dirname(path), {})
         place.setdefault(PurePosixPath(path).stem, []).append(path)
     found: dict[str, list[Table]] = {}
-    for place, stems in in_folder.items():
-        for name in sorted(os.listdir(os.path.join(folder, place))):
-            if PurePath(name).suffix.lower() != ".txt" or name.startswith("."):
+    for directory, stems in in_folder.items():
+        for file in sorted(os.listdir(os.path.join(folder, directory))):
+            if PurePath(file).suffix.lower() != ".txt" or file.startswith("."):
                 continue
-            parts = name.split(".")
+            parts = file.split(".")
             prefixes = [".".join(parts[:count]) for count in range(len(parts) - 1, 0, -1)]
             fits: list[str] = next((stems[prefix] for prefix in prefixes if prefix in stems), [])
-            if not fits or not (table := _annotations_in(os.path.join(folder, place, name))):
+            if not fits or not (table := _annotations_in(os.path.join(folder, directory, file))):
                 continue
             if len(fits) > 1:
                 raise ValueError(
-                    f"{table.location!r} may speak of {fits[0]!r} or {fits[1]!r}; give them different names, or remove "
-                    "one of them."
+                    f"{table.location!r} may speak of {fits[0]!r} or {fits[1]!r}; give them different names, or "
+                    "remove one of them."
                 )
             found.setdefault(fits[0], []).append(table)
     return found

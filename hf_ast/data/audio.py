@@ -81,12 +81,14 @@ def stream(
     *,
     source_rate: int | None = None,
     block_s: float = BLOCK_S,
+    start_s: float = 0.0,
+    duration_s: float | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> Iterator[np.ndarray]:
     """Read a recording piece by piece: the same samples as `read`, in memory that does not grow with its length.
 
     Args:
-        source, sampling_rate, source_rate, warn: As in `read`.
+        source, sampling_rate, source_rate, start_s, duration_s, warn: As in `read`.
         block_s: How much to read at once, in seconds.
 
     Yields:
@@ -98,7 +100,7 @@ def stream(
     resampler = None
     rates: list[int] = []
     end = np.zeros(0, dtype=np.float32)
-    for block, rate in _mono_blocks(source, source_rate, block_s, 0.0, None, warn):
+    for block, rate in _mono_blocks(source, source_rate, block_s, start_s, duration_s, warn):
         if not rates or rate != rates[-1]:
             if resampler is not None:
                 yield resampler.resample_chunk(end, last=True)

@@ -10,7 +10,18 @@ from typing import Any
 # Names as `folded` returns them, in the order in which they are looked for. Those of `datasets`, ESC-50, the official
 # AST code, NeMo, FSD50K, UrbanSound8K and Raven are among them
 PATH_COLUMNS = (
-    *("path", "file", "audio", "file_name", "filename", "wav", "audio_filepath", "filepath", "file_path", "audio_file"),
+    *(
+        "path",
+        "file",
+        "audio",
+        "file_name",
+        "filename",
+        "wav",
+        "audio_filepath",
+        "filepath",
+        "file_path",
+        "audio_file",
+    ),
     *("audio_path", "wav_path", "recording", "fname", "slice_file_name", "begin_path", "begin_file"),
 )
 LABEL_COLUMNS = (
@@ -161,7 +172,7 @@ def _only(candidates: Mapping[str, float | None], location: str) -> tuple[str, f
 def _question(location: str, columns: Sequence[str], what: str) -> ValueError:
     names = " and ".join(map(repr, columns))
     return ValueError(
-        f"source={location!r} has the column{'s' * (len(columns) > 1)} {names}, which {what}. If its rows are segments, "
-        "give `start_s` and `end_s` in seconds; if they are whole recordings, say so with whole_files=True "
+        f"source={location!r} has the column{'s' * (len(columns) > 1)} {names}, which {what}. If its rows are "
+        "segments, give `start_s` and `end_s` in seconds; if they are whole recordings, say so with whole_files=True "
         "(--whole-files)."
     )

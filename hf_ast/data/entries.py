@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from hf_ast.data.audio import SUFFIXES
+from hf_ast.data.formats import SUFFIXES
 from hf_ast.data.sources import Source, read_bytes
 
 from .annotations import annotation_reading, annotation_tables, beside
@@ -156,9 +156,7 @@ def _in_folder(source: Source, options: Options, say: Warn) -> list[Entry]:
     names = source.names()
     if not options.labelled:
         splits = _splits_of_tree(source, names, options)
-        return [
-            Entry(name=name, index=index, labels=(), split=splits.get(name)) for index, name in enumerate(names)
-        ]
+        return [Entry(name=name, index=index, labels=(), split=splits.get(name)) for index, name in enumerate(names)]
     if "://" not in source.location and options.label_level is None:
         tables = annotation_tables(source.location, names)
         if tables:
@@ -213,8 +211,9 @@ def _annotated(
     if len(without) > len(tables):
         raise ValueError(
             f"source={source.location!r} has annotations, such as {next(iter(tables.values()))[0].location!r}, but "
-            f"{len(without)} of {len(names)} recordings have none, such as {without[0]!r}. Are the folders the classes? "
-            "Then label_level=1 (--label-level 1). Are the annotations meant? Then give a folder with these recordings."
+            f"{len(without)} of {len(names)} recordings have none, such as {without[0]!r}. Are the folders the "
+            "classes? Then label_level=1 (--label-level 1). Are the annotations meant? Then give a folder with these "
+            "recordings."
         )
     found = []
     for index, name in enumerate(names):
@@ -223,7 +222,6 @@ def _annotated(
         for table in tables.get(name, ()):
             reading = annotation_reading(table, options, name)
             assert reading is not None
-            reading = replace(reading, paths=lambda row, name=name: [name])
             entries = _entries(source, table, reading, options, say, names=[name] * len(table.rows))
             found += [replace(entry, index=index) for entry in entries]
     return _merged(source, found)

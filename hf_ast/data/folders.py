@@ -128,15 +128,15 @@ def _expect_one_reading(
     tops = sorted({path[0] for path in classed.values()})
     splits = {split_name(top, location) for top in tops if _is_split(top)}
     options = (
-        "Give the folder whose subfolders are the classes; or say which folder in a path is the class, counted from 1, "
-        "with label_level= (--label-level); or give a table with the columns `path` and `label`."
+        "Give the folder whose subfolders are the classes; or say which folder in a path is the class, counted from "
+        "1, with label_level= (--label-level); or give a table with the columns `path` and `label`."
     )
-    if tables := [] if "://" in location else _tables(location):
-        if len(tops) < 2 or any(map(_is_official, tables)):
-            raise ValueError(
-                f"source={location!r} has folders that need not be classes, and the table {tables[0]!r}; give this "
-                f"table instead, if it has the labels. {options}\n{tree(location, names)}"
-            )
+    tables = [] if "://" in location else _tables(location)
+    if tables and (len(tops) < 2 or any(map(_is_official, tables))):
+        raise ValueError(
+            f"source={location!r} has folders that need not be classes, and the table {tables[0]!r}; give this table "
+            f"instead, if it has the labels. {options}\n{tree(location, names)}"
+        )
     if not tops:
         return
     if has_splits:
@@ -173,8 +173,8 @@ def _expect_no_empty_class(location: str, classes: set[str], depth: int) -> None
     if empty:
         raise ValueError(
             f"source={location!r} has {len(empty)} folder{'s' * (len(empty) > 1)} beside the classes in which no "
-            f"recording was found, such as {empty[0].name!r}. A class needs recordings that can be read; move a folder "
-            "that is no class elsewhere."
+            f"recording was found, such as {empty[0].name!r}. A class needs recordings that can be read; move a "
+            "folder that is no class elsewhere."
         )
 
 

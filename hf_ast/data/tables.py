@@ -19,8 +19,13 @@ from .columns import PATH_COLUMNS, folded, is_number, known_columns
 MANIFEST_SUFFIXES = frozenset((".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet"))
 TEXT_SUFFIXES = frozenset((".csv", ".tsv", ".txt"))
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
-BOMS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32"} | {
-    bom: "utf-16" for bom in (b"\xff\xfe", b"\xfe\xff")
+# The longer ones first: that of UTF-32 begins with that of UTF-16
+BOMS = {
+    b"\xef\xbb\xbf": "utf-8",
+    b"\xff\xfe\0\0": "utf-32",
+    b"\0\0\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
 }
 # Columns of the tables that have no header
 AUDACITY_COLUMNS = ["start", "end", "label"]
@@ -161,9 +166,10 @@ def _guessed(content: bytes, place: int, location: str) -> tuple[str, str]:
 
 
 def _delimited_table(text: str, location: str, notes: list[str]) -> Table:
-    lines = text.splitlines(keepends=False) if len(text) < 4096 else text[:65536].splitlines()
+    if "\n" not in text:
+        text = text.replace("\r", "\n")  # as old Macs wrote
     skipped, header = 0, None
-    for line in lines:  # comments, the last of which is the header in the files of AudioSet
+    for line in text.split("\n"):  # comments, the last of which is the header in the files of AudioSet
         if not line.startswith("#"):
             break
         skipped += 1
@@ -182,13 +188,13 @@ def _delimited_table(text: str, location: str, notes: list[str]) -> Table:
     if repeated := {name for name in columns if name and columns.count(name) > 1}:
         raise ValueError(f"source={location!r} has several columns {min(repeated)!r}; rename or remove them.")
     rows = []
-    for line, record in records:
-        fields = record + [""] if header == AUDACITY_COLUMNS and len(record) == 2 else record
+    for number, record in records:
+        fields = [*record, ""] if header == AUDACITY_COLUMNS and len(record) == 2 else record
         while len(fields) > len(columns) and not fields[-1].strip():
             fields = fields[:-1]
         if len(fields) != len(columns):
             raise ValueError(
-                f"line {line} of {location!r} has {len(fields)} fields, but there are {len(columns)} columns "
+                f"line {number} of {location!r} has {len(fields)} fields, but there are {len(columns)} columns "
                 f"({', '.join(columns)}). Put texts that hold {delimiter!r} into double quotes."
             )
         rows.append(dict(zip(columns, fields, strict=True)))
@@ -198,7 +204,7 @@ def _delimited_table(text: str, location: str, notes: list[str]) -> Table:
 def _delimiter(text: str, location: str) -> str:
     """Return the separator of the fields: that of the suffix, unless only another one gives a known column."""
     usual = DELIMITERS.get(suffix_of(location), ",")
-    first = next((line for line in text.splitlines() if line.strip()), "")
+    first = next((line for line in text.split("\n") if line.strip()), "").rstrip("\r")
     if usual != "\t" and _is_audacity(first.split("\t")):
         return "\t"
     numbers = {}

@@ -85,7 +85,7 @@ def class_balanced_weights(labels: Sequence[Labels], num_labels: int, *, offset:
     if len(labels) == 0:
         raise ValueError("labels is empty; give the labels of at least one clip.")
     # One clip at a time: for two million clips of AudioSet, a table of all classes would take 8 GB
-    present = [multi_hot(value, num_labels).nonzero().flatten() for value in labels]
+    present = [_classes(value, num_labels) for value in labels]
     without = [index for index, classes in enumerate(present) if not len(classes)]
     if without:
         raise ValueError(
@@ -95,6 +95,14 @@ def class_balanced_weights(labels: Sequence[Labels], num_labels: int, *, offset:
     counts = torch.bincount(torch.cat(present), minlength=num_labels)
     class_weights = 1000.0 / (counts.double() + offset)
     return torch.stack([class_weights[classes].sum() for classes in present])
+
+
+def _classes(labels: Labels, num_labels: int) -> Tensor:
+    """Numbers of the classes of one clip, each once, without a table of all classes if they are given as numbers."""
+    is_list = isinstance(labels, list | tuple) and all(isinstance(label, int) for label in labels)
+    if is_list and all(0 <= label < num_labels for label in labels):  # type: ignore[union-attr]
+        return torch.tensor(sorted(set(labels)), dtype=torch.long)  # type: ignore[arg-type]
+    return multi_hot(labels, num_labels).nonzero().flatten()
 
 
 class EpochDataset(Dataset[dict[str, Any]], TrainerCallback):

@@ -183,7 +183,9 @@ class _Recordings(IterableDataset[WindowBatch]):
     ) -> Iterator[tuple[int, np.ndarray]]:
         """First sample and samples of every window."""
         stream = WindowStream(self.window, self.hop)
-        for block in self._blocks(item, recording, warn):
+        duration_s = None if item.end_s is None else item.end_s - item.start_s
+        blocks = audio.stream(recording, self.sampling_rate, start_s=item.start_s, duration_s=duration_s, warn=warn)
+        for block in blocks:
             span = stream.push(block)
             if span is not None:
                 yield from zip(span.starts, span.windows(self.window), strict=True)
@@ -193,13 +195,6 @@ class _Recordings(IterableDataset[WindowBatch]):
         end_s = item.start_s + stream.num_samples / self.sampling_rate
         if item.end_s is not None and end_s < item.end_s - ROUNDING_S:
             warn(f"{item.name!r} ends at {end_s:.2f} s, before the end of the part, {item.end_s:.2f} s.")
-
-    def _blocks(self, item: Item, recording: str | bytes, warn: Callable[[str], None]) -> Iterator[np.ndarray]:
-        if not item.is_part:
-            yield from audio.stream(recording, self.sampling_rate, warn=warn)
-            return
-        duration_s = None if item.end_s is None else item.end_s - item.start_s
-        yield audio.read(recording, self.sampling_rate, start_s=item.start_s, duration_s=duration_s, warn=warn)[0]
 
     def _batch(self, pieces: list[Piece], ends: list[End]) -> WindowBatch:
         batch = WindowBatch(torch.zeros(len(pieces), self.window), ends=ends)
