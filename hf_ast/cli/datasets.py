@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .errors import note, report
+from .files import note_archives
 
 if TYPE_CHECKING:
     from hf_ast.data.labelled import LabelledData
@@ -119,6 +120,7 @@ def read_labelled(source: str, **settings: Any) -> "LabelledData":
 
     data = read_data(source, progress=sys.stderr.isatty(), **settings)
     if is_main_process():
+        note_archives(data.source.archives(), source)
         for line in describe(data):
             note(line)
     return data

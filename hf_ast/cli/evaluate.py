@@ -145,7 +145,7 @@ def evaluate(
         result.figure().savefig(figure, dpi=100)
     reasons = {"skipped": found.skipped, "warned": found.warned}
     show_result(as_json, {"split": part} | result.as_data() | reasons, as_lines(result))
-    if report_failed(result):
+    if report_failed(result) or found.failed:
         raise typer.Exit(1)
 
 
@@ -198,5 +198,6 @@ def _run_esc50(
     lines = [f"fold {number}  {fold['accuracy']:.4f}" for number, fold in enumerate(folds, start=1)]
     data_of_folds = [result.as_data()["metrics"] for result in results]
     show_result(as_json, {"folds": data_of_folds, "mean": mean}, [*lines, f"mean    {mean['accuracy']:.4f}"])
-    if any([report_failed(result) for result in results]):
+    num_failed = sum(report_failed(result) for result in results)
+    if num_failed or data.failed:
         raise typer.Exit(1)

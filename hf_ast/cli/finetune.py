@@ -189,8 +189,10 @@ def finetune(
     if done.evaluation is None:
         note("nothing was measured: no recording was held out")
         show_result(as_json, {"folder": str(out)} | reasons, [str(out)])
+        if found.failed or damaged:
+            raise typer.Exit(1)
         return
     result = {"folder": str(out), "split": done.split} | done.evaluation.as_data() | reasons
     show_result(as_json, result, [f"{out}, {done.split}:", *as_lines(done.evaluation)])
-    if report_failed(done.evaluation):
+    if report_failed(done.evaluation) or found.failed or damaged:
         raise typer.Exit(1)

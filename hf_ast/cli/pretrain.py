@@ -22,6 +22,7 @@ from .datasets import (
     resumable,
 )
 from .errors import note
+from .files import note_archives
 from .options import Json, positive
 from .output import show_result
 
@@ -61,7 +62,8 @@ def pretrain(
         typer.Argument(
             metavar="DATA...",
             help="Recordings: a folder with its subfolders; manifest (.csv, .tsv, .json, .jsonl, .parquet) with a "
-            "column of paths; or data set of `datasets`, as a folder or its id on the Hub. Labels are not needed.",
+            "column of paths; tar shards, such as `'shard-{000..005}.tar'`, or a folder of them; or data set of "
+            "`datasets`, as a folder or its id on the Hub. Labels are not needed.",
             show_default=False,
         ),
     ],
@@ -117,9 +119,9 @@ def pretrain(
 ) -> None:
     """Pretrain an SSAST on recordings without labels.
 
-    The recordings may have any format that libsndfile reads. Files that cannot be read are named first, damaged ones
-    at the end. Where DATA name splits, only the training split is trained on. Prints the folder of the model; with
-    `--json`, an object with `folder`, `num_parameters`, `skipped` and `warned`.
+    Files that cannot be read are named first, damaged ones at the end. Where DATA name splits, only the training split
+    is trained on. Prints the folder of the model; with `--json`, an object with `folder`, `num_parameters`, `skipped`
+    and `warned`.
 
     On several processes: `accelerate launch -m hf_ast.cli pretrain DATA --out DIR`, or the same with `torchrun
     --nproc-per-node N -m`. --batch-size is per process.
@@ -140,6 +142,8 @@ def pretrain(
             progress=sys.stderr.isatty(),
         )
         if is_main_process():
+            for part in mixture.parts:
+                note_archives(part.source.archives(), part.source.location)
             for line in mixture.describe():
                 note(line)
         network = pretraining.pretrain(
@@ -164,8 +168,7 @@ def pretrain(
             progress=sys.stderr.isatty(),
         )
     if is_main_process():
-        skipped = {name: reason for part in mixture.parts for name, reason in part.skipped.items()}
-        warned = {name: reason for part in mixture.parts for name, reason in part.warned.items()}
+        skipped, warned = mixture.reasons()
         result = {
             "folder": str(out),
             "num_parameters": network.num_parameters(),
@@ -173,3 +176,5 @@ def pretrain(
             "warned": warned,
         }
         show_result(as_json, result, [str(out)])
+        if skipped:
+            raise typer.Exit(1)

@@ -85,3 +85,5 @@ def stats(
     }
     of_checkpoint = f"checkpoint: {feature_extractor.mean:.6g}, {feature_extractor.std:.6g}"
     show_result(as_json, result, [f"mean {mean:.6g}", f"std  {std:.6g}", f"({of_checkpoint})"])
+    if found.failed:
+        raise typer.Exit(1)

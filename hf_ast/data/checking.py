@@ -70,8 +70,11 @@ def check_recordings(
                 if isinstance(recording, bytes):
                     digest = digest_of(recording)
                 duration_s = _duration_s(recording, decode, warnings.append)
-        except (OSError, ValueError) as error:
-            return _Found(problem=str(error))
+        except (ImportError, MemoryError):  # these concern all recordings
+            raise
+        except Exception as error:  # a decoder or an archive may raise anything
+            is_known = isinstance(error, OSError | ValueError)
+            return _Found(problem=str(error) if is_known else f"{type(error).__name__}: {error}")
         return _Found(duration_s=duration_s, warnings=tuple(dict.fromkeys(warnings)), digest=digest)
 
     files = list({entry.name: entry for entry in reversed(entries) if not entry.problem}.values())[::-1]
@@ -80,7 +83,7 @@ def check_recordings(
     with ThreadPoolExecutor(num_threads) as pool:
         results = tqdm(pool.map(read, files), total=len(files), desc="Checking", unit="file", disable=not progress)
         found = {entry.name: result for entry, result in zip(files, results, strict=True)}
-    checked = Checked()
+    checked = Checked(skipped=source.unreadable())
     for entry in entries:
         _judge(entry, found, min_duration_s, checked)
     return checked

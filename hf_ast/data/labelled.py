@@ -18,7 +18,7 @@ from .labels import label_of
 from .splitting import SPLITS, TRAIN, VALIDATION, held_out
 
 # Number of skipped files that are shown by name
-MAX_NAMES = 10
+MAX_NAMES = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +60,14 @@ class Recordings:
         skipped: Title of each recording that was left out -> the reason.
         warned: Title of each recording that is used, but may not be what it seems -> the reason: it is damaged, or the
             same as another one in another split or class. Also names of tables -> what had to be guessed.
+        failed: Titles of those of `skipped` that cannot be read or used; the others have no label.
     """
 
     source: Source
     clips: list[Clip]
     skipped: dict[str, str] = field(default_factory=dict)
     warned: dict[str, str] = field(default_factory=dict)
+    failed: frozenset[str] = frozenset()
 
     def of(self, split: str) -> list[Clip]:
         """The recordings of a split, or all of them for "all"."""
@@ -87,7 +89,7 @@ class LabelledData(Recordings):
     """Labelled recordings that can be read.
 
     Attributes:
-        source, clips, skipped, warned: See `Recordings`.
+        source, clips, skipped, warned, failed: See `Recordings`.
         labels: Names of the classes, C.
         multi_label: Whether a recording may have any number of classes; otherwise it has exactly one.
     """
@@ -281,7 +283,13 @@ def labelled_data(
     for name, reason in _repeated(clips, first, labels):
         add_reason(warned, name, reason)
     return LabelledData(
-        source=place, clips=clips, labels=labels, multi_label=multi_label, skipped=skipped, warned=warned
+        source=place,
+        clips=clips,
+        labels=labels,
+        multi_label=multi_label,
+        skipped=skipped,
+        warned=warned,
+        failed=frozenset(checked.skipped),
     )
 
 

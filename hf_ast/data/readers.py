@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import IO, Any
 
 from .finding import Found, find_recordings, find_remote_recordings
 from .shards import SHARD_SUFFIXES, Shard, expand_pattern, folder_of
@@ -167,11 +167,15 @@ class ShardReader(Reader):
                 filesystem, path = filesystem_of(path)
                 self._shards[name] = Shard(partial(filesystem.open, path, "rb"), name)
             else:
-                self._shards[name] = Shard(lambda: open(path, "rb"), name)
+                self._shards[name] = Shard(partial(_open_here, path), name)
         return self._shards[name]
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_shards": {}}  # they are indexed again where they are needed
+
+
+def _open_here(path: str) -> IO[bytes]:
+    return open(path, "rb")
 
 
 def read_bytes(location: str) -> bytes:

@@ -17,7 +17,6 @@ from hf_ast.inference.features import FeatureExtractor, clip_features, model_win
 from hf_ast.inference.tagging import label_names, score_inputs, tag
 from hf_ast.plotting import confusion_counts, plot_average_precision, plot_confusion
 
-from .damage import MAX_DAMAGED
 from .metrics import Metrics, classification_metrics, main_metric
 
 if TYPE_CHECKING:

@@ -54,6 +54,15 @@ class Mixture:
             "warned": [part.warned for part in self.parts],
         }
 
+    def reasons(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Say by name why recordings were skipped, and what is wrong with others; several sources are named, too."""
+        skipped, warned = {}, {}
+        for part in self.parts:
+            source = "" if len(self.parts) == 1 else f"{part.source.location}: "
+            skipped |= {f"{source}{name}": reason for name, reason in part.skipped.items()}
+            warned |= {f"{source}{name}": reason for name, reason in part.warned.items()}
+        return skipped, warned
+
     def describe(self) -> Iterator[str]:
         """Say what each source has, and what was skipped, as lines of text."""
         for number, part in enumerate(self.parts):
@@ -137,7 +146,13 @@ def read_mixture(
             for entry, duration_s in checked.usable
         ]
         skipped = checked.skipped
-        part = Recordings(source=place, clips=clips, skipped=skipped, warned=warned | checked.warned)
+        part = Recordings(
+            source=place,
+            clips=clips,
+            skipped=skipped,
+            warned=warned | checked.warned,
+            failed=frozenset(skipped),
+        )
         if not part.of(TRAIN):
             reasons = ", ".join(f"{name!r}: {reason}" for name, reason in list(skipped.items())[:3])
             raise ValueError(
