@@ -2,13 +2,16 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import typer
 from typer.core import TyperGroup
 
+from hf_ast.data.formats import RecordingWarning
 from hf_ast.text import CONTROL_IN_LINES
 
 from .output import show
@@ -27,7 +30,8 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command that the arguments name."""
         try:
-            return super().invoke(ctx)
+            with warnings_as_sentences():
+                return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
             below = "\n" if sys.stderr.isatty() else ""  # the echoed ^C, and a progress bar that is still open
             note(f"{below}interrupted{interrupt}")
@@ -103,12 +107,31 @@ def unwrapped(error: Exception) -> Exception:
     return error
 
 
-def report(message: str) -> None:
-    """Print an error message to stderr."""
+@contextmanager
+def warnings_as_sentences() -> Iterator[None]:
+    """Print what is said about damaged recordings as a sentence, once each; other warnings come as ever."""
+    seen: set[str] = set()
+    show_other = warnings.showwarning
+
+    def show_sentence(message: Warning | str, category: type[Warning], *place: Any, **others: Any) -> None:
+        if not issubclass(category, RecordingWarning):
+            show_other(message, category, *place, **others)
+        elif str(message) not in seen:
+            seen.add(str(message))
+            report(str(message), "warning")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RecordingWarning)
+        warnings.showwarning = show_sentence
+        yield
+
+
+def report(message: str, kind: str = "error") -> None:
+    """Print a message to stderr, an error or a warning."""
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
-    console.print("error: ", style="bold red", end="")
+    console.print(f"{kind}: ", style="bold red" if kind == "error" else "bold yellow", end="")
     console.print(message.translate(CONTROL_IN_LINES))
 
 

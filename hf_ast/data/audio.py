@@ -71,7 +71,7 @@ def read(
         runs[-1][1].append(block)
     to_rate = runs[0][0] if sampling_rate is None else sampling_rate
     _report_rates([rate for rate, _ in runs], to_rate, source, warn)
-    pieces = [resample(np.concatenate(blocks), rate, to_rate) for rate, blocks in runs]
+    pieces = [resample(np.concatenate(blocks), rate, to_rate) for rate, blocks in runs if any(map(len, blocks))]
     return np.concatenate(pieces) if len(pieces) > 1 else pieces[0], to_rate
 
 

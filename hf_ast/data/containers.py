@@ -84,8 +84,8 @@ def _one(recording: RecordingFile, row: Format, start: int) -> Iterator[Part]:
 
 def _riff_parts(recording: RecordingFile, row: Format, start: int) -> Iterator[Part]:
     """WAV, RF64, AIFF, AVI: chunks inside of one chunk, whose size recorders often leave wrong or empty."""
-    order = ">" if row.name == "AIFF" or recording.read(start, 4) == b"RIFX" else "<"
-    sound = b"SSND" if row.name == "AIFF" else b"movi" if row.name == "AVI" else b"data"
+    order = ">" if recording.read(start, 4) in (b"FORM", b"RIFX") else "<"
+    sound = _SOUND_CHUNKS.get(row.name, b"data")
     position, long_size = start + 12, None
     while position + 8 <= recording.size:
         head = recording.read(position, 36)
@@ -101,6 +101,9 @@ def _riff_parts(recording: RecordingFile, row: Format, start: int) -> Iterator[P
             return
         position = end
     yield Part(row, start, recording.size)
+
+
+_SOUND_CHUNKS = {"AIFF": b"SSND", "AVI": b"movi", "IFF": b"BODY"}
 
 
 def _sound_chunk(recording: RecordingFile, row: Format, start: int, first: int, size: int) -> Iterator[Part]:
@@ -175,6 +178,22 @@ def _sized_chunk(recording: RecordingFile, row: Format, start: int) -> Iterator[
             yield from _sized_chunk(recording, row, end)
             return
     yield Part(row, start, recording.size, promised_share=size / there if 2**62 > size > there > 0 else None)
+
+
+def _stated_parts(recording: RecordingFile, row: Format, start: int) -> Iterator[Part]:
+    """NIST Sphere and AVR: headers that count the samples."""
+    head = recording.read(start, 1024)
+    first = size = 0
+    if row.name == "NIST Sphere":
+        fields = dict(re.findall(rb"(\w+) -i (\d{1,15})", head))
+        counts = [int(fields.get(name, b"0")) for name in (b"sample_count", b"sample_n_bytes", b"channel_count")]
+        lines = head[:16].split()
+        first, size = int(lines[1]) if len(lines) > 1 and lines[1].isdigit() else 1024, math.prod(counts)
+    elif len(head) >= 128:
+        is_stereo, bits, num_frames = struct.unpack(">hh", head[12:16]) + struct.unpack(">I", head[26:30])
+        first, size = 128, num_frames * (bits // 8) * (2 if is_stereo else 1)
+    there = recording.size - start - first
+    yield Part(row, start, recording.size, promised_share=size / there if size > there > 0 else None)
 
 
 def _find_chunk(
@@ -264,9 +283,11 @@ def _mp3_header(recording: RecordingFile, place: int) -> tuple[int, float | None
 
 def _ogg_parts(recording: RecordingFile, row: Format, start: int) -> Iterator[Part]:
     """Ogg: a stream begins with pages that say so, and each page states how much has been heard at its end."""
+    row = find_format(recording.read(start, HEAD_BYTES)) or row
     position, first, problem = start, start, ""
     heads: list[bytes] = []
     granule, has_data = 0, False
+    numbers: dict[bytes, int] = {}
     while position < recording.size:
         head = recording.read(position, 27 + 255)
         if head[:4] != b"OggS" or len(head) < 27:
@@ -281,12 +302,17 @@ def _ogg_parts(recording: RecordingFile, row: Format, start: int) -> Iterator[Pa
         is_beginning = bool(head[5] & 2)
         if is_beginning and has_data:
             yield Part(row, first, position, problem=problem, ends_s=_ogg_end_s(heads, granule))
-            first, problem, heads, granule, has_data = position, "", [], 0, False
+            first, problem, heads, granule, has_data, numbers = position, "", [], 0, False, {}
+            row = find_format(recording.read(first, HEAD_BYTES)) or row
         if is_beginning:
             heads.append(recording.read(body, 19))
         else:
             has_data = True
-        page_granule = struct.unpack("<q", head[6:14])[0]
+        page_granule, stream, number = struct.unpack("<q4sI", head[6:22])
+        # What is recorded from a radio begins in the middle, behind the pages that describe it
+        if granule > 0 and numbers.get(stream, number - 1) not in (number - 1, number):
+            problem = problem or f"lacks pages of its stream at byte {position:,}"
+        numbers[stream] = number
         granule = page_granule if page_granule > 0 else granule
         if end > recording.size:
             problem = f"ends inside a page, {end - recording.size:,} bytes before the end of that page"
@@ -392,11 +418,15 @@ _SPLITTERS: dict[str, Callable[[RecordingFile, Format, int], Iterator[Part]]] = 
     "RF64": _riff_parts,
     "AIFF": _riff_parts,
     "AVI": _riff_parts,
+    "IFF": _riff_parts,
+    "NIST Sphere": _stated_parts,
+    "AVR": _stated_parts,
     "Wave64": _sized_chunk,
     "CAF": _sized_chunk,
     "AU": _sized_chunk,
     **dict.fromkeys(_MARKS, _marked_parts),
     "MP3": _mp3_parts,
+    "Ogg Vorbis": _ogg_parts,
     "Ogg": _ogg_parts,
     "MP4": _mp4_parts,
     "Matroska": _matroska_parts,

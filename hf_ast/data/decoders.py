@@ -17,7 +17,7 @@ MAX_BLOCK_VALUES = 2**26
 # libsndfile says more than this of a stream whose length it does not know
 MAX_FRAMES = 2**60
 # Formats whose headers state the length of the sound, and not an estimate, or the length of a film
-EXACT_LENGTHS = ("FLAC", "MP4", "WavPack", "True Audio", "Monkey's Audio")
+EXACT_LENGTHS = ("FLAC", "Ogg Vorbis", "MP4", "WavPack", "True Audio", "Monkey's Audio")
 # Formats whose headers state the length of everything, so that of the sound if there is no video
 WHOLE_LENGTHS = ("ASF", "FLV", "NUT", "RealMedia")
 # AAC ends with a frame that is filled up, of at most 2,048 samples, and headers tell where the sound ends in it
@@ -99,10 +99,13 @@ class SoundFileDecoder(Decoder):
             raise DecodingError("its header does not state its length")
         if self.part.format.name in EXACT_LENGTHS:
             self.promised_s = self.num_frames / self.rate
+        # libsndfile seeks in Vorbis and MP3, but not always to the right place
+        is_lossy = self.part.format.decoders[0] != "soundfile" or self.part.format.name == "Ogg Vorbis"
+        self.is_seekable: bool = self.sound.seekable() and not is_lossy
 
     def reachable(self, sample: int) -> int:
         """Samples can be left out where the format is seekable; FLAC only as far as its header reaches."""
-        if not self.sound.seekable():
+        if not self.is_seekable:
             return 0
         if sample >= self.num_frames:
             return 0 if self.part.format.name in EXACT_LENGTHS else self.num_frames
@@ -123,7 +126,7 @@ class SoundFileDecoder(Decoder):
         size = max(1, min(round(block_s * self.rate), MAX_BLOCK_VALUES // self.sound.channels))
         position = 0
         try:
-            if first and self.sound.seekable():
+            if first and self.is_seekable:
                 position = self.sound.seek(first)
             while True:
                 samples = self.sound.read(size, dtype="float32", always_2d=True)
@@ -251,7 +254,7 @@ class FFmpegDecoder(Decoder):
             try:
                 packet = next(packets, None)
             except self.errors as error:
-                self.remarks.append(f"cannot be read on ({_text_of_ffmpeg(error)})")
+                self.remarks.append(f"is damaged and cannot be read on ({_text_of_ffmpeg(error)})")
                 return
             if packet is None:
                 return

@@ -36,7 +36,8 @@ def decode(
         start_s, duration_s: What is wanted.
 
     Yields:
-        Mono pieces (S,), float32, and their rate in Hz, which may change where recordings are joined.
+        Mono pieces (S,), float32, and their rate in Hz, which may change where recordings are joined. The first, which
+        may be empty, has the rate at which the recording begins.
 
     Raises:
         ValueError: The file cannot be decoded.
@@ -52,6 +53,8 @@ def decode(
         name = recording.name if len(parts) < 2 else f"{recording.name}, part {number + 1} of {len(parts)},"
         try:
             for samples, rate in _decode_part(recording, part, window, _Reporter(name, part, warn), block_s):
+                if not has_samples and len(samples) == 0:
+                    yield samples, rate  # the rate of the recording is that of its beginning
                 has_samples = True
                 yield from buffer.push(samples, rate)
                 if window.is_over:
@@ -179,8 +182,8 @@ class _Reporter:
         problem = self.part.problem
         if promised_s is not None and found_s < promised_s - TOLERANCE_S:
             self.warn(
-                f"{self.name} ends early or has a hole: its header promises {promised_s:.2f} s, and {found_s:.2f} s "
-                f"were found{f'; it {problem}' if problem else ''}."
+                f"{self.name} lacks {promised_s - found_s:.2f} s: its header promises {promised_s:.2f} s, and "
+                f"{found_s:.2f} s were found{f'; it {problem}' if problem else ''}."
             )
         elif problem:
             self.warn(f"{self.name} is damaged or cut: it {problem}; {found_s:.2f} s were found.")
@@ -212,6 +215,7 @@ def _decode_part(
                 if is_first and not num_done:
                     num_done = decoder.reachable(window.first(rate))
                     window.skip(num_done, rate)
+                    yield np.zeros(0, np.float32), rate
                 for samples, rate in decoder.blocks(num_done, min(block_s, window.duration_s or block_s)):
                     num_done += len(samples)
                     yield window.cut(samples, rate), rate
