@@ -156,7 +156,7 @@ def write_parquet(stream: BinaryIO, columns: dict[str, "np.ndarray"]) -> None:
     from pyarrow import parquet
 
     num_dimensions = columns["embedding"].shape[1]
-    table = {name: pa.array(values) for name, values in columns.items() if name not in ("path", "embedding")}
-    table["path"] = pa.array([storable(path) for path in columns["path"].tolist()])
+    table = {"path": pa.array([storable(path) for path in columns["path"].tolist()])}
+    table |= {name: pa.array(values) for name, values in columns.items() if name not in ("path", "embedding")}
     table["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(columns["embedding"].ravel()), num_dimensions)
     parquet.write_table(pa.table(table), stream)

@@ -109,10 +109,10 @@ def evaluate(
     """Measure how well a model labels recordings.
 
     Whole recordings are scored, in windows where they are longer than the model's input, as `hf-ast classify` does.
-    Prints accuracy (single-label data), mAP, AUC and d-prime. With `--json`, an object with `split`, `num_recordings`,
-    `metrics`, `classes`, `confusion`, `failed` (recordings that could not be scored, which no figure counts), `skipped`
-    and `warned`; with `--protocol`, with `folds` and their `mean`. A class without a recording has no average precision
-    and is left out of the means.
+    Prints accuracy (single-label data), mAP, AUC and d-prime. With `--json`, an object with `split`,
+    `num_recordings`, `metrics`, `classes`, `confusion`, `failed` (recordings that could not be scored, which no figure
+    counts), `skipped` and `warned`; with `--protocol`, with `folds` and their `mean`. A class without a recording has
+    no average precision and is left out of the means.
     """
     from hf_ast.inference.loading import load_classifier
     from hf_ast.training.evaluate import evaluate
