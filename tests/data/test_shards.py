@@ -80,7 +80,7 @@ def test_samples_are_recordings_with_what_is_beside_them(suffix: str, tmp_path: 
         (f"shard{suffix}/no_suffix", {}),
     ]
     assert not source.unreadable()
-    reader = pickle.loads(pickle.dumps(source)).reader()  # noqa: S301 - as a data loader sends it
+    reader = pickle.loads(pickle.dumps(source)).reader()  # as a data loader sends it
     found = []
     for index, name in reversed(list(enumerate(source.names()))):  # in any order
         with reader.open(name, index) as recording:

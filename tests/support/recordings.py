@@ -41,3 +41,20 @@ def write_kinds(folder: Path, duration_s: float = 0.5, frequency_hz: float = 440
     for name, (encode, rate) in KINDS.items():
         (folder / f"{stem}{name}").write_bytes(encode(sine(rate, duration_s, frequency_hz), rate))
     return [f"{stem}{name}" for name in KINDS]
+
+
+def break_file(path: Path, number: int) -> None:
+    """Make a file one that cannot be read, in one of several ways, by a number."""
+    content = path.read_bytes()
+    way = number % 5
+    if path.suffix in ("", ".1") or way == 0:
+        path.write_bytes(content[:44])  # nothing but a beginning
+    elif way == 1:
+        path.write_bytes(b"")
+    elif way == 2:
+        path.write_text("<!doctype html><title>404 not found</title>")
+    elif way == 3:
+        path.write_bytes(np.random.default_rng(number).bytes(len(content)))
+    else:
+        path.unlink()
+        path.symlink_to("nowhere")

@@ -189,10 +189,10 @@ class _Recordings(IterableDataset[WindowBatch]):
             span = stream.push(block)
             if span is not None:
                 yield from zip(span.starts, span.windows(self.window), strict=True)
+        end_s = item.start_s + stream.num_samples / self.sampling_rate
         span = stream.flush()
         if span is not None:
             yield from zip(span.starts, span.windows(self.window), strict=True)
-        end_s = item.start_s + stream.num_samples / self.sampling_rate
         if item.end_s is not None and end_s < item.end_s - ROUNDING_S:
             warn(f"{item.name!r} ends at {end_s:.2f} s, before the end of the part, {item.end_s:.2f} s.")
 
