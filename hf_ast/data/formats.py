@@ -139,9 +139,9 @@ def find_format(head: bytes, *, num_frames: int = 2) -> Format | None:
     for row, signature in _SIGNATURES:
         if signature.match(head):
             return row
-    if _is_chain(head, _mpeg_length, num_frames):
+    if _is_chain(head, frame_bytes, num_frames):
         return BY_NAME["MP3"]
-    return BY_NAME["AAC"] if _is_chain(head, _adts_length, num_frames) else None
+    return BY_NAME["AAC"] if _is_chain(head, adts_bytes, num_frames) else None
 
 
 def looks_like_media(head: bytes) -> bool:
@@ -180,12 +180,14 @@ def mpeg_frame(header: bytes) -> MpegFrame | None:
     return MpegFrame(rate_hz, num_samples, length, 4 + side)
 
 
-def _mpeg_length(header: bytes) -> int:
+def frame_bytes(header: bytes) -> int:
+    """Length of the frame of MPEG audio, layers 1 to 3, that begins with these bytes; 0 if none does."""
     frame = mpeg_frame(header)
     return frame.num_bytes if frame else 0
 
 
-def _adts_length(header: bytes) -> int:
+def adts_bytes(header: bytes) -> int:
+    """Length of the frame of AAC (ADTS) that begins with these bytes; 0 if none does."""
     if len(header) < 6 or header[0] != 0xFF or header[1] & 0xF6 != 0xF0 or header[2] >> 2 & 15 > 12:
         return 0
     length = (header[3] & 3) << 11 | header[4] << 3 | header[5] >> 5
