@@ -97,20 +97,24 @@ def stream(
     sampling_rate = checked_rate("sampling_rate", sampling_rate)
     source_rate = sampling_rate if source_rate is None else source_rate
     warn = _warner(warn)
-    resampler = None
+    resampler, num_samples, first = None, 0, np.zeros(0, dtype=np.float32)
     rates: list[int] = []
     end = np.zeros(0, dtype=np.float32)
     for block, rate in _mono_blocks(source, source_rate, block_s, start_s, duration_s, warn):
         if not rates or rate != rates[-1]:
             if resampler is not None:
-                yield resampler.resample_chunk(end, last=True)
+                yield (piece := resampler.resample_chunk(end, last=True))
+                num_samples += len(piece)
+            first = first if rates else block[:1]
             rates.append(rate)
             resampler = None
             if rate != sampling_rate:
                 resampler = import_for_audio("soxr").ResampleStream(rate, sampling_rate, 1, dtype="float32")
-        yield block if resampler is None else resampler.resample_chunk(block)
+        yield (piece := block if resampler is None else resampler.resample_chunk(block))
+        num_samples += len(piece)
     if resampler is not None:
-        yield resampler.resample_chunk(end, last=True)
+        piece = resampler.resample_chunk(end, last=True)
+        yield piece if num_samples + len(piece) else first  # as in `resample`
     _report_rates(rates, sampling_rate, source, warn)
 
 
@@ -137,10 +141,14 @@ def duration(source: Any, *, source_rate: int | None = None) -> float:
 
 
 def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
-    """Resample a mono waveform (S,) between two rates in Hz, with soxr's high quality; keeps the dtype."""
+    """Resample a mono waveform (S,) between two rates in Hz, with soxr's high quality; keeps the dtype.
+
+    A waveform of a few samples, of which soxr would leave none, keeps its first one.
+    """
     if from_rate == to_rate:
         return waveform
-    return import_for_audio("soxr").resample(waveform, from_rate, to_rate)
+    resampled = import_for_audio("soxr").resample(waveform, from_rate, to_rate)
+    return resampled if len(resampled) else waveform[:1]
 
 
 def unwrap(source: Any) -> Any:

@@ -27,7 +27,12 @@ from tests.support import processes
 from tests.support.recordings import sine
 from tests.support.tiny import tiny_model
 
-BROKEN = {"broken.wav": "cannot be read", "empty.wav": "no samples", "nan.wav": "NaN|not finite"}
+BROKEN = {
+    "broken.wav": "cannot be read",
+    "empty.wav": "no samples",
+    "nan.wav": "NaN|not finite",
+    "text.wav": "cannot be read",
+}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +57,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "broken.wav").write_bytes(b"RIFF but nothing of it")
     soundfile.write(folder / "empty.wav", np.zeros(0), 16000)
     soundfile.write(folder / "nan.wav", np.full(16000, np.nan, np.float32), 16000, subtype="FLOAT")
-    soundfile.write(folder / "short.wav", np.zeros(100), 16000)
+    (folder / "text.wav").write_text("no sound")
     (folder / "notes.txt").write_text("no recording")
     return folder
 
