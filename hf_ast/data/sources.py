@@ -153,7 +153,7 @@ def as_source(source: Any, *, subset: str | None = None) -> Source:
     try:
         import datasets
     except ImportError as error:
-        raise ImportError("Reading a data set needs datasets: pip install datasets") from error
+        raise ImportError('Reading a data set needs datasets: pip install "hf-ast[train]"') from error
 
     if isinstance(source, datasets.Dataset | datasets.DatasetDict):
         return LoadedSource(data=source)
@@ -253,7 +253,7 @@ class _Dataset(Reader):
         try:
             import datasets
         except ImportError as error:
-            raise ImportError("Reading a data set needs datasets: pip install datasets") from error
+            raise ImportError('Reading a data set needs datasets: pip install "hf-ast[train]"') from error
 
         source = self.source
         folder = Path(source.location)

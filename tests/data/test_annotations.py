@@ -92,7 +92,7 @@ def test_tables_and_tracks_in_a_folder_belong_to_the_recordings_beside_them(tmp_
     write_wavs(tmp_path, "site1/a.wav", "site1/a.b.wav", "site2/a.wav", "site2/c.wav")
     write(tmp_path / "site1" / "a.Table.1.selections.txt", [row(1, 0, 1, "owl")], "Annotation")
     write(tmp_path / "site1" / "a.b.selections.txt", [row(1, 1, 2, "owl")], "Annotation")
-    (tmp_path / "site2" / "a.txt").write_text("0.5\t1.0\twren\n\\\t100\t200\n1.5\t1.5\tpoint\n")
+    (tmp_path / "site2" / "a.txt").write_text("0.5\t1.0\twren\n\\\t100\t200\n1.5\t1.5\twren\n")
     (tmp_path / "site2" / "notes.txt").write_text("no annotations")
     data = read(tmp_path)
     assert by_title(data) == {
@@ -108,7 +108,7 @@ def test_tables_and_tracks_in_a_folder_belong_to_the_recordings_beside_them(tmp_
 def test_few_annotations_in_a_folder_are_a_question(tmp_path: Path) -> None:
     write_wavs(tmp_path, "owl/a.wav", "owl/b.wav", "wren/c.wav")
     (tmp_path / "owl" / "a.txt").write_text("0\t1\tx\n")
-    with pytest.raises(ValueError, match="2 of 3 recordings have none, such as 'owl/b.wav'.*--label-level 1"):
+    with pytest.raises(ValueError, match=r"2 of 3 recordings have none, such as 'owl/b.wav'.*--label-level 1"):
         read(tmp_path)
     assert read(tmp_path, label_level=1).labels == ["owl", "wren"]
 

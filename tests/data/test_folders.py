@@ -10,15 +10,15 @@ from hf_ast.data.labelled import read_data
 from tests.support.labelled import write_wavs
 
 TREES = {
-    "sites between": (["site1/owl/a.wav", "site1/wren/b.wav", "site2/owl/c.wav"], "in several folders, any of which may be"),
-    "a stray file beside splits": (["train/owl/a.wav", "test/owl/b.wav", "stray.wav"], "lie beside the folders of splits"),
+    "sites between": (["site1/owl/a.wav", "site2/owl/c.wav"], "in several folders, any of which may be"),
+    "a stray file beside splits": (["train/owl/a.wav", "test/owl/b.wav", "stray.wav"], "lie beside the folders of"),
     "splits without classes": (["train/a.wav", "test/b.wav"], "in folders of splits, without folders of classes"),
     "one split without classes": (["training_set/a.wav", "training_set/b.wav"], "without folders of classes"),
-    "splits beside classes": (["train/owl/a.wav", "test/owl/b.wav", "owl/c.wav"], "lie in folders of splits and in others"),
+    "splits beside classes": (["train/owl/a.wav", "test/owl/b.wav", "owl/c.wav"], "lie in folders of splits and in"),
     "a folder around": (["data/train/owl/a.wav", "data/test/owl/b.wav"], "If 'data' only holds the others, give"),
     "a folder around classes": (["data/owl/a.wav", "data/wren/b.wav"], "If 'data' only holds the others, give"),
     "different depths": (["owl/a.wav", "wren/site1/b.wav"], "in several folders, any of which may be"),
-    "sites below splits": (["train/site1/owl/a.wav", "test/site1/owl/b.wav"], "at different depths or in several folders"),
+    "sites below splits": (["train/site1/owl/a.wav", "test/site1/owl/b.wav"], "at different depths or in several"),
 }  # fmt: skip
 
 
@@ -40,7 +40,7 @@ def test_a_tree_with_several_readings_is_an_error_that_shows_it(case: str, tmp_p
         (["train/owl/a.wav", "test/owl/b.wav"], None, ["owl"], ["test", "train"]),
         (["training_set/owl/a.wav", "test_set/owl/b.wav"], None, ["owl"], ["test", "train"]),
         (["training_set/owl/a.wav", "training_set/wren/b.wav"], None, ["owl", "wren"], ["train", "train"]),
-        (["train/a.wav", "bus/b.wav"], None, ["bus", "train"], ["train", "train"]),
+        (["train/a.wav", "bus/b.wav"], None, ["bus", "train"], ["train", "train"]),  # a vehicle
         (["site1/owl/a.wav", "site2/wren/b.wav"], 2, ["owl", "wren"], ["train", "train"]),
         (["owl/site1/a.wav", "wren/b.wav"], 1, ["owl", "wren"], ["train", "train"]),
         (["train/s/owl/a.wav", "test/s/wren/b.wav"], 3, ["owl", "wren"], ["test", "train"]),
@@ -51,10 +51,6 @@ def test_a_tree_with_one_reading(
 ) -> None:
     write_wavs(tmp_path, *names)
     (tmp_path / ".hidden" / "x").mkdir(parents=True)
-    if names == ["train/a.wav", "bus/b.wav"]:  # a train may be a vehicle
-        with pytest.raises(ValueError, match="lie in folders of splits and in others"):
-            read_data(tmp_path)
-        level = 1
     data = read_data(tmp_path, label_level=level, validation_fraction=0.0)
     assert data.labels == labels
     assert sorted(clip.split for clip in data.clips) == splits

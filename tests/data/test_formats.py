@@ -172,7 +172,7 @@ def test_a_recording_of_audioset_that_is_missing_or_not_certain_is_named(tmp_pat
     data = read_data(source, audio_folder=tmp_path)
     assert "may be" in data.skipped["-0xzrMun0Rs"]
     (tmp_path / "deep" / "Y--4gqARaEJE.wav").unlink()
-    with pytest.raises(ValueError, match="was not found in .*its name may be '--4gqARaEJE' or 'Y--4gqARaEJE'"):
+    with pytest.raises(ValueError, match=r"was not found in .*its name may be '--4gqARaEJE' or 'Y--4gqARaEJE'"):
         read_data(source, audio_folder=tmp_path)
 
 
