@@ -70,17 +70,18 @@ def test_training_and_its_data_need_neither_pyarrow_nor_datasets(tmp_path: Path)
     (tmp_path / "x.parquet").write_bytes(b"PAR1")
     code = f"""
 import sys
+sys.modules["datasets"] = None  # transformers asks whether it is there
 import hf_ast.training.finetune
 from hf_ast.data.labelled import read_data
 print(read_data({str(tmp_path / "x.csv")!r}).labels)
-print([name for name in sys.modules if name.startswith(("pyarrow", "datasets.", "hf_ast.inference.corpus"))])
+print([name for name, module in sys.modules.items() if module and name.startswith(("pyarrow", "datasets.", "hf_ast.inference.corpus"))])
 from hf_ast.data.tables import read_table
 try:
     read_table(b"PAR1", "x.parquet")
 except ImportError as error:
     print(error)
 """
-    lines = run(code, without=("pyarrow", "datasets"), cwd=ROOT).splitlines()
+    lines = run(code, without=("pyarrow",), cwd=ROOT).splitlines()
     assert lines == ["['owl', 'wren']", "[]", 'Reading Parquet needs pyarrow: pip install "hf-ast[corpus]"']
 
 
