@@ -116,6 +116,9 @@ def is_main_process() -> bool:
 
 def read_labelled(source: str, **settings: Any) -> "LabelledData":
     """Find and check recordings, and report on stderr what was found and what was skipped."""
+    from hf_ast.training.extras import expect_train
+
+    expect_train()
     from hf_ast.data.labelled import read_data
 
     data = read_data(source, progress=sys.stderr.isatty(), **settings)

@@ -128,6 +128,9 @@ def pretrain(
     """
     from hf_ast.checkpoints import resolve_model
     from hf_ast.training import mixtures, pretraining
+    from hf_ast.training.extras import expect_train
+
+    expect_train()
 
     start = None if model is None else resolve_model(model)
     with resumable(out):

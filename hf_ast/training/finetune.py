@@ -26,6 +26,7 @@ from .clips import Clips
 from .collation import TrainingCollator
 from .damage import DamagedRecordings
 from .evaluate import Evaluation, evaluate
+from .extras import expect_train
 from .metrics import compute_metrics, main_metric
 from .output import (
     CHECKPOINTS,
@@ -193,6 +194,7 @@ def finetune(
         ValueError: An argument is wrong, there are no training recordings or only one class, `resume` finds no state
             or the data have changed, or, without `resume`, there are states of an earlier run.
     """
+    expect_train()
     settings = find_preset(preset) if isinstance(preset, str) else preset
     changes: dict[str, Any] = {"learning_rate": learning_rate, "num_epochs": num_epochs, "batch_size": batch_size}
     settings = replace(settings, **{name: value for name, value in changes.items() if value is not None})

@@ -92,17 +92,20 @@ def class_balanced_weights(labels: Sequence[Labels], num_labels: int, *, offset:
             f"labels of {len(without)} clips, such as number {without[0]}, are empty, so these would never be drawn; "
             "leave them out, or give them a class of their own."
         )
-    counts = torch.bincount(torch.cat(present), minlength=num_labels)
-    class_weights = 1000.0 / (counts.double() + offset)
-    return torch.stack([class_weights[classes].sum() for classes in present])
+    flat = np.concatenate([np.asarray(classes) for classes in present]).astype(int)
+    class_weights = 1000.0 / (np.bincount(flat, minlength=num_labels) + offset)
+    starts = np.cumsum([0, *map(len, present[:-1])])
+    return torch.from_numpy(np.add.reduceat(class_weights[flat], starts))
 
 
-def _classes(labels: Labels, num_labels: int) -> Tensor:
-    """Numbers of the classes of one clip, each once, without a table of all classes if they are given as numbers."""
-    is_list = isinstance(labels, list | tuple) and all(isinstance(label, int) for label in labels)
-    if is_list and all(0 <= label < num_labels for label in labels):  # type: ignore[union-attr]
-        return torch.tensor(sorted(set(labels)), dtype=torch.long)  # type: ignore[arg-type]
-    return multi_hot(labels, num_labels).nonzero().flatten()
+def _classes(labels: Labels, num_labels: int) -> list[int]:
+    """Return the numbers of the classes of one clip, each once, in order."""
+    if isinstance(labels, list | tuple) and all(isinstance(label, int) for label in labels):
+        found = sorted(set(labels))
+        if not found or 0 <= found[0] <= found[-1] < num_labels:
+            return found
+    classes: list[int] = multi_hot(labels, num_labels).nonzero().flatten().tolist()
+    return classes
 
 
 class EpochDataset(Dataset[dict[str, Any]], TrainerCallback):

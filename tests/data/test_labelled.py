@@ -66,10 +66,10 @@ def test_recordings_that_are_empty_or_not_finite_are_skipped(tmp_path: Path) -> 
             content[100] = np.nan
         soundfile.write(tmp_path / name / "a.wav", content, 16000, subtype="FLOAT")
     with pytest.raises(
-        ValueError, match=r"has 2 classes without a recording that can be used \('nan': 'nan/a.wav', .*"
+        ValueError, match=r"has 2 classes without a recording that can be used \('empty': 'empty/a.wav', .*"
     ):
         read_data(tmp_path)
-    for name in ("short", "nan"):
+    for name in ("empty", "nan"):
         soundfile.write(tmp_path / name / "b.wav", samples, 16000)
     data = read_data(tmp_path)
     assert "holds samples that are NaN or infinite" in data.skipped.pop("nan/a.wav")

@@ -45,7 +45,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """36 recordings of 0.2 to 1.6 s in several formats and rates, one of 6 ms, and three that cannot be used."""
+    """36 recordings of 0.2 to 1.6 s in several formats and rates, and four that cannot be used."""
     folder = tmp_path_factory.mktemp("corpus")
     rng = np.random.default_rng(0)
     for number in range(36):
@@ -74,7 +74,7 @@ def test_a_row_per_recording_says_what_tagging_it_says(corpus: Path, model: Path
     done = extract(
         corpus, tmp_path, model=model, what="both", hop_s=0.25, threshold=0.3, num_workers=2, num_files_per_shard=7
     )
-    assert (done.num_files, done.num_done_before, done.num_errors) == (40, 0, 3)
+    assert (done.num_files, done.num_done_before, done.num_errors) == (40, 0, 4)
     rows = results(tmp_path)
     assert rows.path.tolist() == names(corpus)
     assert done.audio_s == pytest.approx(rows.end_s.sum())
@@ -120,7 +120,7 @@ def test_recordings_that_cannot_be_used_have_a_row_with_the_reason(corpus: Path,
         assert pandas.isna(rows.embedding[name])
         assert pandas.isna(rows.end_s[name])
         assert rows.error.str.contains(reason)[name], rows.error[name]
-    assert rows.error.notna().sum() == done.num_errors == 3
+    assert rows.error.notna().sum() == done.num_errors == 4
 
 
 def test_every_reader_opens_the_files(corpus: Path, model: Path, tmp_path: Path) -> None:
