@@ -40,9 +40,7 @@ def expect_named(reasons: Mapping[str, str], messages: str, folder: Path | None 
 
 
 @pytest.mark.parametrize("command", ["classify", "tag"])
-def test_labels_and_events(
-    command: str, folder: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_labels_and_events(command: str, folder: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results, messages = run([command, str(folder), "--model", str(model_folder)], capsys)
     failed = {result["file"]: result["error"] for result in results if "error" in result}
     expect_named(failed, messages, folder)

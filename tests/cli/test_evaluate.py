@@ -29,7 +29,9 @@ def model(tmp_path: Path) -> Path:
 def test_metrics_of_a_folder(folder: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     expected = evaluate(*load_classifier(model), read_data(folder)).metrics.values
     figure = tmp_path / "confusion.png"
-    assert main(["evaluate", str(model), str(folder), "--figure", str(figure), "--json"]) == 1  # of the recordings that are skipped
+    assert (
+        main(["evaluate", str(model), str(folder), "--figure", str(figure), "--json"]) == 1
+    )  # of the recordings that are skipped
     result = json.loads(capsys.readouterr().out)
     assert result["metrics"] == pytest.approx(expected)
     assert result["split"] == "all"
