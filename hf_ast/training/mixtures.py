@@ -56,7 +56,8 @@ class Mixture:
 
     def reasons(self) -> tuple[dict[str, str], dict[str, str]]:
         """Say by name why recordings were skipped, and what is wrong with others; several sources are named, too."""
-        skipped, warned = {}, {}
+        skipped: dict[str, str] = {}
+        warned: dict[str, str] = {}
         for part in self.parts:
             source = "" if len(self.parts) == 1 else f"{part.source.location}: "
             skipped |= {f"{source}{name}": reason for name, reason in part.skipped.items()}
