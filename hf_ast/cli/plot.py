@@ -208,7 +208,10 @@ def similarity(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Draw how alike the embeddings of recordings are. A recording that cannot be read is named and left out."""
+    """Draw how alike the embeddings of recordings are.
+
+    A recording that cannot be read is named and left out; with `--json`, it is in `failed`.
+    """
     import torch
 
     import hf_ast
@@ -216,8 +219,8 @@ def similarity(
 
     from .errors import for_each
 
-    found, all_found = expand_arguments(files)
-    if not found:
+    found = expand_arguments(files)
+    if not found.files:
         raise typer.Exit(1)
     quiet_loading()
     encoder, feature_extractor = hf_ast.load_encoder(model)
@@ -227,11 +230,11 @@ def similarity(
         waveform, _ = hf_ast.audio.read(file, feature_extractor.sampling_rate)
         embeddings[file] = hf_ast.scene_embeddings(encoder, feature_extractor, waveform)[0]
 
-    all_embedded = for_each(found, embed, progress="Embedding")
+    for_each(found.files, embed, found.fail, progress="Embedding")
     if embeddings:
         figure = plot_similarity(torch.stack(list(embeddings.values())), list(embeddings), keep_order=keep_order)
-        write(figure, out, as_json)
-    if not (all_found and all_embedded):
+        write(figure, out, as_json, failed=found.failed())
+    if found.failures:
         raise typer.Exit(1)
 
 
@@ -314,9 +317,9 @@ def read_result(path: Path) -> dict[str, Any]:
     return data
 
 
-def write(figure: "Figure", out: Path, as_json: bool) -> None:
-    """Write a figure, completely or not at all, and print its path."""
+def write(figure: "Figure", out: Path, as_json: bool, **more: Any) -> None:
+    """Write a figure, completely or not at all, and print its path, in JSON with whatever else is to be said."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(out) as partial:
         figure.savefig(partial, dpi=DOTS_PER_INCH, format=out.suffix[1:].lower())
-    show_result(as_json, {"out": str(out)}, [str(out)])
+    show_result(as_json, {"out": str(out)} | more, [str(out)])

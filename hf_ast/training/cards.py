@@ -170,6 +170,7 @@ def render_card(
 
 def _class_rows(data: LabelledData, evaluation: Evaluation | None) -> Iterator[dict[str, Any]]:
     """Return the name, counts and average precision of each class, for a table in Markdown."""
+    classes = None if evaluation is None else evaluation.as_data()["classes"]
     for index, (label, counts) in enumerate(data.counts().items()):
-        precision = None if evaluation is None else evaluation.as_data()["classes"][index]["average_precision"]
+        precision = None if classes is None else classes[index]["average_precision"]
         yield {"label": markdown(label), "counts": list(counts.values()), "precision": precision}

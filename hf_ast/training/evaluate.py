@@ -29,12 +29,12 @@ class Evaluation:
 
     Attributes:
         labels: Names of the classes, C.
-        names: Names of the recordings, N.
+        names: Names of the recordings or segments, N.
         targets: 1 for the classes of each recording and 0 for the others, shape (N, C).
         scores: Probabilities, shape (N, C).
         multi_label: Whether the recordings may have any number of classes.
         metrics: See `classification_metrics`.
-        failed: Name of each recording that could not be scored, and is in none of the others -> the reason.
+        failed: Title of each recording that could not be scored, and is in none of the others -> the reason.
     """
 
     labels: list[str]
@@ -135,7 +135,7 @@ def evaluate(
     scores, failures = score_recordings(
         model, feature_extractor, data, clips, batch_size=batch_size, progress=progress
     )
-    failed = {clips[row].name: reason for row, reason in failures.items()}
+    failed = {clips[row].title: reason for row, reason in failures.items()}
     scored = [row for row in range(len(clips)) if row not in failures]
     if not scored:
         name, reason = next(iter(failed.items()))
@@ -144,7 +144,7 @@ def evaluate(
     targets = data.targets(clips)
     return Evaluation(
         labels=data.labels,
-        names=[clip.name for clip in clips],
+        names=[clip.title for clip in clips],
         targets=targets,
         scores=scores,
         multi_label=data.multi_label,
@@ -196,9 +196,10 @@ def score_recordings(
             try:
                 with reader.open(clip.name, clip.index) as recording:
                     if clip.duration_s * rate > window + 1:  # one more, because resampling rounds
-                        scores[row] = tag(model, feature_extractor, recording, batch_size=batch_size).scores.numpy()
+                        part = recording if clip.end_s is None else _segment(recording, clip, rate)
+                        scores[row] = tag(model, feature_extractor, part, batch_size=batch_size).scores.numpy()
                     else:
-                        waiting[row] = audio.read(recording, rate)[0][:window]
+                        waiting[row] = _segment(recording, clip, rate)["array"][:window]
             except ImportError:  # a missing decoder concerns all recordings
                 raise
             except Exception as error:
@@ -212,6 +213,13 @@ def score_recordings(
 
 def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {error}"
+
+
+def _segment(recording: Any, clip: Clip, rate: int) -> dict[str, Any]:
+    """Read a recording, or the part of it that a segment is."""
+    duration_s = None if clip.end_s is None else clip.duration_s
+    waveform, _ = audio.read(recording, rate, start_s=clip.start_s, duration_s=duration_s, warn=lambda message: None)
+    return {"array": waveform, "sampling_rate": rate}
 
 
 def _finite(value: float) -> float | None:

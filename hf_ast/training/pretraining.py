@@ -22,6 +22,7 @@ from hf_ast.models.modules_masking import LARGEST_CLUSTER
 from hf_ast.whole import written_with_os_errors
 
 from .crops import ClipMasks, Crops, collate_crops, crop_statistics
+from .damage import DamagedRecordings
 from .mixtures import Mixture, read_mixture
 from .optimizers import LEARNING_RATE, MuonAdamW
 from .output import (
@@ -33,7 +34,7 @@ from .output import (
     upload,
     write_record,
 )
-from .pretraining_trainer import DamagedRecordings, MakeOptimizer, PretrainingTrainer
+from .pretraining_trainer import MakeOptimizer, PretrainingTrainer
 
 logger = logging.get_logger(__name__)
 
