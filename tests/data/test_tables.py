@@ -40,6 +40,7 @@ CSV = "path,label\na.wav,Tür\nb.wav,Hund\n"
         ("x.csv", b"path,label\n\n" + CSV.split("\n", 1)[1].encode() + b"\n\n"),
         ("x.csv", b"path,label,,\n" + CSV.split("\n", 1)[1].replace("\n", ",,\n").encode()),
         ("x.csv", b"# made by hand\n" + CSV.encode()),
+        ("x.csv", b"sep=;\r\n" + CSV.replace(",", ";").encode()),
         ("x.tsv", CSV.replace(",", "\t").encode()),
         ("x.tsv", CSV.encode()),
         ("x.txt", CSV.replace(",", "\t").encode()),
