@@ -39,7 +39,7 @@ def test_stdout_has_the_result_only(
     model = SSASTForPreTraining.from_pretrained(out)
     assert (model.config.patch_size, model.config.max_length, model.config.hidden_size) == ([128, 2], 32, 192)
     if as_json:
-        expected = {"folder": str(out), "num_parameters": model.num_parameters(), "skipped": {}}
+        expected = {"folder": str(out), "num_parameters": model.num_parameters(), "skipped": {}, "warned": {}}
         assert json.loads(output.out) == expected
     else:
         assert output.out == f"{out}\n"
