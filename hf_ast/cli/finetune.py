@@ -29,6 +29,7 @@ from .datasets import (
     WholeFiles,
     as_lines,
     read_labelled,
+    report_failed,
     resumable,
 )
 from .errors import note
@@ -132,7 +133,7 @@ def finetune(
     Counts of the classes are shown first, with the files that cannot be used. --out gets the model that did best on
     the validation recordings, its metrics (metrics.json), a figure (results.png) and a model card (README.md); it
     opens with `hf-ast classify --model`. Prints the metrics; with `--json`, an object with `folder`, `split`,
-    `num_recordings`, `metrics`, `classes`, `confusion`, `skipped` and `warned`.
+    `num_recordings`, `metrics`, `classes`, `confusion`, `failed`, `skipped` and `warned`.
 
     On several processes: `accelerate launch -m hf_ast.cli finetune DATA --model MODEL --out DIR`, or the same with
     `torchrun --nproc-per-node N -m`. `accelerate config` sets up FSDP and DeepSpeed. --batch-size is per process.
@@ -189,6 +190,7 @@ def finetune(
         note("nothing was measured: no recording was held out")
         show_result(as_json, {"folder": str(out)} | reasons, [str(out)])
         return
-    reasons["skipped"] |= done.evaluation.skipped
     result = {"folder": str(out), "split": done.split} | done.evaluation.as_data() | reasons
     show_result(as_json, result, [f"{out}, {done.split}:", *as_lines(done.evaluation)])
+    if report_failed(done.evaluation):
+        raise typer.Exit(1)

@@ -102,6 +102,8 @@ def _judge(entry: Entry, found: Mapping[str, _Found], min_duration_s: float, che
         elif entry.end_s > file.duration_s + END_TOLERANCE_S:
             problem = f"it ends at {entry.end_s:g} s, but the recording lasts {file.duration_s:.6g} s"
         duration_s = min(entry.end_s, file.duration_s) - entry.start_s
+    if not problem and duration_s == 0:
+        problem = "it holds no samples"
     if not problem and duration_s < min_duration_s:
         problem = f"it lasts {duration_s:.3g} s, less than {min_duration_s:.3g} s"
     if problem:

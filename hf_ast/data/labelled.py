@@ -152,7 +152,7 @@ def read_data(
     whole_files: bool = False,
     subset: str | None = None,
     validation_fraction: float = 0.2,
-    min_duration_s: float = 0.025,
+    min_duration_s: float = 0.0,
     decode: bool = True,
     seed: int = 0,
     progress: bool = False,
@@ -190,7 +190,7 @@ def read_data(
         whole_files: Whether the rows are whole recordings, although there are columns of times.
         subset: Subset of a data set.
         validation_fraction: Fraction of the training recordings that are held out for validation.
-        min_duration_s: Recordings and segments that are shorter are skipped.
+        min_duration_s: Recordings and segments that are shorter are skipped; a model takes any that holds a sample.
         decode: Whether every recording is decoded now, so that damage is found before training. If False, only its
             header is read, as is sensible for thousands of hours; a recording that turns out to be damaged is then
             left out of training, and named.
@@ -239,7 +239,7 @@ def labelled_data(
     notes: Mapping[str, str] | None = None,
     multi_label: bool = False,
     validation_fraction: float = 0.2,
-    min_duration_s: float = 0.025,
+    min_duration_s: float = 0.0,
     decode: bool = True,
     seed: int = 0,
     progress: bool = False,

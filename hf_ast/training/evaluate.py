@@ -17,7 +17,6 @@ from hf_ast.inference.features import FeatureExtractor, clip_features, model_win
 from hf_ast.inference.tagging import label_names, score_inputs, tag
 from hf_ast.plotting import confusion_counts, plot_average_precision, plot_confusion
 
-from .damage import MAX_DAMAGED
 from .metrics import Metrics, classification_metrics, main_metric
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ class Evaluation:
         scores: Probabilities, shape (N, C).
         multi_label: Whether the recordings may have any number of classes.
         metrics: See `classification_metrics`.
-        skipped: Name of each recording that could not be read -> the reason; these are not among `names`.
+        failed: Name of each recording that could not be scored, and is in none of the others -> the reason.
     """
 
     labels: list[str]
@@ -44,7 +43,7 @@ class Evaluation:
     scores: np.ndarray
     multi_label: bool
     metrics: Metrics
-    skipped: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
 
     @property
     def main(self) -> tuple[str, float]:
@@ -92,7 +91,13 @@ class Evaluation:
                 {"true": labels[row], "predicted": labels[column], "num_recordings": int(counts[row, column])}
                 for row, column in zip(*counts.nonzero(), strict=True)
             ]
-        return {"num_recordings": len(self.names), "metrics": values, "classes": classes, "confusion": confusion}
+        return {
+            "num_recordings": len(self.names),
+            "metrics": values,
+            "classes": classes,
+            "confusion": confusion,
+            "failed": self.failed,
+        }
 
 
 def evaluate(
@@ -106,7 +111,8 @@ def evaluate(
 ) -> Evaluation:
     """Label recordings as `hf-ast classify` and the pipeline do, and compare with their true labels.
 
-    A recording that is longer than the model's input is cut into windows, and its scores are the means over them.
+    A recording that is longer than the model's input is cut into windows, and its scores are the means over them. One
+    that cannot be read or scored is left out of the metrics, and named in `failed`.
 
     Args:
         model: A classification model of ours, or any other one for waveforms, on any device; it runs in eval mode.
@@ -118,7 +124,7 @@ def evaluate(
         progress: Whether to show a progress bar on stderr.
 
     Raises:
-        ValueError: The split is empty, or the model does not know a class.
+        ValueError: The split is empty, the model does not know a class, or no recording can be scored.
     """
     data = data.with_labels(label_names(model))
     clips = data.of(split)
@@ -126,12 +132,15 @@ def evaluate(
         raise ValueError(
             f"split={split!r} holds no recording; there are {sorted({clip.split for clip in data.clips})}."
         )
-    scores, skipped = score_recordings(model, feature_extractor, data, clips, batch_size=batch_size, progress=progress)
-    read = [row for row, clip in enumerate(clips) if clip.title not in skipped]
-    if len(skipped) > MAX_DAMAGED * len(clips):
-        shown = "; ".join(f"{name!r}: {reason}" for name, reason in list(skipped.items())[:3])
-        raise ValueError(f"{len(skipped)} of {len(clips)} recordings are damaged ({shown}); repair or remove them.")
-    scores, clips = scores[read], [clips[row] for row in read]
+    scores, failures = score_recordings(
+        model, feature_extractor, data, clips, batch_size=batch_size, progress=progress
+    )
+    failed = {clips[row].title: reason for row, reason in failures.items()}
+    scored = [row for row in range(len(clips)) if row not in failures]
+    if not scored:
+        name, reason = next(iter(failed.items()))
+        raise ValueError(f"split={split!r}: none of its {len(clips)} recordings can be scored; {name!r}: {reason}")
+    scores, clips = scores[scored], [clips[row] for row in scored]
     targets = data.targets(clips)
     return Evaluation(
         labels=data.labels,
@@ -140,7 +149,7 @@ def evaluate(
         scores=scores,
         multi_label=data.multi_label,
         metrics=classification_metrics(targets, scores, multi_label=data.multi_label),
-        skipped=skipped,
+        failed=failed,
     )
 
 
@@ -153,22 +162,34 @@ def score_recordings(
     *,
     batch_size: int = 8,
     progress: bool = False,
-) -> tuple[np.ndarray, dict[str, str]]:
+) -> tuple[np.ndarray, dict[int, str]]:
     """Score recordings, several in a forward pass where each fits into the model's input.
 
     Returns:
-        Probabilities in the order of the clips, float32, shape (N, C), as `hf_ast.tag` gives them; and the titles of
-        recordings that cannot be read, with the reasons. Their scores mean nothing.
+        Probabilities in the order of the clips, float32, shape (N, C), as `hf_ast.tag` gives them; and why a recording
+        could not be read or scored, by its row, which is NaN. An error of a batch costs only the recordings that also
+        fail alone.
     """
     rate, window, reader = feature_extractor.sampling_rate, model_window(feature_extractor), data.source.reader()
-    scores = np.empty((len(clips), len(label_names(model))), dtype=np.float32)
+    scores = np.full((len(clips), len(label_names(model))), np.nan, dtype=np.float32)
+    failures: dict[int, str] = {}
     waiting: dict[int, np.ndarray] = {}
-    skipped: dict[str, str] = {}
 
     def score_waiting() -> None:
-        inputs = clip_features(feature_extractor, list(waiting.values()), device=model.device)
-        scores[list(waiting)] = score_inputs(model, inputs.to(model.dtype)).cpu().numpy()
+        batches: list[dict[int, np.ndarray]] = [dict(waiting)]
         waiting.clear()
+        while batches:
+            batch = batches.pop()
+            try:
+                inputs = clip_features(feature_extractor, list(batch.values()), device=model.device)
+                scores[list(batch)] = score_inputs(model, inputs.to(model.dtype)).cpu().numpy()
+            except ImportError:
+                raise
+            except Exception as error:  # a model, a front end or a device may raise anything
+                if len(batch) > 1:
+                    batches += [{row: waveform} for row, waveform in batch.items()]
+                else:
+                    failures.update(dict.fromkeys(batch, _reason(error)))
 
     with evaluating(model):
         for row, clip in enumerate(tqdm(clips, desc="Evaluating", unit="file", disable=not progress)):
@@ -179,13 +200,15 @@ def score_recordings(
                         scores[row] = tag(model, feature_extractor, part, batch_size=batch_size).scores.numpy()
                     else:
                         waiting[row] = _segment(recording, clip, rate)["array"][:window]
-            except (OSError, ValueError) as error:
-                skipped[clip.title] = str(error)
+            except ImportError:  # a missing decoder concerns all recordings
+                raise
+            except Exception as error:
+                failures[row] = _reason(error)
             if len(waiting) == batch_size:
                 score_waiting()
         if waiting:
             score_waiting()
-    return scores, skipped
+    return scores, failures
 
 
 def _segment(recording: Any, clip: Clip, rate: int) -> dict[str, Any]:
@@ -193,6 +216,10 @@ def _segment(recording: Any, clip: Clip, rate: int) -> dict[str, Any]:
     duration_s = None if clip.end_s is None else clip.duration_s
     waveform, _ = audio.read(recording, rate, start_s=clip.start_s, duration_s=duration_s, warn=lambda message: None)
     return {"array": waveform, "sampling_rate": rate}
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {error}"
 
 
 def _finite(value: float) -> float | None:
