@@ -189,11 +189,21 @@ def _manifest_in(folder: str, names: Sequence[str]) -> str | None:
         return None
     files = [name for name in sorted(os.listdir(folder)) if not name.startswith(".") and name not in names]
     found = [os.path.join(folder, name) for name in files if suffix_of(name) in (".csv", ".tsv", ".json", ".jsonl")]
-    tables = [path for path in found if path.endswith("l") or has_paths(read_table(read_bytes(path), path))]
+    tables = [path for path in found if _is_manifest(path)]
     if len(tables) > 1:
         shown = ", ".join(repr(posixpath.basename(path)) for path in tables[:4])
         raise ValueError(f"source={folder!r} holds several tables, {shown}; give the one that is meant instead.")
     return tables[0] if tables else None
+
+
+def _is_manifest(path: str) -> bool:
+    """Whether a file is a table of recordings; JSON may be anything."""
+    try:
+        return has_paths(read_table(read_bytes(path), path))
+    except ValueError:
+        if suffix_of(path) == ".json":
+            return False
+        raise
 
 
 def _indexed(entries: Sequence[Entry], names: Sequence[str]) -> list[Entry]:
@@ -215,6 +225,8 @@ def _annotated(
             "classes? Then label_level=1 (--label-level 1). Are the annotations meant? Then give a folder with these "
             "recordings."
         )
+    if any("/" in name for name in names):
+        say("The labels are those of the annotations beside the recordings, not the names of the folders.")
     found = []
     for index, name in enumerate(names):
         if name not in tables:

@@ -80,7 +80,7 @@ def read_tree(
     classes = {name: path[depth - 1] for name, path in classed.items() if len(path) >= depth}
     expect_clear_folders(sorted(set(classes.values())), separator)
     if level is None:
-        _expect_no_empty_class(location, set(classes.values()), depth)
+        _expect_no_empty_class(location, set(classes.values()), depth, say)
     missing = [name for name in lists if name not in folders]
     if missing:
         say(f"{len(missing)} recordings in the lists of splits of {location!r} are not there, such as {missing[0]!r}.")
@@ -160,8 +160,8 @@ def _expect_one_reading(
     )
 
 
-def _expect_no_empty_class(location: str, classes: set[str], depth: int) -> None:
-    """Raise a ValueError if there is a folder of a class without a recording."""
+def _expect_no_empty_class(location: str, classes: set[str], depth: int, say: Callable[[str], None]) -> None:
+    """Raise a ValueError if a folder beside those of the classes is empty; name one that holds only other files."""
     if "://" in location:
         return
     folders = [Path(location)]
@@ -169,13 +169,15 @@ def _expect_no_empty_class(location: str, classes: set[str], depth: int) -> None
         folders = [
             Path(entry) for folder in folders for entry in os.scandir(folder) if entry.is_dir() and _counts(entry.name)
         ]
-    empty = sorted(folder for folder in folders if normalized(folder.name) not in classes)
+    others = sorted(folder for folder in folders if normalized(folder.name) not in classes)
+    empty = [folder for folder in others if not any(files for _, _, files in os.walk(folder))]
     if empty:
         raise ValueError(
-            f"source={location!r} has {len(empty)} folder{'s' * (len(empty) > 1)} beside the classes in which no "
-            f"recording was found, such as {empty[0].name!r}. A class needs recordings that can be read; move a "
-            "folder that is no class elsewhere."
+            f"source={location!r} has {len(empty)} empty folder{'s' * (len(empty) > 1)} beside the classes, such as "
+            f"{empty[0].name!r}. A class needs recordings that can be read; remove a folder that is no class."
         )
+    for folder in others:
+        say(f"The folder {folder.name!r} holds no recording, so it is no class.")
 
 
 def _counts(folder: str) -> bool:

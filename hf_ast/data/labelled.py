@@ -311,12 +311,11 @@ def _with_validation(clips: Sequence[Clip], first: Mapping[str, str], fraction: 
         if clip.group is not None or has_segments or clip.name not in first
     ]
     chosen = held_out(items, fraction, seed)
-    followed = {first[clip.name] for clip in training if clip.name in first and clip.group is None}
 
     def is_held_out(clip: Clip) -> bool:
         if clip.split != TRAIN:
             return False
-        return clip.title in chosen or (clip.group is None and first.get(clip.name) in chosen & followed)
+        return clip.title in chosen or (clip.group is None and first.get(clip.name) in chosen)
 
     return [replace(clip, split=VALIDATION) if is_held_out(clip) else clip for clip in clips]
 

@@ -86,7 +86,7 @@ def by_columns(table: Table, options: Options, path: str | None = None) -> Readi
     if "audio_filepath" in names and "duration" in names and not options.whole_files and times is None:
         note = f"{table.location!r} has durations, but no offsets: its rows are read as whole recordings."
     else:
-        note = ""
+        note = _other_labels(table, label) if options.label_column is None else ""
     return Reading(
         paths=None if path is None else lambda row: [path_in(row, path)],
         label=label,
@@ -116,6 +116,17 @@ def label_column(table: Table, options: Options) -> str:
     raise ValueError(
         f"source={table.location!r} has the columns {columns}, but none of {LABEL_COLUMNS}; name it with "
         "label_column= (--label-column)."
+    )
+
+
+def _other_labels(table: Table, label: str | None) -> str:
+    """Say which columns might have been the labels as well."""
+    others = [name for name in table.columns if folded(name) in LABEL_COLUMNS and name != label]
+    if label is None or not others:
+        return ""
+    return (
+        f"The labels are those in the column {label!r}, not {' or '.join(map(repr, others))}; label_column= "
+        "(--label-column) names another one."
     )
 
 

@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import posixpath
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -175,8 +176,10 @@ def _delimited_table(text: str, location: str, notes: list[str]) -> Table:
         skipped += 1
         if "," in line and any(folded(name) in known_columns() for name in line[1:].split(",")):
             header = [name.strip() for name in line[1:].split(",")]
+    excel = re.match(r"sep=(.)\r?\n", text)  # what Excel writes to tell itself the separator
+    skipped += excel is not None
     body = text.split("\n", skipped)[-1] if skipped else text
-    delimiter = "," if header else _delimiter(body, location)
+    delimiter = excel[1] if excel else "," if header else _delimiter(body, location)
     records = list(_records(body, delimiter, location, first_line=skipped + 1))
     if not records:
         raise ValueError(f"source={location!r} holds nothing but comments.")

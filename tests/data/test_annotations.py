@@ -101,6 +101,7 @@ def test_tables_and_tracks_in_a_folder_belong_to_the_recordings_beside_them(tmp_
         "site2/a.wav [0.5, 1]": ["wren"],
     }
     assert data.skipped.pop("site2/c.wav") == "it has no label"
+    assert "annotations beside the recordings, not the names of the folders" in data.warned[str(tmp_path)]
     (reason,) = data.skipped.values()
     assert "it has no length: it begins and ends at 1.5 s (line 3 of" in reason
 

@@ -65,10 +65,12 @@ def test_a_level_that_is_too_deep_is_an_error(tmp_path: Path) -> None:
 def test_a_folder_of_a_class_without_recordings_is_an_error(tmp_path: Path) -> None:
     write_wavs(tmp_path, "owl/a.wav", "wren/b.wav")
     (tmp_path / "lark").mkdir()
-    with pytest.raises(
-        ValueError, match="1 folder beside the classes in which no recording was found, such as 'lark'"
-    ):
+    with pytest.raises(ValueError, match="has 1 empty folder beside the classes, such as 'lark'"):
         read_data(tmp_path)
+    (tmp_path / "lark" / "notes.txt").write_text("no recording")
+    data = read_data(tmp_path)
+    assert data.labels == ["owl", "wren"]
+    assert data.warned == {str(tmp_path): "The folder 'lark' holds no recording, so it is no class."}
     (tmp_path / "lark" / "damaged.wav").write_bytes(b"no")
     with pytest.raises(ValueError, match=r"1 class without a recording that can be used \('lark': 'lark/damaged.wav'"):
         read_data(tmp_path)

@@ -107,3 +107,13 @@ def test_a_folder_that_looks_like_several_classes_is_asked(tmp_path: Path) -> No
     assert read_data(tmp_path, label_separator="").labels == ["owl", "owl,wren"]
     data = read_data(tmp_path, label_separator=",", validation_fraction=0.0)
     assert {clip.name: clip.labels for clip in data.clips} == {"owl,wren/a.wav": (0, 1), "owl/b.wav": (0,)}
+
+
+def test_a_second_column_that_may_be_the_labels_is_named(tmp_path: Path) -> None:
+    write_wavs(tmp_path, "a.wav", "b.wav", duration_s=0.1)
+    table = tmp_path / "x.csv"
+    table.write_text("path,class,label\na.wav,1,x\nb.wav,2,y\n")
+    data = read_data(table)
+    assert data.labels == ["x", "y"]
+    assert data.warned[str(table)].startswith("The labels are those in the column 'label', not 'class'")
+    assert read_data(table, label_column="class").warned == {}

@@ -40,6 +40,7 @@ CSV = "path,label\na.wav,Tür\nb.wav,Hund\n"
         ("x.csv", b"path,label\n\n" + CSV.split("\n", 1)[1].encode() + b"\n\n"),
         ("x.csv", b"path,label,,\n" + CSV.split("\n", 1)[1].replace("\n", ",,\n").encode()),
         ("x.csv", b"# made by hand\n" + CSV.encode()),
+        ("x.csv", b"sep=;\r\n" + CSV.replace(",", ";").encode()),
         ("x.tsv", CSV.replace(",", "\t").encode()),
         ("x.tsv", CSV.encode()),
         ("x.txt", CSV.replace(",", "\t").encode()),
@@ -184,7 +185,6 @@ def test_times_that_are_not_certain_are_a_question(columns: str, said: str, tmp_
         ("", "", "has a label, but no times"),
         ("4", "5", "it begins at 4 s, but the recording lasts 3 s"),
         ("2", "3.2", "it ends at 3.2 s, but the recording lasts 3 s"),
-        ("2", "2.01", "it lasts 0.01 s, less than 0.025 s"),
     ],
 )
 def test_a_segment_that_cannot_be_is_named(start: str, end: str, said: str, tmp_path: Path) -> None:

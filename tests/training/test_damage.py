@@ -74,7 +74,8 @@ sys.modules["datasets"] = None  # transformers asks whether it is there
 import hf_ast.training.finetune
 from hf_ast.data.labelled import read_data
 print(read_data({str(tmp_path / "x.csv")!r}).labels)
-print([name for name, module in sys.modules.items() if module and name.startswith(("pyarrow", "datasets.", "hf_ast.inference.corpus"))])
+unwanted = ("pyarrow", "datasets.", "hf_ast.inference.corpus")
+print([name for name, module in sys.modules.items() if module and name.startswith(unwanted)])
 from hf_ast.data.tables import read_table
 try:
     read_table(b"PAR1", "x.parquet")
