@@ -1,8 +1,8 @@
 """An accelerator that every machine has: values on the CPU, in tensors that say that they are elsewhere.
 
-It enforces what a real device enforces: tensors of two devices do not meet in one operation, values reach the host only
-by a copy, and there is no float64, as on Apple's devices. It computes the numbers of the CPU, and counts what is copied
-in each direction.
+It enforces what a real device enforces: tensors of two devices do not meet in one operation, values reach the host
+only by a copy, and there is no float64, as on Apple's devices. It computes the numbers of the CPU, and counts what is
+copied in each direction.
 """
 
 from collections import Counter
@@ -126,16 +126,17 @@ def _wrapped(value: Any, wrappers: dict[int, OnAccelerator]) -> Any:
 def accelerator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Accelerator]:
     """A machine with such a device, for the duration of a block."""
     seen = Accelerator()
-    autocast = torch.autocast
+    autocast, kind = torch.autocast, torch.device(DEVICE.type)
     with monkeypatch.context() as patch:
         patch.setattr(torch.accelerator, "is_available", lambda: True)
-        patch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: torch.device(DEVICE.type))
+        patch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: kind)
         patch.setattr(torch.accelerator, "device_count", lambda: 1)
         # It does not know this kind
-        patch.setattr(torch, "autocast", lambda kind, *args, **kwargs: autocast("cpu", *args, **kwargs))
+        patch.setattr(torch, "autocast", lambda device_type, *args, **kwargs: autocast("cpu", *args, **kwargs))
 
         def note(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-            tensors = [leaf for leaf in tree_leaves(arguments) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+            tensors = [leaf for leaf in tree_leaves(arguments) if isinstance(leaf, Tensor)]
+            tensors = [tensor for tensor in tensors if tensor.is_floating_point()]
             if not tensors:
                 return
             name = type(module).__name__
