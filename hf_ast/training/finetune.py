@@ -239,7 +239,7 @@ def finetune(
         settings=settings,
         num_steps=trainer.state.global_step,
         seed=seed,
-        license=license or source_license(resolve_model(model, revision=revision, token=token)),
+        license=license or source_license(resolve_model(model, revision=revision, token=token), revision, token),
         license_is_inherited=license is None,
         best_step=trainer.state.best_global_step if arguments.load_best_model_at_end else None,
     )

@@ -54,6 +54,11 @@ def drawn(out: str, path: Path) -> Any:
     return None
 
 
+def exported(out: str, path: Path) -> Any:
+    assert (path / "metadata.json").is_file()
+    return None
+
+
 def trained(out: str, path: Path) -> Any:
     assert (path / "config.json").is_file()
     return None
@@ -67,7 +72,7 @@ COMMANDS: dict[str, tuple[list[str], str, set[str], Reader]] = {
     "extract": ([str(RECORDINGS), *MODEL, "--out", "{out}", "--num-workers", "0"], "", BATCHES, extracted),
     "evaluate": (["{model}", "{data}", "--json"], "", BATCHES, printed),
     "stats": (["{data}", *MODEL, "--json"], "", BATCHES - {"--dtype", "--batch-size"}, printed),
-    "export": (["{model}", "--to", "torch-export", "--out", "{out}"], "", HUB, trained),
+    "export": (["{model}", "--to", "torch-export", "--out", "{out}"], "", HUB, exported),
     "plot timeline": ([YES, *MODEL, "--out", "{out}"], ".png", BATCHES, drawn),
     "plot similarity": ([YES, str(RECORDINGS / "up.flac"), *MODEL, "--out", "{out}"], ".png", BATCHES, drawn),
     "plot attention": ([YES, *MODEL, "--out", "{out}"], ".png", BATCHES - {"--batch-size"}, drawn),
