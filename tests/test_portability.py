@@ -1,4 +1,4 @@
-"""What only some operating systems have is used with a fallback, and files are read and written as UTF-8 everywhere."""
+"""What only some operating systems have is used with a fallback, and text files are UTF-8 everywhere."""
 
 import ast
 from collections.abc import Iterator
@@ -13,13 +13,14 @@ POSIX_ATTRIBUTES = {
         "fork", "forkpty", "geteuid", "getgid", "getpgid", "getuid", "killpg", "mkfifo", "O_DIRECTORY", "O_NOFOLLOW",
         "pread", "sched_getaffinity", "setsid", "statvfs", "sync", "sysconf", "uname", "wait4", "waitpid",
     },
-    "signal": {"SIGALRM", "SIGCHLD", "SIGHUP", "SIGKILL", "SIGPIPE", "SIGSTOP", "SIGUSR1", "SIGUSR2", "alarm", "pause"},
+    "signal": {"SIGALRM", "SIGCHLD", "SIGHUP", "SIGKILL", "SIGPIPE", "SIGSTOP", "SIGUSR1", "SIGUSR2", "alarm"},
 }  # fmt: skip
 POSIX_MODULES = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
 # With a fallback beside them, or in helpers of tests for signals and limits, which run where these exist
 ALLOWED = {
     ("hf_ast/inference/corpus/decoding.py", "os.sched_getaffinity"),
     ("tests/support/processes.py", "fork"),
+    ("tests/support/processes.py", "resource"),
     ("tests/support/processes.py", "signal.SIGKILL"),
 }
 
@@ -34,8 +35,8 @@ def posix_only(tree: ast.AST) -> Iterator[str]:
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
             yield from (name for name in names if name in POSIX_MODULES)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if node.value.startswith(("/proc", "/dev/", "/tmp")) or node.value in ("fork", "forkserver"):
-                yield node.value
+            is_path = node.value.startswith(("/proc", "/dev/", "/tmp"))
+            yield from [node.value] if is_path or node.value in ("fork", "forkserver") else []
 
 
 def without_encoding(tree: ast.AST) -> Iterator[int]:
