@@ -128,5 +128,6 @@ class Checkpoint:
 
     def build_feature_extractor(self, **changes: Any) -> HfASTFeatureExtractor | PaSSTFeatureExtractor:
         """Build the feature extractor, with the statistics of the training data; `changes` take precedence."""
-        _, feature_extractor_class = FAMILIES[self.family]
-        return feature_extractor_class(**dict(self.front_end) | changes)
+        config_class, feature_extractor_class = FAMILIES[self.family]
+        min_length = config_class(**self.config).min_frames
+        return feature_extractor_class(**{"min_length": min_length} | dict(self.front_end) | changes)

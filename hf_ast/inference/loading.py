@@ -177,4 +177,7 @@ def _load_from(
         (native_class, HfASTFeatureExtractor) if is_native else (auto_class, AutoFeatureExtractor)
     )
     loaded, info = open_safely(model_class, path, dtype=dtype, output_loading_info=True, **of_hub)
-    return loaded, open_safely(extractor_class, path, **of_hub), sorted(info["missing_keys"])
+    extractor = open_safely(extractor_class, path, **of_hub)
+    if isinstance(extractor, SpectrogramFeatureExtractor):
+        extractor.min_length = loaded.config.min_frames  # which files from before this field do not tell
+    return loaded, extractor, sorted(info["missing_keys"])

@@ -205,6 +205,7 @@ def pretrain(
         )
     else:
         feature_extractor = open_safely(HfASTFeatureExtractor, saved, **({} if last else of_hub))
+    feature_extractor.min_length = model_config.min_frames
     arguments = _training_arguments(
         output,
         max_steps=num_steps,
