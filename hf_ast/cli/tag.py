@@ -11,7 +11,7 @@ import typer
 from .errors import for_each
 from .event_formats import LAYOUTS, Format, document
 from .files import Recordings, expand_arguments
-from .options import DEFAULT_MODEL, Hop, Json, Model, Window, quiet_loading
+from .options import DEFAULT_MODEL, BatchOptions, Hop, Json, Model, Window, with_model_options
 from .output import show
 
 if TYPE_CHECKING:
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     Events = tuple[float, Sequence[Event]]
 
 
+@with_model_options
 def tag(
     files: Recordings,
+    options: BatchOptions,
     model: Model = DEFAULT_MODEL,
     file_format: Annotated[
         Format,
@@ -72,28 +74,36 @@ def tag(
             for failure in found.failures:
                 written.fail(failure)
             if found.files:
-                events_of = _tagger(model, top_k, settings)
+                events_of = _tagger(options, model, top_k, settings)
                 for_each(
                     found.files,
                     lambda file: written(file, *events_of(file)),
                     lambda file, error: written.fail(found.fail(file, error)),
                 )
     elif found.files:
-        events_of = _tagger(model, top_k, settings)
+        events_of = _tagger(options, model, top_k, settings)
         for_each(found.files, lambda file: _write(file, events_of, targets[file], file_format), found.fail)
     if found.failures:
         raise typer.Exit(1)
 
 
-def _tagger(model: str, top_k: int | None, settings: Mapping[str, Any]) -> "Callable[[str], Events]":
+def _tagger(
+    options: BatchOptions, model: str, top_k: int | None, settings: Mapping[str, Any]
+) -> "Callable[[str], Events]":
     """Load a model, and return a function that gives the length of a recording in seconds and its events."""
     import hf_ast
 
-    quiet_loading()
-    classifier, feature_extractor = hf_ast.load_classifier(model)
+    classifier, feature_extractor = options.classifier(model)
 
     def events_of(file: str) -> "Events":
-        tagging = hf_ast.tag(classifier, feature_extractor, file, **settings, progress=sys.stderr.isatty())
+        tagging = hf_ast.tag(
+            classifier,
+            feature_extractor,
+            file,
+            **settings,
+            batch_size=options.batch_size,
+            progress=sys.stderr.isatty(),
+        )
         kept = {label for label, _ in tagging.top(top_k or len(tagging.labels))}
         return tagging.duration_s, [event for event in tagging.events if event.label in kept]
 
