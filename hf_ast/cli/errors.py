@@ -50,39 +50,36 @@ class Commands(TyperGroup):
 def for_each(
     items: Sequence[Item],
     work: Callable[[Item], None],
+    fail: Callable[[Item, str], object],
     *,
-    name: Callable[[Item], str] = str,
     progress: str | None = None,
-) -> bool:
-    """Call a function for each item. An error of one item is reported, and the next item follows.
+) -> None:
+    """Call a function for each item. An error of one item does not keep the next one from its turn.
 
     Args:
         items: Arguments of the function.
         work: The function.
-        name: Gives the name of an item, for error messages.
+        fail: Called for an item with an error, and a sentence that says what is wrong.
         progress: Label of a progress bar; no bar if None, for a function that prints its results.
-
-    Returns:
-        Whether there was no error.
 
     Raises:
         KeyboardInterrupt: After Ctrl-C; the message says how many items were finished.
-        Exception: Errors that do not belong to one item: a bug, a missing package, or a closed pipe.
+        Exception: Errors that do not belong to one item: a missing package, too little memory, or a closed pipe; with
+            the option --traceback, every error.
     """
-    num_failed = 0
     for number, item in enumerate(items if progress is None else _with_progress_bar(items, progress)):
         try:
             work(item)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f" after {number} of {len(items)}") from None
-        except (BrokenPipeError, ImportError):  # every other item would fail as well
+        except (BrokenPipeError, ImportError, MemoryError):  # every other item would fail as well
             raise
         except Exception as error:
-            if not is_for_users(error):
+            if SHOW_TRACEBACK.get():
                 raise
-            report(f"{name(item)}: {sentence(error)}")
-            num_failed += 1
-    return num_failed == 0
+            # An error of no known kind may come from a decoder or a model that this one item is too much for
+            what = sentence(error) if is_for_users(error) else f"{type(error).__name__}: {error}"
+            fail(item, what)
 
 
 def is_for_users(error: Exception) -> bool:

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoFeatureExtractor, PreTrainedConfig, SequenceFeatureExtractor
 
 import hf_ast  # noqa: F401  Registers our classes
+from hf_ast.opening import open_safely
 from hf_ast.text import code, markdown
 from hf_ast.whole import whole_file
 
@@ -69,8 +70,8 @@ def render_card(folder: Path, repo_id: str | None = None) -> str:
     card = model_card(
         checkpoint,
         provenance,
-        AutoConfig.from_pretrained(folder),
-        AutoFeatureExtractor.from_pretrained(folder),
+        open_safely(AutoConfig, folder),
+        open_safely(AutoFeatureExtractor, folder),
         num_parameters=_num_parameters(folder),
         repo_id=repo_id or (checkpoint.hub_id if is_released(checkpoint, provenance) else folder.resolve().name),
     )

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoFeatureExtractor, PreTrainedConfig, PreTrainedModel, SequenceFeatureExtractor
 
 import hf_ast
+from hf_ast.opening import open_safely
 
 from .convert import layout_of, rename, settle_objectives
 from .export import file_names, official_tensors, open_model, to_native_ast
@@ -52,7 +53,7 @@ def verify_folder(folder: Path, source: Path) -> Verification:
     with _errors_as_problems(problems):
         problems += _source_problems(source, origin["source"]["sha256"])
         front_end = checkpoint.build_feature_extractor(**origin.get("front_end_changes", {}))
-        problems += _front_end_problems(AutoFeatureExtractor.from_pretrained(folder), front_end)
+        problems += _front_end_problems(open_safely(AutoFeatureExtractor, folder), front_end)
     with _errors_as_problems(problems):
         tensors = read_state_dict(source)
         config = checkpoint.build_config(**origin["changes"])

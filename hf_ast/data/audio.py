@@ -83,12 +83,14 @@ def stream(
     *,
     source_rate: int | None = None,
     block_s: float = BLOCK_S,
+    start_s: float = 0.0,
+    duration_s: float | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> Iterator[np.ndarray]:
     """Read a recording piece by piece: the same samples as `read`, in memory that does not grow with its length.
 
     Args:
-        source, sampling_rate, source_rate, warn: As in `read`.
+        source, sampling_rate, source_rate, start_s, duration_s, warn: As in `read`.
         block_s: How much to read at once, in seconds.
 
     Yields:
@@ -98,7 +100,7 @@ def stream(
     source_rate = sampling_rate if source_rate is None else source_rate
     warn = _warner(warn)
     rates: list[int] = []
-    for rate, run in groupby(_mono_blocks(source, source_rate, block_s, 0.0, None, warn), key=itemgetter(1)):
+    for rate, run in groupby(_mono_blocks(source, source_rate, block_s, start_s, duration_s, warn), key=itemgetter(1)):
         rates.append(rate)
         yield from _resampled((block for block, _ in run), rate, sampling_rate)
     _report_rates(rates, sampling_rate, source, warn)

@@ -1,6 +1,7 @@
 """The two decoders, behind one interface: soundfile (libsndfile) and PyAV (FFmpeg)."""
 
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -86,6 +87,8 @@ class SoundFileDecoder(Decoder):
             raise DecodingError("its header does not state its length")
         whole = self.part.start == 0 and self.part.end == self.recording.size
         file: Any = self.recording.path if whole else None
+        if isinstance(file, str) and os.name != "nt":
+            file = os.fsencode(file)  # soundfile refuses names that are not UTF-8
         if file is None:
             file = resources.enter_context(self.recording.part(self.part.start, self.part.end))
         self.errors = (soundfile.LibsndfileError, RuntimeError, TypeError, OSError)

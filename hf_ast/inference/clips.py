@@ -12,9 +12,11 @@ from transformers import PreTrainedModel
 from hf_ast.data import audio
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 
-from .evaluating import evaluating
+from .devices import Device, default_batch_size, place, running
 from .tagging import label_names, score_inputs
 
+# Clips per forward pass that a CPU computes fastest
+BATCH_SIZE_ON_CPU = 8
 # 64 MB: enough clips of similar lengths for batches with little padding, whatever the number of clips
 SAMPLES_AT_ONCE = 2**24
 
@@ -51,7 +53,9 @@ def score_clips(
     clips: Sequence[Any],
     *,
     sampling_rate: int | None = None,
-    batch_size: int = 8,
+    device: Device | None = None,
+    dtype: str | torch.dtype | None = None,
+    batch_size: int | None = None,
     max_padding: float = 0.1,
     progress: bool = False,
 ) -> Tensor:
@@ -69,7 +73,9 @@ def score_clips(
         feature_extractor: Its feature extractor.
         clips: Recordings in any form that `hf_ast.audio` knows, none longer than the model's input.
         sampling_rate: Rate of waveforms that do not carry their own, in Hz; the extractor's if None.
-        batch_size, max_padding: See `length_batches`.
+        device, dtype: As in `hf_ast.tag`.
+        batch_size: Clips per forward pass; if None, 8 on a CPU, and 32 on an accelerator.
+        max_padding: See `length_batches`.
         progress: Whether to show a progress bar on stderr.
 
     Returns:
@@ -83,7 +89,9 @@ def score_clips(
     if not len(clips):
         raise ValueError("clips is empty; pass at least one clip.")
     scores = torch.empty(len(clips), len(label_names(model)))
-    with evaluating(model), tqdm(total=len(clips), disable=not progress, unit="clip", leave=False) as bar:
+    place(model, device)
+    batch_size = default_batch_size(model.device, BATCH_SIZE_ON_CPU) if batch_size is None else batch_size
+    with running(model, dtype), tqdm(total=len(clips), disable=not progress, unit="clip", leave=False) as bar:
         for first, waveforms in _read_in_parts(clips, feature_extractor, sampling_rate):
             num_frames = [feature_extractor.num_frames(len(waveform)) for waveform in waveforms]
             for batch in length_batches(num_frames, batch_size=batch_size, max_padding=max_padding):

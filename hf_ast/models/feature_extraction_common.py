@@ -378,5 +378,8 @@ def _to_batch(data: dict[str, Any], return_tensors: str | None) -> BatchFeature:
         return BatchFeature(
             arrays if return_tensors == "np" else {name: list(value) for name, value in arrays.items()}
         )
-    lists = {name: [item.cpu().numpy() for item in value] for name, value in data.items()}
+    unpadded = {name: list(value) for name, value in data.items()}
+    if return_tensors == "pt" and all(len({item.shape for item in items}) == 1 for items in unpadded.values()):
+        return BatchFeature({name: torch.stack(items) for name, items in unpadded.items()})  # where they are
+    lists = {name: [item.cpu().numpy() for item in items] for name, items in unpadded.items()}
     return BatchFeature(lists, tensor_type=return_tensors)

@@ -61,6 +61,23 @@ def test_scores_are_those_that_hf_ast_tag_gives(data: LabelledData, family: str)
     assert shown == {TONES, NOISE, PULSES} | {LABELS[index] for index in result.scores.argmax(axis=1).tolist()}
 
 
+def test_a_segment_scores_as_if_it_were_a_file_of_its_own(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    long = waveform(NOISE, 16000, 4.0, rng)
+    soundfile.write(tmp_path / "long.wav", long, 16000, subtype="FLOAT")
+    rows = [(0.5, 0.9, NOISE), (1.0, 2.5, PULSES), (0.25, 4.0, NOISE)]  # two are longer than the model's input
+    lines = [f'long.wav,{start},{end},"{label}"' for start, end, label in rows]
+    (tmp_path / "x.csv").write_text("\n".join(["path,start,end,label", *lines]))
+    data = read_data(tmp_path / "x.csv", validation_fraction=0.0)
+    model, extractor = tiny_model(id2label=LABELS), HfASTFeatureExtractor(num_mel_bins=32, max_length=50)
+    result = evaluate(model, extractor, data)
+    assert result.names == ["long.wav [0.5, 0.9]", "long.wav [1, 2.5]", "long.wav [0.25, 4]"]
+    for (start, end, _), scores in zip(rows, result.scores, strict=True):
+        soundfile.write(tmp_path / "cut.wav", long[round(start * 16000) : round(end * 16000)], 16000, subtype="FLOAT")
+        expected = tag(model, extractor, tmp_path / "cut.wav").scores
+        np.testing.assert_allclose(scores, expected, atol=2e-6)  # sums in other orders, in other batches
+
+
 def test_transformers_own_ast_gives_its_own_scores(data: LabelledData, tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = ASTConfig(

@@ -123,9 +123,9 @@ def save_recordings(folder: Path, seed: int = 0) -> None:
 def embed(folder: Path) -> None:
     """Copy a trained model and its recordings into the package, without the model code, which the package has."""
     for name in ("config.json", "preprocessor_config.json"):
-        values = json.loads((folder / name).read_text())
+        values = json.loads((folder / name).read_text(encoding="utf-8"))
         values.pop("auto_map", None)
-        (EMBEDDED_MODEL / name).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+        (EMBEDDED_MODEL / name).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     shutil.copy(folder / "model.safetensors", EMBEDDED_MODEL)
     shutil.copytree(folder / "recordings", EMBEDDED_MODEL / "recordings", dirs_exist_ok=True)
 
