@@ -107,6 +107,10 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         """Samples of a clip that has that many frames and ends with a whole one."""
         raise NotImplementedError
 
+    def _samples_of(self, num_frames: int) -> int:
+        """Samples on which the first frames of a clip depend, where they are cut off from the rest."""
+        return self.num_samples(num_frames)
+
     @property
     def frame_shift(self) -> int:
         """Samples between two frames."""
@@ -314,14 +318,15 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         log_mel = self._front_end_on(clips[0].device)
         whole = (self._prepared(clip) for clip in clips)
         prepared = (
-            clip if length == self.num_frames(len(clip)) else clip[: self.num_samples(length)]
+            clip if length == self.num_frames(len(clip)) else clip[: self._samples_of(length)]
             for clip, length in zip(whole, lengths, strict=True)
         )
         if clips[0].device.type == "cpu" or len({len(clip) for clip in clips}) > 1:
             features: Iterable[Tensor] = (log_mel(clip[None])[0] for clip in prepared)
         else:
             features = log_mel(torch.stack(list(prepared)))
-        for feature in features:
+        for feature, length in zip(features, lengths, strict=True):
+            feature = feature[:length]
             yield feature.sub_(self.mean).div_(self.std * 2) if self.do_normalize else feature
 
     def _check_sampling_rate(self, sampling_rate: int | None) -> None:
