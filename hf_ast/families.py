@@ -43,4 +43,6 @@ FAMILIES = (
         },
     ),
 )
+# Front ends of models that open as one of these families: "file:class", registered by the name of the class alone
+FEATURE_EXTRACTORS = ("feature_extraction_maest:MAESTFeatureExtractor",)
 MODEL_TYPES = frozenset(family.model_type for family in FAMILIES)

@@ -23,7 +23,7 @@ from transformers import (
 )
 
 import hf_ast
-from hf_ast.models.modeling_ast_native import to_native_name
+from hf_ast.models.modeling_native_common import to_native_name
 from hf_ast.whole import whole_folder
 
 from .convert import expected_shapes

@@ -5,23 +5,21 @@ from typing import Any, cast
 
 from huggingface_hub.errors import StrictDataclassError
 from transformers import (
-    AutoConfig,
-    AutoFeatureExtractor,
     AutoModel,
     AutoModelForAudioClassification,
     PreTrainedModel,
 )
 
 from hf_ast.checkpoints import resolve_model
-from hf_ast.models.configuration_ast import NATIVE_MODEL_TYPE
+from hf_ast.models.configuration_native_common import NATIVE_MODEL_TYPE
 from hf_ast.models.configuration_ssast import SSASTConfig
-from hf_ast.models.feature_extraction_ast import HfASTFeatureExtractor
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 from hf_ast.models.modeling_ast import HfASTForAudioClassification, HfASTModel
 from hf_ast.models.modeling_ssast import SSASTForPreTraining
 
 from .fast import prepare_fast
 from .features import FeatureExtractor
+from .front_ends import load_feature_extractor, read_model_type
 
 
 def load_classifier(model: str | os.PathLike[str], *, fast: bool = False) -> tuple[PreTrainedModel, FeatureExtractor]:
@@ -79,7 +77,7 @@ def load_pretraining(model: str | os.PathLike[str]) -> tuple[SSASTForPreTraining
         OSError: The checkpoint cannot be downloaded or read.
     """
     path = resolve_model(model)
-    family = AutoConfig.from_pretrained(path).model_type
+    family = read_model_type(path)
     if family != SSASTConfig.model_type:
         raise ValueError(f"model={os.fspath(model)!r} is of the family {family!r}, but must be a pretrained SSAST.")
     network, feature_extractor, missing = _load(path, SSASTForPreTraining, SSASTForPreTraining)
@@ -113,9 +111,9 @@ def _load(
 def _load_from(path: str, native_class: Any, auto_class: Any) -> tuple[PreTrainedModel, FeatureExtractor, list[str]]:
     # Without it, transformers asks on the terminal whether to run the model's code, and waits
     never: dict[str, Any] = {"trust_remote_code": False}
-    is_native = AutoConfig.from_pretrained(path, **never).model_type == NATIVE_MODEL_TYPE
-    model_class, extractor_class = (
-        (native_class, HfASTFeatureExtractor) if is_native else (auto_class, AutoFeatureExtractor)
-    )
+    model_type = read_model_type(path, **never)
+    # Before the weights, which may have to be downloaded
+    feature_extractor = load_feature_extractor(path, model_type, **never)
+    model_class = native_class if model_type == NATIVE_MODEL_TYPE else auto_class
     loaded, info = model_class.from_pretrained(path, output_loading_info=True, **never)
-    return loaded, extractor_class.from_pretrained(path, **never), sorted(info["missing_keys"])
+    return loaded, feature_extractor, sorted(info["missing_keys"])

@@ -1,5 +1,6 @@
 """The part that the feature extractors of all families share: cutting, padding, masks and normalisation."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, ClassVar
@@ -19,6 +20,7 @@ from .feature_extraction_checks import (
     as_finite,
     as_waveforms,
     check_sampling_rate,
+    expect_front_end,
     on_device,
 )
 
@@ -48,6 +50,8 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
     # The padding that the family's models were trained with, and the value of padded frames before the normalisation
     default_padding: ClassVar[str] = "max_length"
     padding_level: ClassVar[float] = 0.0
+    # Other classes whose files it reads, because they compute the same
+    equals: ClassVar[tuple[str, ...]] = ()
     # The torch-only front end of the family; the last instance is kept together with the settings it was built from
     front_end_class: ClassVar[type[nn.Module]]
     _front_end: tuple[dict[str, Any], nn.Module] | None = None
@@ -78,6 +82,20 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         self.mean = mean
         self.std = std
         self.do_normalize = do_normalize
+
+    @classmethod
+    def get_feature_extractor_dict(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Read a preprocessor_config.json.
+
+        Raises:
+            ValueError: It was written for another feature extractor.
+        """
+        values, unused = super().get_feature_extractor_dict(pretrained_model_name_or_path, **kwargs)
+        own = [base.__name__ for base in cls.__mro__ if base.__dict__.get("front_end_class") or base is cls]
+        expect_front_end(values, (*own, *cls.equals), pretrained_model_name_or_path)
+        return values, unused
 
     def _check_settings(self) -> None:
         """Raise an error if a setting is out of its range; numbers become Python's own, which can be saved as JSON."""

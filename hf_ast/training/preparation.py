@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 from tqdm.auto import tqdm
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification, PreTrainedModel
+from transformers import AutoConfig, AutoModelForAudioClassification, PreTrainedModel
 
-from hf_ast import HfASTFeatureExtractor, HfASTForAudioClassification
+from hf_ast import HfASTConfig, HfASTFeatureExtractor, HfASTForAudioClassification
 from hf_ast.checkpoints import resolve_model
 from hf_ast.data.labelled import Clip, LabelledData
 from hf_ast.data.splitting import TRAIN
 from hf_ast.families import MODEL_TYPES
-from hf_ast.models.configuration_ast import NATIVE_MODEL_TYPE
+from hf_ast.inference.front_ends import load_feature_extractor, read_model_type
+from hf_ast.models.configuration_native_common import NATIVE_MODEL_TYPE
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 from hf_ast.models.modules_transformer import initialize_weights
 
@@ -41,16 +42,13 @@ def load_for_training(
         ValueError: The model is no AST, SSAST or PaSST, or `duration_s` is shorter than a patch.
     """
     path = resolve_model(model)
-    config = AutoConfig.from_pretrained(path)
-    is_native = config.model_type == NATIVE_MODEL_TYPE
-    if not is_native and config.model_type not in MODEL_TYPES:
-        raise ValueError(f"model={str(model)!r} is a {config.model_type}, but must be an AST, SSAST or PaSST.")
-    model_class, extractor_class = (
-        (HfASTForAudioClassification, HfASTFeatureExtractor)
-        if is_native
-        else (AutoModelForAudioClassification, AutoFeatureExtractor)
-    )
-    feature_extractor: Any = extractor_class.from_pretrained(path)
+    model_type = read_model_type(path)
+    is_native = model_type == NATIVE_MODEL_TYPE
+    if not is_native and model_type not in MODEL_TYPES:
+        raise ValueError(f"model={str(model)!r} is a {model_type}, but must be an AST, SSAST or PaSST.")
+    config: Any = (HfASTConfig if is_native else AutoConfig).from_pretrained(path)
+    model_class: Any = HfASTForAudioClassification if is_native else AutoModelForAudioClassification
+    feature_extractor: Any = load_feature_extractor(path, model_type)
     feature_extractor.max_length = _max_length(feature_extractor, data, preset, duration_s)
     old_labels = [config.id2label[index] for index in range(len(config.id2label))]
     has_these_classes = set(old_labels) == set(data.labels)
