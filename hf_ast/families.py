@@ -1,12 +1,28 @@
-"""The table of families: their model types and classes. Data only."""
+"""The table of families: their names, model types and classes. Data only; whoever needs such a fact reads it here.
+
+Not here is what only the converter has: layouts (`conversion.layouts`) and checkpoints (`conversion.registry`).
+"""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """A family of models; its classes are given as "file:class" in `hf_ast/models`."""
+    """A family of models; its classes are given as "file:class" in `hf_ast/models`.
 
+    Args:
+        name: Name in the registry, in commands and in tags.
+        title: Name and what it stands for, as in the papers.
+        front_end: Tag of the front end in model cards.
+        model_type: What `config.json` says.
+        config: Class of the config.
+        feature_extractor: Class of the feature extractor.
+        models: Name of transformers' mapping -> class of the model.
+    """
+
+    name: str
+    title: str
+    front_end: str
     model_type: str
     config: str
     feature_extractor: str
@@ -15,6 +31,9 @@ class Family:
 
 FAMILIES = (
     Family(
+        name="ast",
+        title="AST (Audio Spectrogram Transformer)",
+        front_end="kaldi-fbank",
         model_type="hf-ast",
         config="configuration_ast:HfASTConfig",
         feature_extractor="feature_extraction_ast:HfASTFeatureExtractor",
@@ -24,6 +43,9 @@ FAMILIES = (
         },
     ),
     Family(
+        name="passt",
+        title="PaSST (Patchout faSt Spectrogram Transformer)",
+        front_end="mel-spectrogram",
         model_type="passt",
         config="configuration_passt:PaSSTConfig",
         feature_extractor="feature_extraction_passt:PaSSTFeatureExtractor",
@@ -33,6 +55,9 @@ FAMILIES = (
         },
     ),
     Family(
+        name="ssast",
+        title="SSAST (Self-Supervised Audio Spectrogram Transformer)",
+        front_end="kaldi-fbank",
         model_type="ssast",
         config="configuration_ssast:SSASTConfig",
         feature_extractor="feature_extraction_ast:HfASTFeatureExtractor",
@@ -43,4 +68,5 @@ FAMILIES = (
         },
     ),
 )
+BY_NAME = {family.name: family for family in FAMILIES}
 MODEL_TYPES = frozenset(family.model_type for family in FAMILIES)

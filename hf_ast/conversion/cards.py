@@ -10,6 +10,7 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoFeatureExtractor, PreTrainedConfig, SequenceFeatureExtractor
 
 import hf_ast  # noqa: F401  Registers our classes
+from hf_ast.families import BY_NAME
 from hf_ast.text import code, markdown
 from hf_ast.whole import whole_file
 
@@ -18,17 +19,10 @@ from .folders import read_provenance
 from .registry import find
 from .verification import TensorComparison, read_verification
 
-# In the wheel the templates are inside this package, in a checkout they are beside it
 MODEL_CARDS = Path(__file__).parent / "model_cards"
 AUDIO_CLASSIFICATION = "audio-classification"
 # Ending of a class name -> the kind of model that the card describes
 KINDS = {"ForAudioClassification": "classifier", "ForPreTraining": "pretraining", "Model": "backbone"}
-FAMILY_NAMES = {
-    "ast": "AST (Audio Spectrogram Transformer)",
-    "ssast": "SSAST (Self-Supervised Audio Spectrogram Transformer)",
-    "passt": "PaSST (Patchout faSt Spectrogram Transformer)",
-}
-FRONT_END_TAGS = {"ast": "kaldi-fbank", "ssast": "kaldi-fbank", "passt": "mel-spectrogram"}
 # Names in the registry -> datasets on the Hub; other datasets are named in the text only
 DATASETS = {
     "AudioSet-20K": "agkphysics/AudioSet",
@@ -117,7 +111,7 @@ def model_card(
         },
         converter=provenance["hf_ast"],
         paper_url=f"https://arxiv.org/abs/{checkpoint.paper}",
-        family_name=FAMILY_NAMES[checkpoint.family],
+        family_name=BY_NAME[checkpoint.family].title,
         class_name=class_name,
         kind=kind_of(class_name),
         config=config,
@@ -141,7 +135,8 @@ def card_data(checkpoint: Checkpoint, *, kind: str, released: bool, metrics: Ite
 
     Licence, training data and results hold for the released file only, and are left out for any other file.
     """
-    tags = ("audio-spectrogram-transformer", checkpoint.family, "audio", FRONT_END_TAGS[checkpoint.family], "hf-ast")
+    family = BY_NAME[checkpoint.family]
+    tags = ("audio-spectrogram-transformer", family.name, "audio", family.front_end, "hf-ast")
     facts: dict[str, Any] = {}
     if released:
         names = (DATASETS[name] for name in checkpoint.datasets if name in DATASETS)

@@ -20,7 +20,7 @@ import torch
 from huggingface_hub.errors import HfHubHTTPError
 from transformers import AutoModel, AutoModelForAudioClassification, AutoModelForPreTraining
 
-from hf_ast.families import FAMILIES
+from hf_ast.families import BY_NAME
 
 from .checkpoint import HUB_NAMESPACE, Checkpoint
 from .downloads import cached, default_cache
@@ -103,7 +103,7 @@ def weight_bytes(checkpoint: Checkpoint) -> int:
     config = checkpoint.build_config()
     auto_class: Any = AutoModelForAudioClassification
     if checkpoint.label_set is None:
-        classes = next(family.models for family in FAMILIES if family.model_type == config.model_type)
+        classes = BY_NAME[checkpoint.family].models
         auto_class = AutoModelForPreTraining if "MODEL_FOR_PRETRAINING_MAPPING" in classes else AutoModel
     with torch.device("meta"):
         model = auto_class.from_config(config)
