@@ -65,8 +65,8 @@ def closed_port() -> int:
 
 
 def names(cache: Path) -> list[str]:
-    """What is in the folder of converted checkpoints, but for locks."""
-    return sorted(path.name for path in (cache / "converted").iterdir() if path.suffix != ".lock")
+    """What is in the folder of converted checkpoints, but for locks and stamps."""
+    return sorted(path.name for path in (cache / "converted").iterdir() if path.suffix not in (".lock", ".stamps"))
 
 
 def modified(folder: Path) -> dict[str, int]:

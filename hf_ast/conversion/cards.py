@@ -14,8 +14,8 @@ from hf_ast.families import BY_NAME
 from hf_ast.text import code, markdown
 from hf_ast.whole import whole_file
 
-from .checkpoint import MULTI_LABEL, Checkpoint, Metric, file_name
-from .folders import read_provenance
+from .checkpoint import MULTI_LABEL, Checkpoint, Metric
+from .folders import is_released, read_provenance
 from .registry import find
 from .verification import TensorComparison, read_verification
 
@@ -60,13 +60,14 @@ def render_card(folder: Path, repo_id: str | None = None) -> str:
     """
     provenance = read_provenance(folder)
     checkpoint = find(provenance["checkpoint"])
+    released = is_released(checkpoint, provenance["source"])
     card = model_card(
         checkpoint,
         provenance,
         AutoConfig.from_pretrained(folder),
         AutoFeatureExtractor.from_pretrained(folder),
         num_parameters=_num_parameters(folder),
-        repo_id=repo_id or (checkpoint.hub_id if is_released(checkpoint, provenance) else folder.resolve().name),
+        repo_id=repo_id or (checkpoint.hub_id if released else folder.resolve().name),
     )
     return str(card) + "\n"
 
@@ -90,7 +91,7 @@ def model_card(
         num_parameters: Number of parameters of the converted model.
         repo_id: Repository from which the snippets load.
     """
-    released = is_released(checkpoint, provenance)
+    released = is_released(checkpoint, provenance["source"])
     assert config.architectures, "save_pretrained records the class"
     class_name = config.architectures[0]
     changes = provenance["changes"] | provenance.get("front_end_changes", {})
@@ -170,13 +171,6 @@ def eval_results(checkpoint: Checkpoint, metrics: Iterable[Metric]) -> list[Eval
         for metric in metrics
         if dataset is not None
     ]
-
-
-def is_released(checkpoint: Checkpoint, provenance: Mapping[str, Any]) -> bool:
-    """Whether the source is the released file itself: its URL or name is known, and its digest matches."""
-    source = provenance["source"]
-    named = source["url"] in checkpoint.urls or source["file"] in {file_name(url) for url in checkpoint.urls}
-    return named and source["sha256"].startswith(checkpoint.sha256)
 
 
 def kind_of(class_name: str) -> str:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from hf_ast.conversion import convert_checkpoint
 from hf_ast.conversion.checkpoint import LABEL_SETS, Checkpoint, file_name, label_names
-from hf_ast.conversion.convert import layout_of, unwrapped
+from hf_ast.conversion.containers import unwrap
+from hf_ast.conversion.convert import layouts_of
 from hf_ast.conversion.key_maps import look_up
 from hf_ast.conversion.listing import HEADER, facts, summary
 from hf_ast.conversion.registry import ALIASES, CHECKPOINTS, find, search
@@ -58,8 +59,9 @@ def official_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 @every_checkpoint
 def test_the_official_file_of_an_entry_fills_the_model_of_its_config(checkpoint: Checkpoint) -> None:
-    tensors, config = unwrapped(official_tensors(checkpoint)), checkpoint.build_config()
-    key_map = layout_of(tensors, config).key_map
+    config = checkpoint.build_config()
+    found = unwrap(official_tensors(checkpoint), layouts_of(config))
+    tensors, key_map = found.tensors, found.layout.key_map
     layers = {name: look_up(name, key_map)[1] for name in tensors}
     assert {layer for layer in layers.values() if layer is not None} == set(range(config.num_hidden_layers))
     # All layers are alike: one is enough for the shapes, and twelve take seconds

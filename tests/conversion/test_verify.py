@@ -14,14 +14,13 @@ from safetensors.torch import load_file, save_file
 
 from hf_ast import HfASTConfig
 from hf_ast.conversion import layouts as conversion_layouts
-from hf_ast.conversion.convert import unwrapped
 from hf_ast.conversion.folders import convert_file, read_provenance
 from hf_ast.conversion.reference import reference_forward
 from hf_ast.conversion.registry import find
 from hf_ast.conversion.verification import TensorComparison, format_verification, read_verification
 from hf_ast.conversion.verify import verify_folder
 from tests.support.golden_common import CASES, INDEX, check, layout_config, state_dict
-from tests.support.official_files import small_content, write_official_file
+from tests.support.official_files import small_content, unwrapped, write_official_file
 
 # The base models with these sizes, and two layers
 TINY = {768: 48, 2304: 144, 3072: 192}
