@@ -26,9 +26,9 @@ import hf_ast
 from hf_ast import SSASTConfig, get_checkpoint
 from hf_ast.checkpoints import resolve_model
 from hf_ast.conversion import layouts, registry
-from hf_ast.conversion.folders import convert_file, read_provenance, write_provenance
+from hf_ast.conversion.folders import convert_file, read_provenance, sha256, write_provenance
 from tests.support.file_server import Served, Server, serving
-from tests.support.interpreter import ROOT, run
+from tests.support.interpreter import ROOT
 from tests.support.loopback_hub import TOKEN, LoopbackHub, serve
 from tests.support.official_files import write_official_file
 from tests.support.processes import exit_code, start
@@ -65,8 +65,8 @@ def closed_port() -> int:
 
 
 def names(cache: Path) -> list[str]:
-    """What is in the folder of converted checkpoints, but for locks."""
-    return sorted(path.name for path in (cache / "converted").iterdir() if path.suffix != ".lock")
+    """What is in the folder of converted checkpoints, but for locks and stamps."""
+    return sorted(path.name for path in (cache / "converted").iterdir() if path.suffix not in (".lock", ".stamps"))
 
 
 def modified(folder: Path) -> dict[str, int]:
@@ -233,7 +233,7 @@ def get_without_writing_elsewhere(cache: Path) -> None:
 
     sys.addaudithook(refuse)
     with pytest.raises(PermissionError):
-        (ROOT / "conversion" / "checksums.json").write_text("{}")
+        (ROOT / "hf_ast" / "conversion" / "checksums.json").write_text("{}")
     get_checkpoint(NAME, cache=cache)
 
 
@@ -291,7 +291,7 @@ def test_another_version_entry_or_digest_makes_the_folder_again(
     tensors["module.v.norm.bias"] += 1
     torch.save(tensors, tmp_path / FILE)
     server.served[FILE] = Served((tmp_path / FILE).read_bytes())
-    right = hf_ast.checkpoints.converter("folders").sha256(tmp_path / FILE)
+    right = sha256(tmp_path / FILE)
     monkeypatch.setitem(registry.ALIASES, NAME, dataclasses.replace(entry, sha256=right))
     assert read_provenance(get_checkpoint(NAME, cache=tmp_path))["source"]["sha256"] == right
     assert names(tmp_path) == [folder.name]
@@ -335,20 +335,6 @@ def test_a_conversion_that_does_not_pass_is_an_error_and_leaves_no_folder(
     ):
         get_checkpoint(NAME, cache=tmp_path)
     assert names(tmp_path) == []
-
-
-def test_a_foreign_package_called_conversion_is_not_imported(tmp_path: Path) -> None:
-    (tmp_path / "conversion").mkdir()
-    (tmp_path / "conversion" / "__init__.py").write_text("raise SystemExit('run')")
-    code = f"""
-sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]
-import hf_ast
-try:
-    hf_ast.get_checkpoint("openmic")
-except ImportError as error:
-    print(error)
-"""
-    assert f"Python finds {tmp_path}/conversion/__init__.py under the name `conversion`" in run(code)
 
 
 # --- resolve_model

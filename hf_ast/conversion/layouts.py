@@ -207,6 +207,7 @@ LAYOUTS: dict[type[PreTrainedConfig], tuple[Layout, ...]] = {
             },
         ),
         _torch_only("embedding.positional_embedding", HfASTForAudioClassification),
+        Layout("MAEST", "time_new_pos_embed", key_maps.MAEST, HfASTForAudioClassification, adapt_passt, restore_passt),
     ),
     SSASTConfig: (
         _joint("SSAST pretraining", "mask_embed", key_maps.SSAST, SSASTForPreTraining),

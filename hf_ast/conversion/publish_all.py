@@ -20,12 +20,12 @@ import torch
 from huggingface_hub.errors import HfHubHTTPError
 from transformers import AutoModel, AutoModelForAudioClassification, AutoModelForPreTraining
 
-from hf_ast.families import FAMILIES
+from hf_ast.families import BY_NAME
 
 from .checkpoint import HUB_NAMESPACE, Checkpoint
 from .downloads import cached, default_cache
 from .prepare import converted_folder, is_ready, prepare
-from .publish import publish_folder
+from .publish import license_refusal, publish_folder
 from .registry import search
 
 # SPDX identifiers of licences under which converted weights may be redistributed
@@ -90,6 +90,8 @@ def find_refusal(checkpoint: Checkpoint) -> str:
     """Say why the licence of a checkpoint does not permit redistributing its weights, or is unclear; "" if it does."""
     if not checkpoint.license:
         return f"no licence is stated ({checkpoint.license_note})"
+    if refusal := license_refusal(checkpoint):
+        return refusal
     if checkpoint.license not in REDISTRIBUTABLE:
         return f"{checkpoint.license} is not among the licences that permit it ({', '.join(sorted(REDISTRIBUTABLE))})"
     for dataset in checkpoint.datasets:
@@ -103,7 +105,7 @@ def weight_bytes(checkpoint: Checkpoint) -> int:
     config = checkpoint.build_config()
     auto_class: Any = AutoModelForAudioClassification
     if checkpoint.label_set is None:
-        classes = next(family.models for family in FAMILIES if family.model_type == config.model_type)
+        classes = BY_NAME[checkpoint.family].models
         auto_class = AutoModelForPreTraining if "MODEL_FOR_PRETRAINING_MAPPING" in classes else AutoModel
     with torch.device("meta"):
         model = auto_class.from_config(config)

@@ -6,9 +6,8 @@ from typing import Any
 from transformers import AutoFeatureExtractor, FeatureExtractionMixin, PreTrainedConfig
 
 from hf_ast.auto import load
-from hf_ast.families import FAMILIES, FEATURE_EXTRACTORS, MODEL_TYPES
+from hf_ast.families import FAMILIES, MODEL_TYPES
 from hf_ast.models.configuration_native_common import NATIVE_MODEL_TYPE
-from hf_ast.models.feature_extraction_ast import HfASTFeatureExtractor
 from hf_ast.models.feature_extraction_checks import expect_front_end, front_end_name
 
 from .features import FeatureExtractor
@@ -47,8 +46,7 @@ def load_feature_extractor(path: str | os.PathLike[str], model_type: str | None,
     return feature_extractor
 
 
-def _front_ends(model_type: str) -> list[Any]:
-    """Our feature extractors, that of a family first."""
-    own = [load(family.feature_extractor) for family in FAMILIES if family.model_type == model_type]
-    others = [load(path) for path in (*(family.feature_extractor for family in FAMILIES), *FEATURE_EXTRACTORS)]
-    return list(dict.fromkeys([*own, HfASTFeatureExtractor, *others]))
+def _front_ends(model_type: str | None) -> list[Any]:
+    """Our feature extractors, that of a family first; transformers' own AST has that of ours."""
+    own = [family for family in FAMILIES if family.model_type == model_type]
+    return list(dict.fromkeys(load(family.feature_extractor) for family in (*own, *FAMILIES)))

@@ -57,7 +57,8 @@ class Place:
 
     def fetch(self, **changes: str) -> tuple[Path, str | None]:
         checkpoint: Checkpoint = dataclasses.replace(self.checkpoint, **changes)
-        return fetch(checkpoint, cache=self.cache)
+        file, url = fetch(checkpoint, cache=self.cache)
+        return file.path, url
 
     @property
     def names(self) -> list[str]:
