@@ -10,15 +10,17 @@ from hf_ast.text import visible
 
 from .errors import for_each
 from .files import Recordings, expand_arguments
-from .options import DEFAULT_MODEL, Json, Model, quiet_loading
+from .options import DEFAULT_MODEL, BatchOptions, Json, Model, with_model_options
 from .output import results
 
 if TYPE_CHECKING:
     from hf_ast.inference.tagging import Tag, Tagging
 
 
+@with_model_options
 def classify(
     files: Recordings,
+    options: BatchOptions,
     model: Model = DEFAULT_MODEL,
     top_k: Annotated[int, typer.Option(min=1, help="Number of labels, the most probable first.")] = 3,
     windows: Annotated[bool, typer.Option("--windows", help="Label every window of the model's length.")] = False,
@@ -37,16 +39,16 @@ def classify(
     if not found:
         raise typer.Exit(1)
     from hf_ast import tag
-    from hf_ast.inference.loading import load_classifier
 
-    quiet_loading()
-    classifier, feature_extractor = load_classifier(model)
+    classifier, feature_extractor = options.classifier(model)
     width = max(map(len, found))
     is_regression = classifier.config.problem_type == "regression"
     with results(as_json) as add:
 
         def label(file: str) -> None:
-            tagging = tag(classifier, feature_extractor, file, progress=sys.stderr.isatty())
+            tagging = tag(
+                classifier, feature_extractor, file, batch_size=options.batch_size, progress=sys.stderr.isatty()
+            )
             lines = (
                 f"{visible(file):<{width}}  {line}"
                 for line in as_lines(tagging, top_k, windows, ".4g" if is_regression else ".1%")

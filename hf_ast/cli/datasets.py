@@ -50,7 +50,7 @@ HeadersOnly = Annotated[
     bool,
     typer.Option("--headers-only", help="Check only the headers of the recordings in advance, for very large data."),
 ]
-BFloat16 = Annotated[bool, typer.Option("--bf16", help="Compute in bfloat16 where that is accurate enough.")]
+BFloat16 = Annotated[bool, typer.Option("--bf16", help="The same as --dtype bfloat16.")]
 GradientAccumulation = Annotated[int, typer.Option(min=1, help="Forward passes per step.")]
 ReportTo = Annotated[
     str, typer.Option(metavar="NAME", help="Where to report: tensorboard, wandb, or any other integration of Trainer.")

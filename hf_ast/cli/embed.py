@@ -12,7 +12,7 @@ from hf_ast.whole import whole_file
 
 from .errors import for_each
 from .files import Recordings, expand_arguments
-from .options import DEFAULT_MODEL, Json, Model, positive, quiet_loading
+from .options import DEFAULT_MODEL, BatchOptions, Json, Model, positive, with_model_options
 from .output import show_result
 
 if TYPE_CHECKING:
@@ -27,8 +27,10 @@ class Mode(StrEnum):
     ALL = "all"
 
 
+@with_model_options
 def embed(
     files: Recordings,
+    options: BatchOptions,
     out: Annotated[Path, typer.Option(metavar="FILE", help="File to create: .npz or .parquet.")],
     model: Model = DEFAULT_MODEL,
     moments: Annotated[
@@ -74,9 +76,8 @@ def embed(
 
     import hf_ast
 
-    quiet_loading()
-    encoder, feature_extractor = hf_ast.load_encoder(model)
-    settings: dict[str, Any] = {"mode": mode.value}
+    encoder, feature_extractor = options.encoder(model)
+    settings: dict[str, Any] = {"mode": mode.value, "batch_size": options.batch_size}
     settings |= {name: value for name, value in (("window_s", window), ("hop_s", hop)) if value is not None}
     rows: list[tuple[str, np.ndarray, np.ndarray]] = []
 

@@ -22,7 +22,7 @@ from .datasets import (
     read_labelled,
 )
 from .errors import note
-from .options import Json, positive, quiet_loading
+from .options import BatchOptions, Json, positive, quiet_loading, with_model_options
 from .output import show_result
 
 
@@ -41,6 +41,7 @@ class Protocol(StrEnum):
     ESC50 = "esc50"
 
 
+@with_model_options
 def evaluate(
     model: Annotated[
         str,
@@ -52,6 +53,7 @@ def evaluate(
         ),
     ],
     data: Data,
+    options: BatchOptions,
     split: Annotated[
         Split | None,
         typer.Option(help="Part of the data.", show_default="test, if the data name such a split, else all"),
@@ -92,7 +94,6 @@ def evaluate(
     multi_label: MultiLabel = False,
     audio_folder: AudioFolder = None,
     subset: Subset = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Recordings per forward pass.")] = 8,
     num_workers: Annotated[int, typer.Option(min=0, help="Processes that read audio in training.")] = 2,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the held-out part, and of training.")] = 0,
     as_json: Json = False,
@@ -104,12 +105,11 @@ def evaluate(
     `metrics`, `classes`, `confusion` and `skipped`; with `--protocol`, with `folds` and their `mean`. A class without
     a recording has no average precision and is left out of the means.
     """
-    from hf_ast.inference.loading import load_classifier
     from hf_ast.training.evaluate import evaluate
 
     quiet_loading()
     if protocol is not None:
-        _run_esc50(model, data, out, epochs, learning_rate, batch_size, num_workers, seed, as_json)
+        _run_esc50(model, data, out, epochs, learning_rate, options, num_workers, seed, as_json)
         return
     found = read_labelled(
         data,
@@ -123,9 +123,9 @@ def evaluate(
         seed=seed,
     )
     part = ("test" if found.of("test") else "all") if split is None else split.value
-    classifier, feature_extractor = load_classifier(model)
+    classifier, feature_extractor = options.classifier(model)
     result = evaluate(
-        classifier, feature_extractor, found, split=part, batch_size=batch_size, progress=sys.stderr.isatty()
+        classifier, feature_extractor, found, split=part, batch_size=options.batch_size, progress=sys.stderr.isatty()
     )
     if figure is not None:
         result.figure().savefig(figure, dpi=100)
@@ -138,7 +138,7 @@ def _run_esc50(
     out: Path | None,
     epochs: float | None,
     learning_rate: float | None,
-    batch_size: int,
+    options: BatchOptions,
     num_workers: int,
     seed: int,
     as_json: bool,
@@ -165,6 +165,7 @@ def _run_esc50(
             num_workers=num_workers,
             seed=seed,
             progress=progress,
+            **options.loading(),
         )
         return done.model, done.feature_extractor
 
@@ -173,8 +174,9 @@ def _run_esc50(
             data,
             model,
             train=train if out is not None and "{fold}" not in model else None,
-            batch_size=batch_size,
+            batch_size=options.batch_size,
             progress=progress,
+            **options.loading(),
         )
     folds = [result.metrics.values for result in results]
     mean = {name: sum(fold[name] for fold in folds) / len(folds) for name in ("accuracy", "balanced_accuracy", "mAP")}

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from .options import DEFAULT_MODEL, Hop, Json, Model, Window, quiet_loading
+from .options import DEFAULT_MODEL, BatchOptions, Hop, Json, Model, Window, quiet_loading, with_model_options
 from .output import show_result
 
 
@@ -35,6 +35,7 @@ class Engine(StrEnum):
     RAY = "ray"
 
 
+@with_model_options
 def extract(
     source: Annotated[
         str,
@@ -47,6 +48,7 @@ def extract(
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the results.", show_default=False)],
+    options: BatchOptions,
     model: Model = DEFAULT_MODEL,
     what: Annotated[What, typer.Option(help="What to extract.")] = What.TAGS,
     rows: Annotated[Rows, typer.Option(help="One row per recording, or one per window.")] = Rows.FILES,
@@ -76,10 +78,6 @@ def extract(
         int | None,
         typer.Option(min=1, help="Models on the Ray cluster.", show_default="one per GPU, or else per processor"),
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="Where the models run.", show_default="the first GPU, or else the processor")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Windows per forward pass.")] = 8,
     num_workers: Annotated[
         int | None,
         typer.Option(
@@ -121,10 +119,9 @@ def extract(
                 engine=engine.value,
                 address=address,
                 num_actors=num_actors,
-                device=device,
-                batch_size=batch_size,
                 num_workers=num_workers,
                 progress=sys.stderr.isatty(),
+                **options.settings(),
             )
     except KeyboardInterrupt:
         raise KeyboardInterrupt("; the same command continues with what is left") from None

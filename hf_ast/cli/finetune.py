@@ -28,7 +28,7 @@ from .datasets import (
     resumable,
 )
 from .errors import note
-from .options import DEFAULT_MODEL, Json, Model, positive, quiet_loading
+from .options import DEFAULT_MODEL, Json, Model, ModelOptions, positive, quiet_loading, with_model_options
 from .output import show_result
 
 
@@ -52,8 +52,10 @@ class Stats(StrEnum):
 OF_PRESET = "that of the preset"
 
 
+@with_model_options
 def finetune(
     data: Data,
+    options: ModelOptions,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the model.", show_default=False)],
     model: Model = DEFAULT_MODEL,
     preset: Annotated[
@@ -168,6 +170,7 @@ def finetune(
             push_to_hub=push_to_hub,
             license=license,
             progress=sys.stderr.isatty(),
+            **options.settings(),
         )
     if not done.is_main_process:
         return

@@ -21,7 +21,7 @@ from .datasets import (
     resumable,
 )
 from .errors import note
-from .options import Json, positive
+from .options import Json, ModelOptions, positive, with_model_options
 from .output import show_result
 
 
@@ -54,6 +54,7 @@ def all_positive(values: list[float] | None) -> list[float] | None:
     return values
 
 
+@with_model_options
 def pretrain(
     data: Annotated[
         list[str],
@@ -64,6 +65,7 @@ def pretrain(
             show_default=False,
         ),
     ],
+    options: ModelOptions,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the model.")] = Path("ssast"),
     size: Annotated[Size, typer.Option(help="Size of the model.")] = Size.TINY,
     kind: Annotated[
@@ -122,10 +124,8 @@ def pretrain(
     On several processes: `accelerate launch -m hf_ast.cli pretrain DATA --out DIR`, or the same with `torchrun
     --nproc-per-node N -m`. --batch-size is per process.
     """
-    from hf_ast.checkpoints import resolve_model
     from hf_ast.training import mixtures, pretraining
 
-    start = None if model is None else resolve_model(model)
     with resumable(out):
         mixture = mixtures.read_mixture(
             data,
@@ -144,7 +144,7 @@ def pretrain(
             out,
             size=size,
             kind=kind,
-            model=start,
+            model=model,
             duration_s=duration,
             num_steps=steps,
             batch_size=batch_size,
@@ -159,6 +159,7 @@ def pretrain(
             resume=resume,
             push_to_hub=push_to_hub,
             progress=sys.stderr.isatty(),
+            **options.settings(),
         )
     if is_main_process():
         skipped = {name: reason for part in mixture.parts for name, reason in part.skipped.items()}

@@ -16,12 +16,14 @@ from .datasets import (
     Subset,
     read_labelled,
 )
-from .options import DEFAULT_MODEL, Json, Model, quiet_loading
+from .options import DEFAULT_MODEL, FrontEndOptions, Json, Model, with_model_options
 from .output import show_result
 
 
+@with_model_options
 def stats(
     data: Data,
+    options: FrontEndOptions,
     model: Model = DEFAULT_MODEL,
     num_recordings: Annotated[
         int, typer.Option(min=1, help="Number of recordings, drawn from the training split.")
@@ -42,11 +44,9 @@ def stats(
     data` uses them. Counts of the classes and files that cannot be used are reported on stderr. With `--json`, an
     object with `mean`, `std`, those of the `checkpoint`, `num_recordings`, `classes` and `skipped`.
     """
-    from hf_ast.inference.loading import load_encoder
     from hf_ast.training.preparation import data_statistics
 
-    quiet_loading()
-    _, feature_extractor = load_encoder(model)
+    encoder, feature_extractor = options.encoder(model)
     found = read_labelled(
         data,
         label_column=label_column,
@@ -60,7 +60,13 @@ def stats(
     )
     clips = found.of("train") or found.clips
     mean, std = data_statistics(
-        feature_extractor, found, clips, num_recordings=num_recordings, seed=seed, progress=sys.stderr.isatty()
+        feature_extractor,
+        found,
+        clips,
+        num_recordings=num_recordings,
+        seed=seed,
+        device=encoder.device,
+        progress=sys.stderr.isatty(),
     )
     result = {
         "mean": mean,

@@ -11,12 +11,14 @@ import typer
 from .errors import for_each
 from .event_formats import LAYOUTS, Format, document
 from .files import Recordings, expand_arguments
-from .options import DEFAULT_MODEL, Hop, Json, Model, Window, quiet_loading
+from .options import DEFAULT_MODEL, BatchOptions, Hop, Json, Model, Window, with_model_options
 from .output import show
 
 
+@with_model_options
 def tag(
     files: Recordings,
+    options: BatchOptions,
     model: Model = DEFAULT_MODEL,
     file_format: Annotated[
         Format,
@@ -64,8 +66,7 @@ def tag(
     targets = None if out is None else output_files(found, out, layout.suffix)
     import hf_ast
 
-    quiet_loading()
-    classifier, feature_extractor = hf_ast.load_classifier(model)
+    classifier, feature_extractor = options.classifier(model)
 
     def events_of(file: str) -> "tuple[float, list[hf_ast.Event]]":
         tagging = hf_ast.tag(
@@ -75,6 +76,7 @@ def tag(
             window_s=window,
             hop_s=hop,
             threshold=threshold,
+            batch_size=options.batch_size,
             progress=sys.stderr.isatty(),
         )
         kept = {label for label, _ in tagging.top(top_k or len(tagging.labels))}

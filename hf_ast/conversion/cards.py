@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoFeatureExtractor, PreTrainedConfig, Seq
 
 import hf_ast  # noqa: F401  Registers our classes
 from hf_ast.families import BY_NAME
+from hf_ast.opening import open_safely
 from hf_ast.text import code, markdown
 from hf_ast.whole import whole_file
 
@@ -64,8 +65,8 @@ def render_card(folder: Path, repo_id: str | None = None) -> str:
     card = model_card(
         checkpoint,
         provenance,
-        AutoConfig.from_pretrained(folder),
-        AutoFeatureExtractor.from_pretrained(folder),
+        open_safely(AutoConfig, folder),
+        open_safely(AutoFeatureExtractor, folder),
         num_parameters=_num_parameters(folder),
         repo_id=repo_id or (checkpoint.hub_id if released else folder.resolve().name),
     )

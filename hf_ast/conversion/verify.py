@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoFeatureExtractor, PreTrainedConfig, PreTrainedModel, SequenceFeatureExtractor
 
 import hf_ast
+from hf_ast.opening import open_safely
 
 from .convert import rename, settle_objectives
 from .export import file_names, official_tensors, open_model, to_native_ast
@@ -56,7 +57,7 @@ def verify_folder(folder: Path, source: Path | CheckpointFile) -> Verification:
         problems += _source_problems(file, origin["source"]["sha256"])
         plan = plan_conversion(file, checkpoint, origin, origin.get("weights"))
         assumed = tuple(plan.assumed)
-        problems += _front_end_problems(AutoFeatureExtractor.from_pretrained(folder), plan.front_end)
+        problems += _front_end_problems(open_safely(AutoFeatureExtractor, folder), plan.front_end)
         tensors, layout = plan.found.tensors, plan.found.layout
         config = settle_objectives(rename(tensors, layout), plan.config)
         model = open_model(folder)

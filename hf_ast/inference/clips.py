@@ -11,8 +11,11 @@ from transformers import PreTrainedModel
 from hf_ast.data import audio
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 
-from .evaluating import evaluating
+from .devices import Device, default_batch_size, place, running
 from .tagging import label_names, score_inputs
+
+# Clips per forward pass that a CPU computes fastest
+BATCH_SIZE_ON_CPU = 8
 
 
 def length_batches(lengths: Sequence[int], *, batch_size: int, max_padding: float = 0.1) -> list[list[int]]:
@@ -47,7 +50,9 @@ def score_clips(
     clips: Sequence[Any],
     *,
     sampling_rate: int | None = None,
-    batch_size: int = 8,
+    device: Device | None = None,
+    dtype: str | torch.dtype | None = None,
+    batch_size: int | None = None,
     max_padding: float = 0.1,
     progress: bool = False,
 ) -> Tensor:
@@ -63,7 +68,9 @@ def score_clips(
         feature_extractor: Its feature extractor.
         clips: Recordings in any form that `hf_ast.audio` knows, none longer than the model's input.
         sampling_rate: Rate of waveforms that do not carry their own, in Hz; the extractor's if None.
-        batch_size, max_padding: See `length_batches`.
+        device, dtype: As in `hf_ast.tag`.
+        batch_size: Clips per forward pass; if None, 8 on a CPU, and 32 on an accelerator.
+        max_padding: See `length_batches`.
         progress: Whether to show a progress bar on stderr.
 
     Returns:
@@ -72,6 +79,8 @@ def score_clips(
     Raises:
         ValueError: There is no clip, or one is too long, too short, or not a recording.
     """
+    place(model, device)
+    batch_size = default_batch_size(model.device, BATCH_SIZE_ON_CPU) if batch_size is None else batch_size
     rate = feature_extractor.sampling_rate
     waveforms = [audio.read(clip, rate, source_rate=sampling_rate)[0] for clip in clips]
     if not waveforms:
@@ -84,7 +93,7 @@ def score_clips(
             )
     num_frames = [feature_extractor.num_frames(len(waveform)) for waveform in waveforms]
     scores = torch.empty(len(waveforms), len(label_names(model)))
-    with evaluating(model), tqdm(total=len(waveforms), disable=not progress, unit="clip", leave=False) as bar:
+    with running(model, dtype), tqdm(total=len(waveforms), disable=not progress, unit="clip", leave=False) as bar:
         for batch in length_batches(num_frames, batch_size=batch_size, max_padding=max_padding):
             inputs = feature_extractor(
                 [waveforms[index] for index in batch],

@@ -96,11 +96,13 @@ def window_features(
         span: The windows, of `window` samples; a single one may be shorter.
         window: Length of a window, in samples.
         shared: Whether to compute the spectrogram of overlapping windows once.
-        device: Where to compute the features, and where they are returned; the CPU if None.
+        device: Where to compute the features, and where they are returned; if None, where the samples are.
 
     Returns:
         `input_values` (K, T, M), and `attention_mask` (K, T) where the extractor gives one.
     """
+    if isinstance(feature_extractor, SpectrogramFeatureExtractor):
+        span = span.on_device(device)  # once, not window by window
     if shared and isinstance(feature_extractor, SpectrogramFeatureExtractor):
         shift = feature_extractor.frame_shift
         overlaps = len(span.starts) > 1 and span.starts[1] - span.starts[0] < window
@@ -112,7 +114,7 @@ def window_features(
 
 def clip_features(
     feature_extractor: FeatureExtractor,
-    clips: Sequence[np.ndarray],
+    clips: Sequence[np.ndarray | Tensor],
     *,
     device: torch.device | str | None = None,
 ) -> BatchFeature:
@@ -130,7 +132,7 @@ def _sliced_features(
     shift, num_edge = feature_extractor.frame_shift, feature_extractor.num_edge_frames
     num_frames = min(feature_extractor.num_frames(window), feature_extractor.max_length)
 
-    def spectrograms(clips: list[np.ndarray]) -> Tensor:
+    def spectrograms(clips: Sequence[np.ndarray | Tensor]) -> Tensor:
         settings = {"padding": False, "truncation": False, "return_attention_mask": False}
         rate = feature_extractor.sampling_rate
         return feature_extractor(clips, rate, return_tensors="pt", device=device, **settings)["input_values"]

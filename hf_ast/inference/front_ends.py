@@ -9,6 +9,7 @@ from hf_ast.auto import load
 from hf_ast.families import FAMILIES, MODEL_TYPES
 from hf_ast.models.configuration_native_common import NATIVE_MODEL_TYPE
 from hf_ast.models.feature_extraction_checks import expect_front_end, front_end_name
+from hf_ast.opening import open_safely
 
 from .features import FeatureExtractor
 
@@ -36,7 +37,7 @@ def load_feature_extractor(path: str | os.PathLike[str], model_type: str | None,
         OSError: There is no preprocessor_config.json.
     """
     if model_type != NATIVE_MODEL_TYPE and model_type not in MODEL_TYPES:
-        any_extractor: FeatureExtractor = AutoFeatureExtractor.from_pretrained(path, **hub)
+        any_extractor: FeatureExtractor = open_safely(AutoFeatureExtractor, path, **hub)
         return any_extractor
     classes = {reader: cls for cls in _front_ends(model_type) for reader in (cls.__name__, *cls.equals)}
     values, _ = FeatureExtractionMixin.get_feature_extractor_dict(path, **hub)

@@ -59,7 +59,7 @@ def plot_attention(
         A matplotlib figure; `figure.savefig("attention.png")` writes it.
     """
     clip = clip_of(feature_extractor, input_values)
-    attention = patch_attention(model, clip)
+    attention = patch_attention(model, input_values.reshape(clip.shape))  # as given, on its device
     config: Any = model.config
     relative = over_spectrogram(attention.shares, config.patch_sides, config.strides, (clip.shape[1], len(clip)))
     figure = new_figure(9, 6)

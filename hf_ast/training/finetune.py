@@ -24,6 +24,7 @@ from .averaging import SWACallback
 from .cards import TrainingFacts, source_license, write_results
 from .clips import Clips
 from .collation import TrainingCollator
+from .devices import device_arguments
 from .evaluate import Evaluation, evaluate
 from .metrics import compute_metrics, main_metric
 from .output import (
@@ -149,6 +150,10 @@ def finetune(
     num_workers: int = 2,
     seed: int = 0,
     bf16: bool = False,
+    device: str | None = None,
+    dtype: str = "float32",
+    revision: str | None = None,
+    token: str | bool | None = None,
     report_to: str = "none",
     resume: bool = False,
     push_to_hub: str | None = None,
@@ -177,7 +182,9 @@ def finetune(
         eval_every: Steps between evaluations, and between saved states; an epoch by default.
         num_workers: Processes that read audio.
         seed: Seed of the head, the order of the recordings and the augmentation.
-        bf16: Whether to compute in bfloat16 where that is accurate enough.
+        bf16: The same as dtype="bfloat16".
+        device, dtype: See `hf_ast.training.devices.device_arguments`.
+        revision, token: As in `hf_ast.load_classifier`, for a model on the Hub.
         report_to: Where `Trainer` reports to: "none", "tensorboard", "wandb", ...
         resume: Continue from the last saved state in `output`, as if there had been no interruption.
         push_to_hub: Repository on the Hub, "owner/name", that the result is uploaded to.
@@ -195,9 +202,12 @@ def finetune(
     settings = replace(settings, **{name: value for name, value in changes.items() if value is not None})
     _check_arguments(settings, data, stats)
     output = Path(output)
+    on_device = device_arguments(device, "bfloat16" if bf16 else dtype)
     last = state_to_resume(output, resume)
     set_seed(seed)
-    network, feature_extractor, data = load_for_training(model, data, settings, duration_s=duration_s)
+    network, feature_extractor, data = load_for_training(
+        model, data, settings, duration_s=duration_s, revision=revision, token=token
+    )
     if last is not None:
         expect_same_record(output, _record(data), ("labels", "splits"))
         feature_extractor = type(feature_extractor).from_pretrained(last)
@@ -211,9 +221,9 @@ def finetune(
         eval_every=eval_every,
         dataloader_num_workers=num_workers,
         seed=seed,
-        bf16=bf16,
         report_to=report_to,
         disable_tqdm=not progress,
+        **on_device,
     )
     trainer = make_trainer(network, feature_extractor, data, settings, arguments, callbacks=callbacks or [])
     if trainer.is_world_process_zero():
@@ -229,7 +239,7 @@ def finetune(
         settings=settings,
         num_steps=trainer.state.global_step,
         seed=seed,
-        license=license or source_license(resolve_model(model)),
+        license=license or source_license(resolve_model(model, revision=revision, token=token)),
         license_is_inherited=license is None,
         best_step=trainer.state.best_global_step if arguments.load_best_model_at_end else None,
     )
@@ -308,8 +318,7 @@ def training_arguments(
         remove_unused_columns=False,
         label_names=["labels"],
         dataloader_pin_memory=torch.cuda.is_available(),
-        use_cpu=not torch.accelerator.is_available(),  # without it, bfloat16 on a CPU is refused
-        **settings,
+        **device_arguments() | settings,
     )
 
 

@@ -19,6 +19,7 @@ from hf_ast.inference.front_ends import load_feature_extractor, read_model_type
 from hf_ast.models.configuration_native_common import NATIVE_MODEL_TYPE
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 from hf_ast.models.modules_transformer import initialize_weights
+from hf_ast.opening import hub_settings, open_safely
 
 from .clips import Clips
 from .presets import Preset
@@ -31,7 +32,13 @@ NUM_STATISTICS = 1000
 
 
 def load_for_training(
-    model: str | Path, data: LabelledData, preset: Preset, *, duration_s: float | None = None
+    model: str | Path,
+    data: LabelledData,
+    preset: Preset,
+    *,
+    duration_s: float | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
 ) -> tuple[PreTrainedModel, SpectrogramFeatureExtractor, LabelledData]:
     """Load a model with a head for the classes of the data, for inputs as long as its recordings.
 
@@ -41,26 +48,30 @@ def load_for_training(
     Raises:
         ValueError: The model is no AST, SSAST or PaSST, or `duration_s` is shorter than a patch.
     """
-    path = resolve_model(model)
-    model_type = read_model_type(path)
+    path = resolve_model(model, revision=revision, token=token)
+    of_hub = hub_settings(revision, token)
+    model_type = read_model_type(path, **of_hub)
     is_native = model_type == NATIVE_MODEL_TYPE
     if not is_native and model_type not in MODEL_TYPES:
         raise ValueError(f"model={str(model)!r} is a {model_type}, but must be an AST, SSAST or PaSST.")
-    config: Any = (HfASTConfig if is_native else AutoConfig).from_pretrained(path)
+    config: Any = open_safely(HfASTConfig if is_native else AutoConfig, path, **of_hub)
     model_class: Any = HfASTForAudioClassification if is_native else AutoModelForAudioClassification
-    feature_extractor: Any = load_feature_extractor(path, model_type)
+    feature_extractor: Any = load_feature_extractor(path, model_type, **of_hub)
     feature_extractor.max_length = _max_length(feature_extractor, data, preset, duration_s)
     old_labels = [config.id2label[index] for index in range(len(config.id2label))]
     has_these_classes = set(old_labels) == set(data.labels)
     if has_these_classes:
         data = data.with_labels(old_labels)
-    network = model_class.from_pretrained(
+    network = open_safely(
+        model_class,
         path,
+        dtype=torch.float32,  # whatever the checkpoint's: small steps vanish in half precision
         id2label=dict(enumerate(data.labels)),
         label2id={label: index for index, label in enumerate(data.labels)},
         problem_type=data.problem_type,
         max_length=feature_extractor.max_length,
         ignore_mismatched_sizes=True,
+        **of_hub,
     )
     if not has_these_classes and len(old_labels) == len(data.labels):
         # The old head has the right size, but is for other classes
@@ -89,6 +100,7 @@ def data_statistics(
     *,
     num_recordings: int = NUM_STATISTICS,
     seed: int = 0,
+    device: torch.device | str | None = None,
     progress: bool = False,
 ) -> tuple[float, float]:
     """Compute the mean and standard deviation of log-mel values of recordings; see `feature_statistics`."""
@@ -96,7 +108,7 @@ def data_statistics(
     rows = Clips(data, clips, sampling_rate=rate, duration_s=feature_extractor.max_samples / rate)
     chosen = np.random.default_rng(seed).permutation(len(rows))[:num_recordings]
     bar = tqdm(chosen.tolist(), desc="Statistics", unit="file", disable=not progress)
-    return feature_statistics(feature_extractor, (rows[index]["waveform"] for index in bar))
+    return feature_statistics(feature_extractor, (rows[index]["waveform"] for index in bar), device=device)
 
 
 def default_stats(preset: Preset, feature_extractor: SpectrogramFeatureExtractor) -> str:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
-import torch
 from tqdm.auto import tqdm
 
 import hf_ast
 from hf_ast.assets import EMBEDDED_MODEL
 from hf_ast.data.sources import find_source
+from hf_ast.inference.devices import find_device
 from hf_ast.inference.events import checked_release
 from hf_ast.inference.tagging import WindowScorer
 
@@ -64,7 +64,10 @@ def extract(
     address: str | None = None,
     num_actors: int | None = None,
     device: str | None = None,
-    batch_size: int = 8,
+    dtype: str = "float32",
+    batch_size: int | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
     num_workers: int | None = None,
     progress: bool = False,
 ) -> Extraction:
@@ -89,8 +92,11 @@ def extract(
         retry_errors: Whether shards with recordings that could not be read are done again.
         engine: "local" (this machine) or "ray".
         address, num_actors: See `run_on_ray`.
-        device: Where the model runs; if None, on the first GPU, or on the CPU if there is none.
-        batch_size: Windows per forward pass.
+        device: Where the model runs; if None, the accelerator if there is one, with Ray one that the cluster has, else
+            the CPU.
+        dtype, revision, token: As in `hf_ast.load_classifier`. Results of another dtype or revision need another
+            `out`. The token is not written into `out`.
+        batch_size: Windows per forward pass; if None, 8 on a CPU, and 32 on an accelerator.
         num_workers: Processes that decode for each model; if None, as many as there are processors, at most four, and
             none with Ray, where the actors already run in parallel.
         progress: Whether to show recordings, hours of audio, speed and time left on stderr.
@@ -110,7 +116,8 @@ def extract(
     checked_release(threshold)  # before the work, not after it
     corpus = find_source(source, subset=subset, split=split)
     name = os.path.abspath(model) if Path(model).is_dir() else os.fspath(model)
-    loaded, feature_extractor = load_model(name, what)
+    run_on = "cpu" if engine == "ray" else find_device(device)  # of this machine; the others may have another one
+    loaded, feature_extractor = load_model(name, what, device=run_on, dtype=dtype, revision=revision, token=token)
     windows = WindowScorer(loaded, feature_extractor, window_s=window_s, hop_s=hop_s, batch_size=batch_size)
     settings = Settings(
         model=name,
@@ -122,10 +129,10 @@ def extract(
         threshold=threshold,
         num_files_per_shard=num_files_per_shard,
         hf_ast=hf_ast.__version__,
+        dtype=dtype,
     )
     plan = Plan(settings=settings, source=corpus, names=corpus.names())
     folder = Path(out).absolute()
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     with locked(folder):
         begin(folder, plan)
         shards = [shard for shard in plan.shards if not _is_done(plan.file(folder, shard), retry_errors)]
@@ -139,11 +146,12 @@ def extract(
                 device=device,
                 batch_size=batch_size,
                 num_workers=num_workers or 0,
+                token=token,
             )
         else:
             num_workers = default_num_workers() if num_workers is None else num_workers
             worker = ShardWorker(
-                folder, loaded, feature_extractor, device=device, batch_size=batch_size, num_workers=num_workers
+                folder, loaded, feature_extractor, device=run_on, batch_size=batch_size, num_workers=num_workers
             )
             reports = worker(shards)
         done = _follow(reports, folder, plan, shards, progress)

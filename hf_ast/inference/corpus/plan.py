@@ -42,6 +42,7 @@ class Settings:
         threshold: Score from which a label counts.
         num_files_per_shard: Recordings per shard; the last one has the rest.
         hf_ast: Version of this package.
+        dtype: Type of the weights and of what the model computes.
     """
 
     model: str
@@ -53,6 +54,7 @@ class Settings:
     threshold: float
     num_files_per_shard: int
     hf_ast: str
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,11 @@ def remove_unfinished(out: Path) -> None:
 
 
 def _flush_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    """Wait until a file, or the names in a folder, are on the disk."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows opens no folders, and its file systems keep a journal of names
+    # Windows flushes only what may be written
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

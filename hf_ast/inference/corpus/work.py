@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import BatchFeature, PreTrainedModel
 
+from hf_ast.inference.devices import Device, default_batch_size, place
 from hf_ast.inference.events import find_events
 from hf_ast.inference.features import FeatureExtractor, clip_features
 from hf_ast.inference.loading import load_classifier, load_encoder
@@ -26,6 +27,10 @@ from .plan import Plan, Shard, publish, read_plan, unfinished_file
 from .schema import result_schema
 
 NUM_ROWS_PER_GROUP = 1024
+# Windows per forward pass that a CPU computes fastest
+BATCH_SIZE_ON_CPU = 8
+# What a revision begins with if the model does not come from the Hub
+DIGEST = "sha256:"
 
 
 class Report(NamedTuple):
@@ -36,9 +41,14 @@ class Report(NamedTuple):
     audio_s: float = 0.0
 
 
-def load_model(name: str, what: str) -> tuple[PreTrainedModel, FeatureExtractor]:
-    """Load the model of an extraction: a classifier if there are to be tags."""
-    return load_encoder(name) if what == "embeddings" else load_classifier(name)
+def load_model(name: str, what: str, **settings: Any) -> tuple[PreTrainedModel, FeatureExtractor]:
+    """Load the model of an extraction: a classifier if there are to be tags. Settings: those of `load_classifier`."""
+    return load_encoder(name, **settings) if what == "embeddings" else load_classifier(name, **settings)
+
+
+def commit_of(revision: str) -> str | None:
+    """The commit of a model on the Hub, from what `revision_of` returned; None for a model that has none."""
+    return None if revision.startswith(DIGEST) else revision
 
 
 def revision_of(model: PreTrainedModel, feature_extractor: FeatureExtractor) -> str:
@@ -53,7 +63,7 @@ def revision_of(model: PreTrainedModel, feature_extractor: FeatureExtractor) -> 
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return f"sha256:{digest.hexdigest()}"
+    return f"{DIGEST}{digest.hexdigest()}"
 
 
 class ShardWorker:
@@ -63,8 +73,9 @@ class ShardWorker:
         out: Folder of the extraction, with its plan.
         model, feature_extractor: Those of the plan; they are loaded if None.
         device: Where the model runs.
-        batch_size: Windows per forward pass.
+        batch_size: Windows per forward pass; if None, 8 on a CPU, and 32 on an accelerator.
         num_workers: Processes that decode; 0 means this one.
+        token: Access token of the Hub, if the model is loaded here.
 
     Raises:
         ValueError: The model is not the one of the plan: its name stands for another one now, or on this machine.
@@ -76,24 +87,32 @@ class ShardWorker:
         model: PreTrainedModel | None = None,
         feature_extractor: FeatureExtractor | None = None,
         *,
-        device: str,
-        batch_size: int,
+        device: Device,
+        batch_size: int | None,
         num_workers: int,
+        token: str | bool | None = None,
     ):
         self.out = out
         self.plan: Plan = read_plan(out)
         settings = self.plan.settings
         if model is None or feature_extractor is None:
-            model, feature_extractor = load_model(settings.model, settings.what)
+            model, feature_extractor = load_model(
+                settings.model,
+                settings.what,
+                device=device,
+                dtype=settings.dtype,
+                revision=commit_of(settings.revision),
+                token=token,
+            )
             if (revision := revision_of(model, feature_extractor)) != settings.revision:
                 raise ValueError(
                     f"model={settings.model!r} has the revision {revision} here, but the extraction began with "
                     f"{settings.revision}."
                 )
         self.model = model.eval()
-        nn.Module.to(model, device)
+        place(model, device)
         self.feature_extractor = feature_extractor
-        self.batch_size = batch_size
+        self.batch_size = default_batch_size(model.device, BATCH_SIZE_ON_CPU) if batch_size is None else batch_size
         self.num_workers = num_workers
         windows = WindowScorer(model, feature_extractor, window_s=settings.window_s, hop_s=settings.hop_s)
         self.window, self.hop, self.labels = windows.window, windows.hop, windows.labels
