@@ -23,6 +23,7 @@ from hf_ast.conversion.folders import convert_file, read_provenance
 from hf_ast.conversion.publish import publish_folder
 from hf_ast.conversion.registry import CHECKPOINTS, find
 from hf_ast.conversion.verify import verify_folder
+from tests.conversion.test_verify import convert_tiny
 from tests.support.converted import SPEECH_COMMANDS, SSAST, VERIFICATION, converted, tiny_ast, verified
 from tests.support.interpreter import ROOT, run
 from tests.support.loopback_hub import TOKEN, LoopbackHub, serve
@@ -314,3 +315,12 @@ def test_a_checkpoint_that_fails_is_reported_and_the_status_says_so(
         f"{name} failed" for name in ("ssast-tiny-patch-400", "ssast-tiny-frame-400")
     ]
     assert not hub.requests
+
+
+def test_a_licence_that_forbids_commercial_use_is_not_published(tmp_path: Path) -> None:
+    checkpoint = find("maest-5s-pw-129e")
+    assert publish_all.find_refusal(checkpoint).startswith("CC-BY-NC-SA-4.0 forbids commercial use")
+    folder, source = convert_tiny(checkpoint.name, tmp_path)
+    assert verify_folder(folder, source).passed
+    with pytest.raises(ValueError, match=r"is not published: CC-BY-NC-SA-4\.0 forbids commercial use"):
+        publish_folder(folder, "someone/maest")
