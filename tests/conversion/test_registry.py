@@ -94,7 +94,11 @@ def test_names_that_people_have() -> None:
     known = {
         "MIT/ast-finetuned-audioset-10-10-0.4593": "ast-base-s10-audioset-0.4593",
         "audioset_0.4593.pth": "ast-base-s10-audioset-0.4593",
+        # TorchOnlyAST and Audyn have the same names
+        "ast-base-stride10": "ast-base-s10-audioset-torchonly",
         "multitask-ssast-frame-base-400": "ssast-base-frame-400-torchonly",
+        "multitask-ssast-patch-base-400": "ssast-base-patch-400-torchonly",
+        "passt-base-stride10-struct-ap0.476-swa": "passt-s-s10-audioset-0.476-swa-torchonly",
         "mtg-upf/discogs-maest-30s-pw-129e": "maest-30s-pw-129e",
         "discogs_maest_5s_pw_129e": "maest-5s-pw-129e",
         "passt_s_swa_p16_128_ap476": "passt-s-s10-audioset-0.476-swa",
