@@ -126,7 +126,7 @@ def _leaves(content: Mapping[str, Any]) -> dict[str, _Leaf]:
     waiting: list[tuple[tuple[str, ...], Any]] = [((), content)]
     while waiting:
         path, value = waiting.pop()
-        if isinstance(value, Mapping | list | tuple) and not isinstance(value, torch.Size):
+        if _is_container(value):
             if id(value) in seen:
                 continue
             seen.add(id(value))
@@ -138,6 +138,13 @@ def _leaves(content: Mapping[str, Any]) -> dict[str, _Leaf]:
                 name += "'"
             leaves[name] = _Leaf(value, path[:-1])
     return leaves
+
+
+def _is_container(value: Any) -> bool:
+    """Whether a value is a mapping, or a list of anything but plain values."""
+    if isinstance(value, list | tuple):
+        return any(isinstance(inner, Mapping | list | tuple | Tensor | StandIn) for inner in value)
+    return isinstance(value, Mapping)
 
 
 def _key(key: Any) -> str:

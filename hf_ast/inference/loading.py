@@ -1,6 +1,7 @@
 """Models by any of their names, with their feature extractors."""
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from huggingface_hub.errors import StrictDataclassError
@@ -22,6 +23,9 @@ from hf_ast.models.modeling_ssast import SSASTForPreTraining
 
 from .fast import prepare_fast
 from .features import FeatureExtractor
+
+# Modules that only some classes of a family have
+HEADS = ("classifier.", "objectives.")
 
 
 def load_classifier(model: str | os.PathLike[str], *, fast: bool = False) -> tuple[PreTrainedModel, FeatureExtractor]:
@@ -118,4 +122,43 @@ def _load_from(path: str, native_class: Any, auto_class: Any) -> tuple[PreTraine
         (native_class, HfASTFeatureExtractor) if is_native else (auto_class, AutoFeatureExtractor)
     )
     loaded, info = model_class.from_pretrained(path, output_loading_info=True, **never)
-    return loaded, extractor_class.from_pretrained(path, **never), sorted(info["missing_keys"])
+    return loaded, extractor_class.from_pretrained(path, **never), missing_parameters(info)
+
+
+def missing_parameters(info: Mapping[str, Any], *, optional: str = "\0") -> list[str]:
+    """List the parameters that a checkpoint lacks, or has in another shape, which is named.
+
+    Args:
+        info: What `from_pretrained(..., output_loading_info=True)` says.
+        optional: Beginning of the names that may be missing, such as those of a new classifier.
+    """
+    mismatched = {name: tuple(wanted) for name, _, wanted in info["mismatched_keys"]}
+    names = sorted({*info["missing_keys"], *mismatched})
+    return [
+        f"{name} of shape {mismatched[name]}" if name in mismatched else name
+        for name in names
+        if not name.startswith(optional)
+    ]
+
+
+def expect_complete(model: str | os.PathLike[str], info: Mapping[str, Any], *, optional: str = "\0") -> None:
+    """Raise a ValueError if parameters of a model would be random, or layers of its checkpoint be left out.
+
+    Args:
+        model: What the caller gave, for the message.
+        info, optional: As in `missing_parameters`.
+    """
+    if missing := missing_parameters(info, optional=optional):
+        raise ValueError(
+            f"model={os.fspath(model)!r} is incomplete: the checkpoint has no {_some(missing)}, as its config.json "
+            "describes. They would be random; get the whole checkpoint, or correct the config."
+        )
+    # A head for another task is left out on purpose
+    if left := sorted(name for name in info["unexpected_keys"] if not name.startswith(HEADS)):
+        raise ValueError(
+            f"model={os.fspath(model)!r} has {_some(left)}, for which its config.json has no place; correct that."
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} others" if len(names) > 3 else "")

@@ -17,6 +17,7 @@ from transformers.utils import logging
 
 from hf_ast import HfASTFeatureExtractor, SSASTConfig, SSASTForPreTraining
 from hf_ast.data.splitting import VALIDATION
+from hf_ast.inference.loading import expect_complete
 from hf_ast.models.configuration_common import SIZES
 from hf_ast.models.modules_masking import LARGEST_CLUSTER
 from hf_ast.whole import written_with_os_errors
@@ -146,7 +147,7 @@ def pretrain(
     Raises:
         ValueError: An argument is wrong, there are no recordings, or more than a tenth of them are damaged (fewer
             damaged recordings are left out, and named at the end); `resume` finds no state or other recordings, or,
-            without `resume`, there are states of an earlier run.
+            without `resume`, there are states of an earlier run; the checkpoint `model` is incomplete.
     """
     counts = {
         "num_steps": num_steps,
@@ -185,7 +186,10 @@ def pretrain(
     if model is None:
         network = SSASTForPreTraining(model_config)
     else:
-        network = SSASTForPreTraining.from_pretrained(model, config=model_config)
+        network, info = SSASTForPreTraining.from_pretrained(
+            model, config=model_config, ignore_mismatched_sizes=True, output_loading_info=True
+        )
+        expect_complete(model, info)
     # The statistics are in the saved state, or in the checkpoint
     saved = last or model
     if saved is None:
