@@ -23,9 +23,7 @@ def main(file: str, name: str, out: str, weights: str | None = None) -> None:
     # Read. Released files are plain. What PaSST's own training saves has the model twice, as "net" and, averaged over
     # the training, as "net_swa", beside buffers of the front end and the state of the optimiser
     found = unwrap(CheckpointFile(Path(file)).content, LAYOUTS[PaSSTConfig], weights)
-    print(
-        f"{len(found.tensors)} tensors in {'.'.join(found.containers) or 'a plain file'}, {found.weights or 'one set'}"
-    )
+    print(f"{len(found.tensors)} tensors in {'.'.join(found.containers) or 'nothing else'} {found.weights}")
     for what, content in found.left_out.items():
         print(f"  left out: {what}, {content}")
 

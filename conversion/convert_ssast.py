@@ -24,8 +24,8 @@ def main(file: str, name: str, out: str) -> None:
     found = unwrap(CheckpointFile(Path(file)).content, LAYOUTS[SSASTConfig])
     print(f"{found.layout.name} layout, which becomes a {found.layout.model_class.__name__}")
 
-    # The key map. "cpredlayer" and "gpredlayer" are the heads of the two objectives, to recognise a masked patch and to
-    # reconstruct it. Two tensors hold single numbers, the size of the input, which are fields of our config
+    # The key map. "cpredlayer" and "gpredlayer" are the heads of the two objectives: to recognise a masked patch, and
+    # to reconstruct it. Two tensors hold single numbers, the size of the input, which are fields of our config
     for key, tensor in found.tensors.items():
         target, _ = look_up(key, found.layout.key_map)
         if isinstance(target, ConfigField):
@@ -36,8 +36,8 @@ def main(file: str, name: str, out: str) -> None:
     config = checkpoint.build_config()
     print(f"patches of {config.patch_size[0]} mel bins x {config.patch_size[1]} frames, {config.grid} of them")
 
-    # The model. An objective that the file has no head for, or of which the registry says that it was not used, is left
-    # out. Fine-tuning replaces these heads by a classifier: AutoModelForAudioClassification.from_pretrained
+    # The model. An objective that the file has no head for, or that the registry says was not used, is left out.
+    # Fine-tuning replaces these heads by a classifier: AutoModelForAudioClassification.from_pretrained
     model = build_model(found, config)
 
     # The front end is AST's, and so is the rest
