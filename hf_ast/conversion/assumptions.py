@@ -98,8 +98,13 @@ def _strides_are_told(config: PreTrainedConfig) -> bool:
 
 
 def format_assumptions(assumptions: Mapping[str, Mapping[str, Any]]) -> str:
-    """Describe assumptions in one line of text, in groups of what they were taken from."""
+    """Describe assumptions in one line of text."""
+    return "; ".join(f"{source}: {fields}" for source, fields in grouped_assumptions(assumptions).items())
+
+
+def grouped_assumptions(assumptions: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return what assumptions were taken from -> the names and values, in one line of text."""
     by_source: dict[str, list[str]] = {}
     for name, assumption in assumptions.items():
         by_source.setdefault(assumption["source"], []).append(f"{name}={assumption['value']}")
-    return "; ".join(f"{source}: {', '.join(fields)}" for source, fields in by_source.items())
+    return {source: ", ".join(fields) for source, fields in by_source.items()}

@@ -15,6 +15,7 @@ from hf_ast.opening import open_safely
 from hf_ast.text import code, markdown
 from hf_ast.whole import whole_file
 
+from .assumptions import grouped_assumptions
 from .checkpoint import MULTI_LABEL, Checkpoint, Metric
 from .folders import is_released, read_provenance
 from .registry import find
@@ -125,6 +126,10 @@ def model_card(
         metrics=metrics,
         hub_copies=[alias for alias in checkpoint.aliases if "/" in alias],
         verification=verification,
+        unwrapped=_unwrapped(provenance.get("unwrapped", {})),
+        assumed={
+            source: markdown(fields) for source, fields in grouped_assumptions(provenance.get("assumed", {})).items()
+        },
         derived=_grouped(tensors.derived),
         dropped=_grouped(tensors.dropped),
         new_tensors=_names(tensors.new),
@@ -194,6 +199,16 @@ def _grouped(reasons: Mapping[str, str]) -> dict[str, str]:
     for name, reason in reasons.items():
         groups.setdefault(reason, []).append(name)
     return {reason: _names(names) for reason, names in groups.items()}
+
+
+def _unwrapped(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return what was unwrapped and left out as plain text, which no name in a file can break out of."""
+    left_out = record.get("left_out", {})
+    return {
+        "containers": markdown(".".join(record["containers"])) if record.get("containers") else "",
+        "weights": record.get("weights", ""),
+        "left_out": ", ".join(f"{markdown(name)} ({markdown(what)})" for name, what in left_out.items()),
+    }
 
 
 def _names(names: Iterable[str]) -> str:

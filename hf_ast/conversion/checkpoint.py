@@ -8,10 +8,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from transformers import PreTrainedConfig, SequenceFeatureExtractor
+from transformers import PreTrainedConfig
 
 from hf_ast.auto import load
 from hf_ast.families import BY_NAME
+from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 
 MULTI_LABEL, SINGLE_LABEL = "multi_label_classification", "single_label_classification"
 # Name of a file in labels/ -> problem type
@@ -124,9 +125,9 @@ class Checkpoint:
         config: PreTrainedConfig = self.config_class(**fields | changes)
         return config
 
-    def build_feature_extractor(self, **changes: Any) -> SequenceFeatureExtractor:
+    def build_feature_extractor(self, **changes: Any) -> SpectrogramFeatureExtractor:
         """Build the feature extractor, with the statistics of the training data; `changes` take precedence."""
-        extractor: SequenceFeatureExtractor = self.feature_extractor_class(**dict(self.front_end) | changes)
+        extractor: SpectrogramFeatureExtractor = self.feature_extractor_class(**dict(self.front_end) | changes)
         return extractor
 
     @property

@@ -51,7 +51,8 @@ def find_source(what: str, like: str | None = None, *, cache: Path | None = None
     """Find the file for a name or a path. The file of a name is downloaded if it is not in the cache.
 
     Args:
-        what: Any name of a checkpoint, or the path of a file, or of a folder with one (`files.CheckpointFile`).
+        what: Any name of a checkpoint, or the path of a file, or with `like` of a folder with one
+            (`files.CheckpointFile`).
         like: Any name of the checkpoint that a renamed or fine-tuned file resembles.
         cache: Folder of the official files.
 
@@ -60,13 +61,14 @@ def find_source(what: str, like: str | None = None, *, cache: Path | None = None
         OSError: As in `downloads.fetch`.
     """
     path = Path(what)
-    if not path.exists():
+    # A folder may be the result of an earlier conversion of that name
+    if not (path.is_file() or (like is not None and path.is_dir())):
         if like is not None:
-            raise ValueError(f"--as is for files, and there is no {what!r}.")
+            raise ValueError(f"--as is for files, and {what!r} is not a file.")
         try:
             checkpoint = find(what)
         except ValueError as error:
-            raise ValueError(f"There is no file {what!r}. {error}") from error
+            raise ValueError(f"{what!r} is not a file. {error}") from error
         return Source(checkpoint, *fetch(checkpoint, cache=cache))
     file = CheckpointFile(path)
     if like is not None:

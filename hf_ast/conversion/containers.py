@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from .key_maps import look_up
-from .layouts import Layout
+from .layouts import LAYOUTS, Layout
 from .stand_ins import StandIn
 
 # Wrappers that put a name in front of those of the module inside, wherever in the model that module is
@@ -126,7 +126,7 @@ def _leaves(content: Mapping[str, Any]) -> dict[str, _Leaf]:
     waiting: list[tuple[tuple[str, ...], Any]] = [((), content)]
     while waiting:
         path, value = waiting.pop()
-        if isinstance(value, Mapping | list | tuple) and not isinstance(value, torch.Size):
+        if _is_container(value):
             if id(value) in seen:
                 continue
             seen.add(id(value))
@@ -140,14 +140,23 @@ def _leaves(content: Mapping[str, Any]) -> dict[str, _Leaf]:
     return leaves
 
 
+def _is_container(value: Any) -> bool:
+    """Whether a value is a mapping, or a list of anything but plain values."""
+    if isinstance(value, list | tuple):
+        return any(isinstance(inner, Mapping | list | tuple | Tensor | StandIn) for inner in value)
+    return isinstance(value, Mapping)
+
+
 def _key(key: Any) -> str:
     return key.full_name if isinstance(key, type) and issubclass(key, StandIn) else str(key)
 
 
 def _candidates(leaves: Mapping[str, _Leaf], layouts: Sequence[Layout]) -> list[_Candidate]:
     """Return every place at which a layout begins, from the outside, without those that belong to another place."""
+    # Also those of the other families: the file of one may hold what looks like the image model of another
+    foreign = [layout for family in LAYOUTS.values() for layout in family if layout not in layouts]
     places: dict[tuple[str, ...], tuple[Layout, str]] = {}
-    for layout in layouts:
+    for layout in (*layouts, *foreign):
         marker = tuple(layout.marker.split("."))
         for name, leaf in leaves.items():
             if name.endswith(marker[-1]) and isinstance(leaf.value, Tensor):
@@ -165,6 +174,7 @@ def _candidates(leaves: Mapping[str, _Leaf], layouts: Sequence[Layout]) -> list[
     candidates = [
         _candidate(prefix, layout, name, leaves, [other for other in accepted if other != prefix])
         for prefix, (layout, name) in accepted.items()
+        if layout in layouts
     ]
     # Another model in the file may have a tensor that is called like the marker of another layout
     fitting = {candidate.layout.name for candidate in candidates if candidate.fits}
@@ -341,4 +351,5 @@ def _nothing_found(leaves: Mapping[str, _Leaf], layouts: Sequence[Layout]) -> st
         )
     markers = {layout.name: layout.marker for layout in layouts}
     names = sorted(name for name, leaf in leaves.items() if isinstance(leaf.value, Tensor))
-    return f"state_dict is in no layout known for this family: it has none of {markers}, but {names[:5]} ..."
+    family = getattr(layouts[0].model_class.config_class, "__name__", "this family")
+    return f"state_dict is in no layout known for {family}: it has none of {markers}, but {names[:5]} ..."

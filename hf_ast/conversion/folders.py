@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from .checkpoint import Checkpoint, file_name
 from .containers import Unwrapped, unwrap
 from .convert import build_model, layouts_of
 from .files import CheckpointFile, as_checkpoint_file, is_plain, sha256
+from .layouts import Layout
 
 # File that records the origin of a folder, and the result of `verify_folder`
 PROVENANCE = "conversion.json"
@@ -60,18 +61,7 @@ def plan_conversion(
         ValueError: As in `convert_file`.
     """
     changes, front_end_changes = origin["changes"], origin.get("front_end_changes", {})
-    found = unwrap(file.content, layouts_of(checkpoint.config_class()), weights)
-    for name, tensor in found.tensors.items():
-        if not is_plain(tensor):
-            raise ValueError(
-                f"file={str(file.path)!r} is not a checkpoint as training code saves it: the tensor {name!r} is a "
-                f"{tensor.layout} {type(tensor).__name__} of shape {tuple(tensor.shape)} on {tensor.device}, with "
-                "fewer values in the file than it claims to have."
-            )
-        if not torch.isfinite(tensor).all():
-            raise ValueError(
-                f"file={str(file.path)!r} is damaged: the tensor {name!r} holds values that are not finite."
-            )
+    found = read_tensors(file, layouts_of(checkpoint.config_class()), weights)
     if not found.layout.model_class.__name__.endswith("ForAudioClassification"):
         checkpoint = dataclasses.replace(checkpoint, label_set=None)
     try:
@@ -84,6 +74,28 @@ def plan_conversion(
     if given or not is_released(checkpoint, origin["source"]):
         assumed = find_assumptions(checkpoint, found.layout, config, front_end, given)
     return Plan(found, config, front_end, assumed)
+
+
+def read_tensors(file: CheckpointFile, layouts: Sequence[Layout], weights: str | None = None) -> Unwrapped:
+    """Find the tensors of a model in a file, as `containers.unwrap` does, and check that they are whole and finite.
+
+    Raises:
+        ValueError: As by `containers.unwrap`, or a tensor has fewer values in the file than its shape says, or a value
+            that is not finite; the message names it.
+    """
+    found = unwrap(file.content, layouts, weights)
+    for name, tensor in found.tensors.items():
+        if not is_plain(tensor):
+            raise ValueError(
+                f"file={str(file.path)!r} is not a checkpoint as training code saves it: the tensor {name!r} is a "
+                f"{tensor.layout} {type(tensor).__name__} of shape {tuple(tensor.shape)} on {tensor.device}, with "
+                "fewer values in the file than it claims to have."
+            )
+        if not torch.isfinite(tensor).all():
+            raise ValueError(
+                f"file={str(file.path)!r} is damaged: the tensor {name!r} holds values that are not finite."
+            )
+    return found
 
 
 def convert_file(

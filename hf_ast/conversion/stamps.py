@@ -4,8 +4,7 @@ A stamp of a file is its size, inode, and the times of its last change of conten
 Whoever writes to a file or replaces it changes one of them; tools can set mtime back, but not ctime. A stamp is
 recorded only if the last change was well before the hashing, because file systems tell times apart only from their
 next tick on. So an equal stamp stands for an equal digest, unless somebody changes the clock or writes to the disk
-below the file system. Where a
-stamp differs, as after copying the folder, the files are hashed again.
+below the file system. Where a stamp differs, as after copying the folder, the files are hashed again.
 """
 
 import json

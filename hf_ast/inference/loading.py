@@ -1,6 +1,7 @@
 """Models by any of their names, with their feature extractors."""
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -25,6 +26,9 @@ from .devices import Device, find_device, find_dtype
 from .fast import prepare_fast
 from .features import FeatureExtractor
 from .front_ends import load_feature_extractor, read_model_type
+
+# Modules that only some classes of a family have
+HEADS = ("classifier.", "objectives.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,4 +179,43 @@ def _load_from(
     feature_extractor = load_feature_extractor(path, model_type, **of_hub)
     model_class = native_class if model_type == NATIVE_MODEL_TYPE else auto_class
     loaded, info = open_safely(model_class, path, dtype=dtype, output_loading_info=True, **of_hub)
-    return loaded, feature_extractor, sorted(info["missing_keys"])
+    return loaded, feature_extractor, missing_parameters(info)
+
+
+def missing_parameters(info: Mapping[str, Any], *, optional: str = "\0") -> list[str]:
+    """List the parameters that a checkpoint lacks, or has in another shape, which is named.
+
+    Args:
+        info: What `from_pretrained(..., output_loading_info=True)` says.
+        optional: Beginning of the names that may be missing, such as those of a new classifier.
+    """
+    mismatched = {name: tuple(wanted) for name, _, wanted in info["mismatched_keys"]}
+    names = sorted({*info["missing_keys"], *mismatched})
+    return [
+        f"{name} of shape {mismatched[name]}" if name in mismatched else name
+        for name in names
+        if not name.startswith(optional)
+    ]
+
+
+def expect_complete(model: str | os.PathLike[str], info: Mapping[str, Any], *, optional: str = "\0") -> None:
+    """Raise a ValueError if parameters of a model would be random, or layers of its checkpoint be left out.
+
+    Args:
+        model: What the caller gave, for the message.
+        info, optional: As in `missing_parameters`.
+    """
+    if missing := missing_parameters(info, optional=optional):
+        raise ValueError(
+            f"model={os.fspath(model)!r} is incomplete: the checkpoint has no {_some(missing)}, as its config.json "
+            "describes. They would be random; get the whole checkpoint, or correct the config."
+        )
+    # A head for another task is left out on purpose
+    if left := sorted(name for name in info["unexpected_keys"] if not name.startswith(HEADS)):
+        raise ValueError(
+            f"model={os.fspath(model)!r} has {_some(left)}, for which its config.json has no place; correct that."
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} others" if len(names) > 3 else "")

@@ -16,6 +16,7 @@ from hf_ast.data.labelled import Clip, LabelledData
 from hf_ast.data.splitting import TRAIN
 from hf_ast.families import MODEL_TYPES
 from hf_ast.inference.front_ends import load_feature_extractor, read_model_type
+from hf_ast.inference.loading import expect_complete
 from hf_ast.models.configuration_native_common import NATIVE_MODEL_TYPE
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 from hf_ast.models.modules_transformer import initialize_weights
@@ -46,7 +47,8 @@ def load_for_training(
         The model, its feature extractor, and the data, with the classes in the order of the model's head.
 
     Raises:
-        ValueError: The model is no AST, SSAST or PaSST, or `duration_s` is shorter than a patch.
+        ValueError: The model is no AST, SSAST or PaSST, more of its checkpoint than the classifier is missing or of
+            another size, or `duration_s` is shorter than a patch.
     """
     path = resolve_model(model, revision=revision, token=token)
     of_hub = hub_settings(revision, token)
@@ -62,7 +64,7 @@ def load_for_training(
     has_these_classes = set(old_labels) == set(data.labels)
     if has_these_classes:
         data = data.with_labels(old_labels)
-    network = open_safely(
+    network, info = open_safely(
         model_class,
         path,
         dtype=torch.float32,  # whatever the checkpoint's: small steps vanish in half precision
@@ -71,8 +73,10 @@ def load_for_training(
         problem_type=data.problem_type,
         max_length=feature_extractor.max_length,
         ignore_mismatched_sizes=True,
+        output_loading_info=True,
         **of_hub,
     )
+    expect_complete(model, info, optional="classifier.")
     if not has_these_classes and len(old_labels) == len(data.labels):
         # The old head has the right size, but is for other classes
         with torch.no_grad():

@@ -155,7 +155,7 @@ def pretrain(
     Raises:
         ValueError: An argument is wrong, there are no recordings, or more than a tenth of them are damaged (fewer
             damaged recordings are left out, and named at the end); `resume` finds no state or other recordings, or,
-            without `resume`, there are states of an earlier run.
+            without `resume`, there are states of an earlier run; the checkpoint `model` is incomplete.
     """
     counts = {
         "num_steps": num_steps,
@@ -278,9 +278,17 @@ def _new_network(model: str | Path | None, config: SSASTConfig, of_hub: dict[str
     """Return a model with new weights, or those of a checkpoint, in float32."""
     if model is None:
         return SSASTForPreTraining(config)
-    network: SSASTForPreTraining = open_safely(
-        SSASTForPreTraining, model, config=config, dtype=torch.float32, **of_hub
+    loaded, info = open_safely(
+        SSASTForPreTraining,
+        model,
+        config=config,
+        dtype=torch.float32,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+        **of_hub,
     )
+    expect_complete(model, info)
+    network: SSASTForPreTraining = loaded
     return network
 
 
