@@ -18,6 +18,7 @@ from transformers.utils import logging
 from hf_ast import HfASTFeatureExtractor, SSASTConfig, SSASTForPreTraining
 from hf_ast.checkpoints import resolve_model
 from hf_ast.data.splitting import VALIDATION
+from hf_ast.inference.loading import expect_complete
 from hf_ast.models.configuration_common import SIZES
 from hf_ast.models.modules_masking import LARGEST_CLUSTER
 from hf_ast.opening import hub_settings, open_safely
