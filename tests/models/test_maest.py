@@ -259,11 +259,8 @@ def test_fine_tuning_takes_the_statistics_of_the_data(tmp_path: Path) -> None:
     )
     model, extractor = load_classifier(tmp_path / "tuned")
     assert type(extractor) is MAESTFeatureExtractor
-    assert (extractor.max_length, model.config.max_length, model.config.num_mel_bins) == (
-        33,
-        33,
-        96,
-    )  # no sample is cut
+    # No sample of 0.5 s is cut
+    assert (extractor.max_length, model.config.max_length, model.config.num_mel_bins) == (33, 33, 96)
     assert model.config.layer_norm_eps == 1e-6
     raw = MAESTFeatureExtractor(max_length=33, do_normalize=False)
     loudest = raw(0.3 * np.ones(8000, np.float32), RATE, return_tensors="pt")["input_values"].max()
