@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from .checkpoints import Family
-from .errors import for_each, note
+from .errors import for_each, note, report
 from .options import Cache, Json, quiet_loading
 from .output import results, show_result
 
@@ -114,25 +114,27 @@ def convert_all(family: str | None, out: Path, cache: Path | None, as_json: bool
 
     found = commands.list_checkpoints(family=family)
     width = max(len(checkpoint.name) for checkpoint in found)
+    failed: list[str] = []
     with results(as_json) as add:
 
         def convert(checkpoint: Any) -> None:
             note(f"{checkpoint.name} ...")
             folder = out / checkpoint.name
-            try:
-                source, verification = commands.convert_released(checkpoint, folder, cache=cache)
-            except (OSError, ValueError) as error:
-                reason = str(error).splitlines()[0]
-                data = {"name": checkpoint.name, "error": str(error)}
-                add(data, [f"{checkpoint.name:<{width}}  {'-':>4}  {'-':>7}  failed: {reason}"])
-                raise
+            source, verification = commands.convert_released(checkpoint, folder, cache=cache)
             assert verification.forward is not None  # computed for every released checkpoint
             difference = verification.forward.reference_difference
             line = f"{checkpoint.name:<{width}}  {verification.tensors.kept:>4}  {difference:7.1e}  verified"
             add(as_data(source, folder, verification), [line])
 
-        if not for_each(found, convert, name=lambda checkpoint: checkpoint.name):
-            raise typer.Exit(1)
+        def fail(checkpoint: Any, error: str) -> None:
+            failed.append(checkpoint.name)
+            report(f"{checkpoint.name}: {error}")
+            line = f"{checkpoint.name:<{width}}  {'-':>4}  {'-':>7}  failed: {error.splitlines()[0]}"
+            add({"name": checkpoint.name, "error": error}, [line])
+
+        for_each(found, convert, fail)
+    if failed:
+        raise typer.Exit(1)
 
 
 def as_data(source: Any, folder: Path, verification: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
+from hf_ast.text import storable
 from hf_ast.whole import whole_file
 
 from .errors import for_each
@@ -66,11 +67,13 @@ def embed(
     these are columns. In an .npz file they are arrays with one element per row; `embedding` has the shape (rows, D).
 
     If a recording fails, or Ctrl-C ends the command, the file holds all recordings that were finished. Prints the path
-    of the file; with `--json`, an object with `out`, `num_recordings`, `num_rows` and `num_dimensions`.
+    of the file; with `--json`, an object with `out`, `num_recordings`, `num_rows`, `num_dimensions` and `failed`, the
+    recordings that could not be embedded, each with `file` and `error`.
     """
     write = writer(out)
-    found, all_found = expand_arguments(files)
-    if not found:
+    found = expand_arguments(files)
+    if not found.files:
+        show_result(as_json, {"out": None, "num_recordings": 0, "failed": found.failed()}, [])
         raise typer.Exit(1)
     import numpy as np
 
@@ -91,8 +94,9 @@ def embed(
             rows.append((file, np.zeros(1), embeddings.numpy()))
 
     try:
-        all_embedded = for_each(found, embed_file, progress="Embedding")
+        for_each(found.files, embed_file, found.fail, progress="Embedding")
     finally:
+        data: dict[str, Any] = {"out": None, "num_recordings": 0}
         if rows:
             columns = as_columns(rows, moments)
             write(columns)
@@ -102,8 +106,8 @@ def embed(
                 "num_rows": len(columns["embedding"]),
                 "num_dimensions": columns["embedding"].shape[1],
             }
-            show_result(as_json, data, [str(out)])
-    if not (all_found and all_embedded):
+        show_result(as_json, data | {"failed": found.failed()}, [str(out)] if rows else [])
+    if found.failures:
         raise typer.Exit(1)
 
 
@@ -153,6 +157,7 @@ def write_parquet(stream: BinaryIO, columns: dict[str, "np.ndarray"]) -> None:
     from pyarrow import parquet
 
     num_dimensions = columns["embedding"].shape[1]
-    table = {name: pa.array(values) for name, values in columns.items() if name != "embedding"}
+    table = {"path": pa.array([storable(path) for path in columns["path"].tolist()])}
+    table |= {name: pa.array(values) for name, values in columns.items() if name not in ("path", "embedding")}
     table["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(columns["embedding"].ravel()), num_dimensions)
     parquet.write_table(pa.table(table), stream)

@@ -13,13 +13,18 @@ from .datasets import (
     Data,
     GroupColumn,
     LabelColumn,
+    LabelCsv,
+    LabelLevel,
     LabelSeparator,
+    MissingLabel,
     MultiLabel,
     SplitColumn,
     Subset,
+    WholeFiles,
     as_lines,
     describe,
     read_labelled,
+    report_failed,
 )
 from .errors import note
 from .options import BatchOptions, Json, positive, quiet_loading, with_model_options
@@ -90,9 +95,13 @@ def evaluate(
     label_column: LabelColumn = None,
     split_column: SplitColumn = "split",
     group_column: GroupColumn = "group",
-    label_separator: LabelSeparator = ";",
+    label_separator: LabelSeparator = None,
+    missing_label: MissingLabel = None,
+    label_csv: LabelCsv = None,
+    label_level: LabelLevel = None,
     multi_label: MultiLabel = False,
     audio_folder: AudioFolder = None,
+    whole_files: WholeFiles = False,
     subset: Subset = None,
     num_workers: Annotated[int, typer.Option(min=0, help="Processes that read audio in training.")] = 2,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the held-out part, and of training.")] = 0,
@@ -101,9 +110,10 @@ def evaluate(
     """Measure how well a model labels recordings.
 
     Whole recordings are scored, in windows where they are longer than the model's input, as `hf-ast classify` does.
-    Prints accuracy (single-label data), mAP, AUC and d-prime. With `--json`, an object with `split`, `num_recordings`,
-    `metrics`, `classes`, `confusion` and `skipped`; with `--protocol`, with `folds` and their `mean`. A class without
-    a recording has no average precision and is left out of the means.
+    Prints accuracy (single-label data), mAP, AUC and d-prime. With `--json`, an object with `split`,
+    `num_recordings`, `metrics`, `classes`, `confusion`, `failed` (recordings that could not be scored, which no figure
+    counts), `skipped` and `warned`; with `--protocol`, with `folds` and their `mean`. A class without a recording has
+    no average precision and is left out of the means.
     """
     from hf_ast.training.evaluate import evaluate
 
@@ -117,8 +127,12 @@ def evaluate(
         split_column=split_column,
         group_column=group_column,
         label_separator=label_separator,
+        missing_label=missing_label,
+        label_names=label_csv,
+        label_level=label_level,
         multi_label=multi_label,
         audio_folder=audio_folder,
+        whole_files=whole_files,
         subset=subset,
         seed=seed,
     )
@@ -129,7 +143,10 @@ def evaluate(
     )
     if figure is not None:
         result.figure().savefig(figure, dpi=100)
-    show_result(as_json, {"split": part} | result.as_data() | {"skipped": found.skipped}, as_lines(result))
+    reasons = {"skipped": found.skipped, "warned": found.warned}
+    show_result(as_json, {"split": part} | result.as_data() | reasons, as_lines(result))
+    if report_failed(result) or found.failed:
+        raise typer.Exit(1)
 
 
 def _run_esc50(
@@ -183,3 +200,6 @@ def _run_esc50(
     lines = [f"fold {number}  {fold['accuracy']:.4f}" for number, fold in enumerate(folds, start=1)]
     data_of_folds = [result.as_data()["metrics"] for result in results]
     show_result(as_json, {"folds": data_of_folds, "mean": mean}, [*lines, f"mean    {mean['accuracy']:.4f}"])
+    num_failed = sum(report_failed(result) for result in results)
+    if num_failed or data.failed:
+        raise typer.Exit(1)

@@ -9,8 +9,13 @@ from typing import Annotated
 
 import typer
 
+from .errors import note, report
+from .files import Failure, note_archives
 from .options import DEFAULT_MODEL, BatchOptions, Hop, Json, Model, Window, quiet_loading, with_model_options
 from .output import show_result
+
+# Number of recordings with errors that are shown by name
+MAX_FAILURES = 100
 
 
 class What(StrEnum):
@@ -42,8 +47,8 @@ def extract(
         typer.Argument(
             metavar="SRC",
             help="Folder; manifest (.csv, .tsv, .json, .jsonl, .parquet) with a column `path`, `file` or `audio`; "
-            "data set of `datasets`, as a folder or its id on the Hub; or URL of a folder or manifest, such as "
-            "`s3://...`.",
+            "tar shards, such as `'shard-{000..005}.tar'`, or a folder of them; data set of `datasets`, as a folder "
+            "or its id on the Hub; or URL of a folder, manifest or shard, such as `s3://...`.",
             show_default=False,
         ),
     ],
@@ -91,20 +96,25 @@ def extract(
     """Extract tags and embeddings of a corpus into Parquet files.
 
     DIR/data gets files with the columns `path`, `start_s`, `end_s`, `labels`, `scores`, `events`, `embedding`,
-    `error`, `model` and `revision`, as far as they were asked for. However a run ended, the same command continues
-    with what is left; other settings need another folder. A recording that cannot be read becomes a row with its
-    `error`, and the exit status is 1.
+    `error`, `warnings`, `model` and `revision`, as far as they were asked for. However a run ended, the same command
+    continues with what is left; other settings need another folder. Where a manifest names parts of recordings, each
+    part has a row. A recording that cannot be read becomes a row with its `error`, and the exit status is 1; one that
+    is damaged, but was read as far as it goes, has `warnings`.
 
-    Prints a summary; with `--json`, an object with `out`, `num_files`, `num_done_before`, `num_errors`, `audio_s` and
-    `elapsed_s`, where errors, audio and time are those of this run.
+    Prints a summary; with `--json`, an object with `out`, `num_files`, `num_done_before`, `num_errors`,
+    `num_warnings`, `audio_s`, `elapsed_s` and `failed`, each with `file` and `error`. Errors, warnings, audio and time
+    are those of this run.
     """
     import hf_ast
+    from hf_ast.data.sources import find_source
 
     quiet_loading()
+    place = find_source(source, subset=subset, split=split)
+    note_archives(place.archives(), source)
     try:
         with redirect_stdout(sys.stderr):  # for what Ray prints about its workers
             done = hf_ast.extract(
-                source,
+                place,
                 out,
                 model=model,
                 what=what.value,
@@ -112,8 +122,6 @@ def extract(
                 window_s=window,
                 hop_s=hop,
                 threshold=threshold,
-                subset=subset,
-                split=split,
                 num_files_per_shard=files_per_shard,
                 retry_errors=retry_errors,
                 engine=engine.value,
@@ -125,11 +133,19 @@ def extract(
             )
     except KeyboardInterrupt:
         raise KeyboardInterrupt("; the same command continues with what is left") from None
-    data = dataclasses.asdict(done) | {"out": str(done.out)}
+    failures = [Failure(file, error) for file, error in done.failed]
+    for failure in failures[:MAX_FAILURES]:
+        report(f"{failure.file}: {failure.error}")
+    if len(failures) > MAX_FAILURES:
+        note(f"and {len(failures) - MAX_FAILURES} others, which the column `error` names")
+    if done.num_warnings:
+        note(f"{done.num_warnings} recordings were read, but have warnings, in the column `warnings`")
+    data = dataclasses.asdict(done) | {"out": str(done.out), "failed": [failure.as_data() for failure in failures]}
     num_new = done.num_files - done.num_done_before
     line = (
         f"{done.out}: {done.num_files} recordings, {num_new} of them in this run "
-        f"({done.audio_s / 3600:.2f} h in {done.elapsed_s:.0f} s, {done.num_errors} could not be read)"
+        f"({done.audio_s / 3600:.2f} h in {done.elapsed_s:.0f} s, {done.num_errors} could not be read, "
+        f"{done.num_warnings} with warnings)"
     )
     show_result(as_json, data, [line])
     if done.num_errors:

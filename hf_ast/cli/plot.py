@@ -234,7 +234,10 @@ def similarity(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Draw how alike the embeddings of recordings are. A recording that cannot be read is named and left out."""
+    """Draw how alike the embeddings of recordings are.
+
+    A recording that cannot be read is named and left out; with `--json`, it is in `failed`.
+    """
     import torch
 
     import hf_ast
@@ -242,8 +245,8 @@ def similarity(
 
     from .errors import for_each
 
-    found, all_found = expand_arguments(files)
-    if not found:
+    found = expand_arguments(files)
+    if not found.files:
         raise typer.Exit(1)
     encoder, feature_extractor = options.encoder(model)
     embeddings: dict[str, Tensor] = {}
@@ -254,11 +257,11 @@ def similarity(
             encoder, feature_extractor, waveform, batch_size=options.batch_size
         )[0]
 
-    all_embedded = for_each(found, embed, progress="Embedding")
+    for_each(found.files, embed, found.fail, progress="Embedding")
     if embeddings:
         figure = plot_similarity(torch.stack(list(embeddings.values())), list(embeddings), keep_order=keep_order)
-        write(figure, out, as_json)
-    if not (all_found and all_embedded):
+        write(figure, out, as_json, failed=found.failed())
+    if found.failures:
         raise typer.Exit(1)
 
 
@@ -320,7 +323,7 @@ def read_input(
     """Read from a recording what a model hears at once, and say so if that is not all of it.
 
     Returns:
-        Model input, shape (1, T, M), padded to the model's length or not at all; and the seconds that were read.
+        Model input, shape (1, T, M), padded to the model's length or only to a patch; and the seconds that were read.
     """
     from hf_ast.data import audio
 
@@ -329,7 +332,7 @@ def read_input(
     if len(waveform) > longest:
         note(f"showing {longest / rate:.4g} s, what the model hears at once; --start chooses which")
         waveform = waveform[:longest]
-    settings: dict[str, Any] = {} if padded else {"padding": False}
+    settings: dict[str, Any] = {} if padded else {"padding": "longest"}
     values = feature_extractor(waveform, rate, return_tensors="pt", device=device, **settings)["input_values"]
     return values, len(waveform) / rate
 
@@ -346,9 +349,9 @@ def read_result(path: Path) -> dict[str, Any]:
     return data
 
 
-def write(figure: "Figure", out: Path, as_json: bool) -> None:
-    """Write a figure, completely or not at all, and print its path."""
+def write(figure: "Figure", out: Path, as_json: bool, **more: Any) -> None:
+    """Write a figure, completely or not at all, and print its path, in JSON with whatever else is to be said."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(out) as partial:
         figure.savefig(partial, dpi=DOTS_PER_INCH, format=out.suffix[1:].lower())
-    show_result(as_json, {"out": str(out)}, [str(out)])
+    show_result(as_json, {"out": str(out)} | more, [str(out)])

@@ -127,7 +127,9 @@ class Checkpoint:
 
     def build_feature_extractor(self, **changes: Any) -> SpectrogramFeatureExtractor:
         """Build the feature extractor, with the statistics of the training data; `changes` take precedence."""
-        extractor: SpectrogramFeatureExtractor = self.feature_extractor_class(**dict(self.front_end) | changes)
+        extractor: SpectrogramFeatureExtractor = self.feature_extractor_class(
+            **{"min_length": self.config_class(**self.config).min_frames} | dict(self.front_end) | changes
+        )
         return extractor
 
     @property

@@ -179,6 +179,8 @@ def _load_from(
     feature_extractor = load_feature_extractor(path, model_type, **of_hub)
     model_class = native_class if model_type == NATIVE_MODEL_TYPE else auto_class
     loaded, info = open_safely(model_class, path, dtype=dtype, output_loading_info=True, **of_hub)
+    if isinstance(feature_extractor, SpectrogramFeatureExtractor):
+        feature_extractor.min_length = loaded.config.min_frames  # which files from before this field do not tell
     return loaded, feature_extractor, missing_parameters(info)
 
 

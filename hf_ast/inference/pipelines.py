@@ -66,8 +66,8 @@ class WholeAudioClassificationPipeline(WindowPipeline, AudioClassificationPipeli
     that fits into one window is scored as transformers does. Models of other families run transformers' own code.
 
     Besides the inputs of transformers, it takes every form of a recording that `hf_ast.audio` knows, such as audio
-    values and rows of `datasets`, and waveforms with several channels or at other sampling rates. Files are read by
-    soundfile and resampled by soxr.
+    values and rows of `datasets`, and waveforms with several channels or at other sampling rates. Files are read as
+    `hf_ast.audio.read` reads them.
 
     Args:
         chunk_length_s: Length of a window in seconds, at most what the model hears at once, which is the default.

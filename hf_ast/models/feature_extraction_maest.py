@@ -29,6 +29,7 @@ class MAESTFeatureExtractor(SpectrogramFeatureExtractor):
             the normalisation, so (0 - mean) / (2 std).
         return_attention_mask: Whether to return the frame mask even with `padding="max_length"`. The official models
             attend to padding.
+        min_length: Frames of a patch of the model, to which a shorter clip is padded.
     """
 
     _auto_class = "AutoFeatureExtractor"
@@ -47,6 +48,7 @@ class MAESTFeatureExtractor(SpectrogramFeatureExtractor):
         do_normalize: bool = True,
         padding_value: float | None = None,
         return_attention_mask: bool = False,
+        min_length: int = 16,
         **kwargs: Any,
     ):
         super().__init__(
@@ -58,6 +60,7 @@ class MAESTFeatureExtractor(SpectrogramFeatureExtractor):
             do_normalize,
             padding_value,
             return_attention_mask,
+            min_length,
             **kwargs,
         )
         self.n_fft = n_fft

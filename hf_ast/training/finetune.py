@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,10 @@ from .averaging import SWACallback
 from .cards import TrainingFacts, source_license, write_results
 from .clips import Clips
 from .collation import TrainingCollator
+from .damage import DamagedRecordings
 from .devices import device_arguments
 from .evaluate import Evaluation, evaluate
+from .extras import expect_train
 from .metrics import compute_metrics, main_metric
 from .output import (
     CHECKPOINTS,
@@ -61,6 +63,7 @@ class FineTuned:
             and in all processes but the first.
         split: The split of these recordings.
         is_main_process: Whether this is the process that reports, if training runs on several.
+        damaged: Recordings that turned out to be damaged in training, and were left out of it.
     """
 
     model: PreTrainedModel
@@ -68,6 +71,7 @@ class FineTuned:
     evaluation: Evaluation | None
     split: str | None
     is_main_process: bool = True
+    damaged: list[str] = field(default_factory=list)
 
 
 class RecipeTrainer(Trainer):
@@ -197,6 +201,7 @@ def finetune(
         ValueError: An argument is wrong, there are no training recordings or only one class, `resume` finds no state
             or the data have changed, or, without `resume`, there are states of an earlier run.
     """
+    expect_train()
     settings = find_preset(preset) if isinstance(preset, str) else preset
     changes: dict[str, Any] = {"learning_rate": learning_rate, "num_epochs": num_epochs, "batch_size": batch_size}
     settings = replace(settings, **{name: value for name, value in changes.items() if value is not None})
@@ -239,7 +244,7 @@ def finetune(
         settings=settings,
         num_steps=trainer.state.global_step,
         seed=seed,
-        license=license or source_license(resolve_model(model, revision=revision, token=token)),
+        license=license or source_license(resolve_model(model, revision=revision, token=token), revision, token),
         license_is_inherited=license is None,
         best_step=trainer.state.best_global_step if arguments.load_best_model_at_end else None,
     )
@@ -279,6 +284,12 @@ def _measured(
         evaluation=evaluation,
         split=split,
         is_main_process=is_main_process,
+        damaged=[
+            name
+            for callback in trainer.callback_handler.callbacks
+            if isinstance(callback, DamagedRecordings)
+            for name in callback.names()
+        ],
     )
 
 
@@ -362,7 +373,7 @@ def make_trainer(
         processing_class=feature_extractor,
         data_collator=collator,
         compute_metrics=compute_metrics(data.problem_type),
-        callbacks=[clips[TRAIN], rows, *averaging, *callbacks],
+        callbacks=[clips[TRAIN], rows, DamagedRecordings(*clips.values()), *averaging, *callbacks],
     )
 
 
@@ -383,5 +394,13 @@ def _check_arguments(preset: Preset, data: LabelledData, stats: str | None) -> N
 
 def _record(data: LabelledData) -> dict[str, Any]:
     """Return the record of the data that a model is trained on."""
-    splits = {split: [clip.name for clip in data.of(split)] for split in SPLITS if data.of(split)}
-    return {"source": data.source.location, "labels": data.labels, "splits": splits, "skipped": data.skipped}
+    titles: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for clip in data.clips:
+        titles[clip.split].append(clip.title)
+    return {
+        "source": data.source.location,
+        "labels": data.labels,
+        "splits": {split: names for split, names in titles.items() if names},
+        "skipped": data.skipped,
+        "warned": data.warned,
+    }

@@ -25,6 +25,7 @@ from hf_ast.opening import hub_settings, open_safely
 from hf_ast.whole import written_with_os_errors
 
 from .crops import ClipMasks, Crops, collate_crops, crop_statistics
+from .damage import DamagedRecordings
 from .devices import device_arguments
 from .mixtures import Mixture, read_mixture
 from .optimizers import LEARNING_RATE, MuonAdamW
@@ -37,7 +38,7 @@ from .output import (
     upload,
     write_record,
 )
-from .pretraining_trainer import DamagedRecordings, MakeOptimizer, PretrainingTrainer
+from .pretraining_trainer import MakeOptimizer, PretrainingTrainer
 
 logger = logging.get_logger(__name__)
 
@@ -206,6 +207,7 @@ def pretrain(
         )
     else:
         feature_extractor = open_safely(HfASTFeatureExtractor, saved, **({} if last else of_hub))
+    feature_extractor.min_length = model_config.min_frames
     arguments = _training_arguments(
         output,
         max_steps=num_steps,
