@@ -1,4 +1,4 @@
-"""What trainers save around the tensors of a model is unwrapped, whatever it is called, and named if it is left out."""
+"""What trainers save around the tensors of a model is unwrapped, whatever it is called; the rest is named."""
 
 import argparse
 import collections
