@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .errors import note
+from .errors import note, report
 
 if TYPE_CHECKING:
     from hf_ast.data.labelled import LabelledData
@@ -103,6 +103,13 @@ def describe(data: "LabelledData") -> Iterator[str]:
     for label, numbers in counts.items():
         yield "  ".join([f"{label:<{width}}", *(f"{numbers[split]:>10}" for split in splits)])
     yield from data.describe_skipped()
+
+
+def report_failed(evaluation: "Evaluation") -> bool:
+    """Report the recordings that could not be scored on stderr, and return whether there are any."""
+    for name, reason in evaluation.failed.items():
+        report(f"{name}: {reason}")
+    return bool(evaluation.failed)
 
 
 def as_lines(evaluation: "Evaluation") -> Iterator[str]:

@@ -20,6 +20,7 @@ from .datasets import (
     as_lines,
     describe,
     read_labelled,
+    report_failed,
 )
 from .errors import note
 from .options import Json, positive, quiet_loading
@@ -101,8 +102,9 @@ def evaluate(
 
     Whole recordings are scored, in windows where they are longer than the model's input, as `hf-ast classify` does.
     Prints accuracy (single-label data), mAP, AUC and d-prime. With `--json`, an object with `split`, `num_recordings`,
-    `metrics`, `classes`, `confusion` and `skipped`; with `--protocol`, with `folds` and their `mean`. A class without
-    a recording has no average precision and is left out of the means.
+    `metrics`, `classes`, `confusion`, `failed` (recordings that could not be scored, which no figure counts) and
+    `skipped`; with `--protocol`, with `folds` and their `mean`. A class without a recording has no average precision
+    and is left out of the means.
     """
     from hf_ast.inference.loading import load_classifier
     from hf_ast.training.evaluate import evaluate
@@ -130,6 +132,8 @@ def evaluate(
     if figure is not None:
         result.figure().savefig(figure, dpi=100)
     show_result(as_json, {"split": part} | result.as_data() | {"skipped": found.skipped}, as_lines(result))
+    if report_failed(result):
+        raise typer.Exit(1)
 
 
 def _run_esc50(
@@ -181,3 +185,6 @@ def _run_esc50(
     lines = [f"fold {number}  {fold['accuracy']:.4f}" for number, fold in enumerate(folds, start=1)]
     data_of_folds = [result.as_data()["metrics"] for result in results]
     show_result(as_json, {"folds": data_of_folds, "mean": mean}, [*lines, f"mean    {mean['accuracy']:.4f}"])
+    failed = [report_failed(result) for result in results]
+    if any(failed):
+        raise typer.Exit(1)

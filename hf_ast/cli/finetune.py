@@ -25,6 +25,7 @@ from .datasets import (
     Subset,
     as_lines,
     read_labelled,
+    report_failed,
     resumable,
 )
 from .errors import note
@@ -124,7 +125,7 @@ def finetune(
     Counts of the classes are shown first, with the files that cannot be used. --out gets the model that did best on
     the validation recordings, its metrics (metrics.json), a figure (results.png) and a model card (README.md); it
     opens with `hf-ast classify --model`. Prints the metrics; with `--json`, an object with `folder`, `split`,
-    `num_recordings`, `metrics`, `classes`, `confusion` and `skipped`.
+    `num_recordings`, `metrics`, `classes`, `confusion`, `failed` and `skipped`.
 
     On several processes: `accelerate launch -m hf_ast.cli finetune DATA --model MODEL --out DIR`, or the same with
     `torchrun --nproc-per-node N -m`. `accelerate config` sets up FSDP and DeepSpeed. --batch-size is per process.
@@ -177,3 +178,5 @@ def finetune(
         return
     result = {"folder": str(out), "split": done.split} | done.evaluation.as_data() | {"skipped": found.skipped}
     show_result(as_json, result, [f"{out}, {done.split}:", *as_lines(done.evaluation)])
+    if report_failed(done.evaluation):
+        raise typer.Exit(1)

@@ -288,7 +288,7 @@ def read_input(
     """Read from a recording what a model hears at once, and say so if that is not all of it.
 
     Returns:
-        Model input, shape (1, T, M), padded to the model's length or not at all; and the seconds that were read.
+        Model input, shape (1, T, M), padded to the model's length or only to a patch; and the seconds that were read.
     """
     from hf_ast.data import audio
 
@@ -297,7 +297,7 @@ def read_input(
     if len(waveform) > longest:
         note(f"showing {longest / rate:.4g} s, what the model hears at once; --start chooses which")
         waveform = waveform[:longest]
-    settings: dict[str, Any] = {} if padded else {"padding": False}
+    settings: dict[str, Any] = {} if padded else {"padding": "longest"}
     values = feature_extractor(waveform, rate, return_tensors="pt", **settings)["input_values"]
     return values, len(waveform) / rate
 

@@ -86,7 +86,7 @@ def stream(
         Consecutive mono pieces, float32, each of shape (S,); together they are the waveform of `read`.
     """
     sampling_rate = checked_rate("sampling_rate", sampling_rate)
-    resampler = None
+    resampler, num_samples, first = None, 0, np.zeros(0, dtype=np.float32)
     source_rate = sampling_rate if source_rate is None else source_rate
     for block, rate in _mono_blocks(source, source_rate, block_s, 0.0, None):
         if rate == sampling_rate:
@@ -94,9 +94,12 @@ def stream(
             continue
         if resampler is None:
             resampler = _import("soxr").ResampleStream(rate, sampling_rate, 1, dtype="float32")
-        yield resampler.resample_chunk(block)
+            first = block[:1]
+        yield (piece := resampler.resample_chunk(block))
+        num_samples += len(piece)
     if resampler is not None:
-        yield resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
+        last = resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
+        yield last if num_samples + len(last) else first  # as in `resample`
 
 
 def duration(source: Any, *, source_rate: int | None = None) -> float:
@@ -110,10 +113,14 @@ def duration(source: Any, *, source_rate: int | None = None) -> float:
 
 
 def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
-    """Resample a mono waveform (S,) between two rates in Hz, with soxr's high quality; keeps the dtype."""
+    """Resample a mono waveform (S,) between two rates in Hz, with soxr's high quality; keeps the dtype.
+
+    A waveform of a few samples, of which soxr would leave none, keeps its first one.
+    """
     if from_rate == to_rate:
         return waveform
-    return _import("soxr").resample(waveform, from_rate, to_rate)
+    resampled = _import("soxr").resample(waveform, from_rate, to_rate)
+    return resampled if len(resampled) else waveform[:1]
 
 
 def checked_rate(name: str, rate: Any) -> int:

@@ -139,7 +139,7 @@ def read_data(
     audio_folder: str | os.PathLike[str] | None = None,
     subset: str | None = None,
     validation_fraction: float = 0.2,
-    min_duration_s: float = 0.025,
+    min_duration_s: float = 0.0,
     decode: bool = True,
     seed: int = 0,
     progress: bool = False,
@@ -164,7 +164,7 @@ def read_data(
         audio_folder: Folder to which paths in a manifest are relative; that of the manifest if None.
         subset: Subset of a data set.
         validation_fraction: Fraction of the training recordings that are held out for validation.
-        min_duration_s: Recordings that are shorter are skipped.
+        min_duration_s: Recordings that are shorter are skipped; a model takes any that holds a sample.
         decode: Whether every recording is decoded now, so that damage is found before training. If False, only its
             header is read, as is sensible for thousands of hours, and damage ends training with an error.
         seed: Seed of the choice of held-out recordings.
@@ -195,7 +195,7 @@ def labelled_data(
     *,
     multi_label: bool = False,
     validation_fraction: float = 0.2,
-    min_duration_s: float = 0.025,
+    min_duration_s: float = 0.0,
     decode: bool = True,
     seed: int = 0,
     progress: bool = False,
@@ -259,6 +259,8 @@ def check_recordings(
         for entry, (duration_s, problem) in zip(entries, found, strict=True):
             if problem:
                 damaged[entry.name] = problem
+            elif duration_s == 0:
+                damaged[entry.name] = "it holds no samples"
             elif duration_s < min_duration_s:
                 damaged[entry.name] = f"it lasts {duration_s:.3g} s, less than {min_duration_s:.3g} s"
             else:

@@ -59,7 +59,7 @@ def scene_embeddings(
         Embeddings, float32 on the waveform's device, shape (B, D); with logits (B, C) or (B, C + D).
 
     Raises:
-        ValueError: Wrong shape, mode, window or hop, or a recording too short for the model.
+        ValueError: Wrong shape, mode, window or hop.
     """
     waveform = _as_batch(waveform)
     embed = _embedder(model, mode)
@@ -83,6 +83,7 @@ def scene_embeddings(
             waveform,
             hop,
             batch_size,
+            num_centred_windows(waveform.shape[1], hop),
         ).mean(dim=1)
 
 
@@ -100,7 +101,8 @@ def timestamp_embeddings(
 ) -> tuple[Tensor, Tensor]:
     """Embeddings of the moments of a recording: one for the window around every multiple of `hop_s`.
 
-    The recording is reflected at its ends. Windows are not padded to the extractor's `max_length`, only to one patch.
+    The recording is reflected at its ends; zeros behind it continue one that is not longer than half of the longest
+    window. Windows are not padded to the extractor's `max_length`, only to one patch.
 
     Args:
         model, feature_extractor, waveform, mode: As in `scene_embeddings`.
@@ -115,7 +117,7 @@ def timestamp_embeddings(
         shape (B, K).
 
     Raises:
-        ValueError: Wrong shape, mode, window or hop, or a recording not longer than half a window.
+        ValueError: Wrong shape, mode, window or hop.
     """
     waveform = _as_batch(waveform)
     embed = _embedder(model, mode)
@@ -127,11 +129,9 @@ def timestamp_embeddings(
     windows = [as_samples("window_s", length_s, rate) for length_s in lengths_s]
     mel_window = feature_extractor.num_samples(num_mel_frames) if num_mel_frames else 0
     longest = max(*windows, mel_window)
-    if waveform.shape[1] <= longest // 2:
-        raise ValueError(
-            f"waveform has {waveform.shape[1]} samples, but must have more than half of the longest window "
-            f"({longest}); pad it, or take a smaller window_s."
-        )
+    num_windows = num_centred_windows(waveform.shape[1], hop)
+    missing = longest // 2 + 1 - waveform.shape[1]  # for the reflection
+    waveform = torch.nn.functional.pad(waveform, (0, max(0, missing)))
 
     def describe(clips: Tensor, centres: Tensor) -> Tensor:
         parts = [
@@ -148,19 +148,18 @@ def timestamp_embeddings(
         return torch.cat(parts, dim=1)
 
     with evaluating(model):
-        embeddings = _of_all_windows(describe, waveform, hop, batch_size)
+        embeddings = _of_all_windows(describe, waveform, hop, batch_size, num_windows)
     timestamps = torch.arange(embeddings.shape[1], device=waveform.device) * (1000.0 * hop / rate)
     return embeddings, timestamps.expand(len(waveform), -1)
 
 
 def _of_all_windows(
-    describe: Callable[[Tensor, Tensor], Tensor], waveform: Tensor, hop: int, batch_size: int
+    describe: Callable[[Tensor, Tensor], Tensor], waveform: Tensor, hop: int, batch_size: int, num_windows: int
 ) -> Tensor:
     """Apply a function from recordings (n,) and central samples (n,) to vectors (n, D) to all windows: (B, K, D)."""
-    num_windows = num_centred_windows(waveform.shape[1], hop)
     result = torch.empty(0)
     start = 0
-    for clips, centres in _batches(waveform, hop, batch_size):
+    for clips, centres in _batches(waveform, hop, batch_size, num_windows):
         vectors = describe(clips, centres)
         if start == 0:  # filled in place, because pieces and their concatenation would take twice the memory
             result = torch.empty(len(waveform) * num_windows, vectors.shape[1], device=waveform.device)
@@ -191,17 +190,16 @@ def _features(
     feature_extractor: SpectrogramFeatureExtractor, waveform: Tensor, model: PreTrainedModel, *, padded: bool = True
 ) -> BatchFeature:
     """Model inputs for waveforms (B, S); if not `padded`, only up to one patch, the shortest input of a model."""
-    settings = {}
-    if not padded:
-        num_frames = max(feature_extractor.num_frames(waveform.shape[1]), model.config.patch_size[1])
-        settings = {"padding": "max_length", "max_length": num_frames, "return_attention_mask": False}
-    sampling_rate = feature_extractor.sampling_rate
-    return feature_extractor(waveform.to(model.device), sampling_rate, return_tensors="pt", **settings)
+    settings: dict[str, Any] = {} if padded else {"padding": "longest", "truncation": False}
+    clips = list(waveform.to(model.device))  # a list, because a batch of tiny clips looks like one clip of channels
+    inputs = feature_extractor(clips, feature_extractor.sampling_rate, return_tensors="pt", **settings)
+    if not padded and inputs["attention_mask"].all():  # attention without a mask takes the faster kernels
+        del inputs["attention_mask"]
+    return inputs
 
 
-def _batches(waveform: Tensor, hop: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(waveform: Tensor, hop: int, batch_size: int, num_windows: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The recording (n,) and the central sample (n,) of every window, recording by recording, in batches."""
-    num_windows = num_centred_windows(waveform.shape[1], hop)
     for windows in torch.arange(len(waveform) * num_windows, device=waveform.device).split(batch_size):
         yield windows // num_windows, windows % num_windows * hop
 

@@ -62,6 +62,7 @@ def window_features(
         shift = feature_extractor.frame_shift
         overlaps = len(span.starts) > 1 and span.starts[1] - span.starts[0] < window
         has_inner_frames = feature_extractor.num_frames(window) > 2 * feature_extractor.num_edge_frames
+        has_inner_frames &= window >= feature_extractor.min_samples  # shorter ones are continued with zeros
         if overlaps and has_inner_frames and all((start - span.offset) % shift == 0 for start in span.starts):
             return _sliced_features(feature_extractor, span, window, device)
     return clip_features(feature_extractor, span.windows(window), device=device)
@@ -111,9 +112,9 @@ def _as_by_default(feature_extractor: SpectrogramFeatureExtractor, features: Ten
     """Pad spectrograms (K, T, M) of one length, and add the mask, as a call of the extractor does by default."""
     num_clips, num_frames, _ = features.shape
     mask = torch.ones(num_clips, num_frames, dtype=torch.long, device=features.device)
-    if feature_extractor.default_padding == "max_length":
-        padding = feature_extractor.max_length - num_frames
-        features = torch.nn.functional.pad(features, (0, 0, 0, padding), value=feature_extractor.padding_value)
-        mask = torch.nn.functional.pad(mask, (0, padding))
+    is_whole = feature_extractor.default_padding == "max_length"
+    padding = max(0, (feature_extractor.max_length if is_whole else feature_extractor.min_length) - num_frames)
+    features = torch.nn.functional.pad(features, (0, 0, 0, padding), value=feature_extractor.padding_value)
+    mask = torch.nn.functional.pad(mask, (0, padding))
     with_mask = feature_extractor.return_attention_mask or feature_extractor.default_padding == "longest"
     return BatchFeature({"input_values": features} | ({"attention_mask": mask} if with_mask else {}))

@@ -122,7 +122,10 @@ def _load_from(path: str, native_class: Any, auto_class: Any) -> tuple[PreTraine
         (native_class, HfASTFeatureExtractor) if is_native else (auto_class, AutoFeatureExtractor)
     )
     loaded, info = model_class.from_pretrained(path, output_loading_info=True, **never)
-    return loaded, extractor_class.from_pretrained(path, **never), missing_parameters(info)
+    extractor = extractor_class.from_pretrained(path, **never)
+    if isinstance(extractor, SpectrogramFeatureExtractor):
+        extractor.min_length = loaded.config.min_frames  # which files from before this field do not tell
+    return loaded, extractor, missing_parameters(info)
 
 
 def missing_parameters(info: Mapping[str, Any], *, optional: str = "\0") -> list[str]:

@@ -111,6 +111,11 @@ class SpectrogramConfig(PreTrainedConfig):
         return as_pair(self.patch_size)
 
     @property
+    def min_frames(self) -> int:
+        """Frames of the shortest input: those of a patch."""
+        return self.patch_sides[1]
+
+    @property
     def strides(self) -> tuple[int, int]:
         """Distance between patches (mel bins, frames)."""
         return self.frequency_stride, self.time_stride

@@ -24,6 +24,8 @@ class HfASTFeatureExtractor(SpectrogramFeatureExtractor):
             the normalisation, so (0 - mean) / (2 std).
         return_attention_mask: Whether to return the frame mask even with `padding="max_length"`. The official models
             attend to padding.
+        min_length: Frames of a patch of the model, to which a shorter clip is padded: 16, except for SSAST's models on
+            frames, which have 2.
     """
 
     _auto_class = "AutoFeatureExtractor"
@@ -40,6 +42,7 @@ class HfASTFeatureExtractor(SpectrogramFeatureExtractor):
         subtract_mean: bool = True,
         padding_value: float | None = None,
         return_attention_mask: bool = False,
+        min_length: int = 16,
         **kwargs: Any,
     ):
         super().__init__(
@@ -51,6 +54,7 @@ class HfASTFeatureExtractor(SpectrogramFeatureExtractor):
             do_normalize,
             padding_value,
             return_attention_mask,
+            min_length,
             **kwargs,
         )
         self.subtract_mean = subtract_mean
@@ -67,8 +71,8 @@ class HfASTFeatureExtractor(SpectrogramFeatureExtractor):
         return values, unused
 
     def num_frames(self, num_samples: int) -> int:
-        """Number of whole frames in that many samples."""
-        return num_frames(num_samples, self.sampling_rate)
+        """Number of whole frames in that many samples; a clip that is shorter than a frame has one."""
+        return max(1, num_frames(num_samples, self.sampling_rate))
 
     def num_samples(self, num_frames: int) -> int:
         """Samples of a clip that has that many frames and ends with a whole one."""

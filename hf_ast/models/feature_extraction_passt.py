@@ -25,6 +25,7 @@ class PaSSTFeatureExtractor(SpectrogramFeatureExtractor):
         do_normalize: Whether to normalise.
         padding_value: Value of padded frames in the result; that of silence if None.
         return_attention_mask: Whether to return the frame mask even with `padding="max_length"`.
+        min_length: Frames of a patch of the model, to which a shorter clip is padded.
     """
 
     _auto_class = "AutoFeatureExtractor"
@@ -47,6 +48,7 @@ class PaSSTFeatureExtractor(SpectrogramFeatureExtractor):
         do_normalize: bool = True,
         padding_value: float | None = None,
         return_attention_mask: bool = False,
+        min_length: int = 16,
         **kwargs: Any,
     ):
         super().__init__(
@@ -58,6 +60,7 @@ class PaSSTFeatureExtractor(SpectrogramFeatureExtractor):
             do_normalize,
             padding_value,
             return_attention_mask,
+            min_length,
             **kwargs,
         )
         self.n_fft = n_fft
@@ -95,7 +98,7 @@ class PaSSTFeatureExtractor(SpectrogramFeatureExtractor):
 
     @property
     def min_samples(self) -> int:
-        """Samples of the shortest clip that can be reflected at its ends."""
+        """Samples of the shortest clip that can be reflected at its ends; a shorter one gets zeros behind it."""
         return min_samples(self.n_fft)
 
     def _front_end_settings(self) -> dict[str, Any]:

@@ -190,7 +190,7 @@ def _levels(feature_extractor: SpectrogramFeatureExtractor, clip: Tensor, durati
     if duration_s is not None:
         shift_s = feature_extractor.frame_shift / feature_extractor.sampling_rate
         centres_s = feature_extractor.first_frame_s + shift_s * torch.arange(len(clip))
-        level[centres_s > duration_s] = torch.nan
+        level[1:][centres_s[1:] > duration_s] = torch.nan  # the first frame holds sound, however short it is
     return decibels(level)
 
 

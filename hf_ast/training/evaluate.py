@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +34,7 @@ class Evaluation:
         scores: Probabilities, shape (N, C).
         multi_label: Whether the recordings may have any number of classes.
         metrics: See `classification_metrics`.
+        failed: Name of each recording that could not be scored, and is in none of the others -> the reason.
     """
 
     labels: list[str]
@@ -42,6 +43,7 @@ class Evaluation:
     scores: np.ndarray
     multi_label: bool
     metrics: Metrics
+    failed: dict[str, str] = field(default_factory=dict)
 
     @property
     def main(self) -> tuple[str, float]:
@@ -89,7 +91,13 @@ class Evaluation:
                 {"true": labels[row], "predicted": labels[column], "num_recordings": int(counts[row, column])}
                 for row, column in zip(*counts.nonzero(), strict=True)
             ]
-        return {"num_recordings": len(self.names), "metrics": values, "classes": classes, "confusion": confusion}
+        return {
+            "num_recordings": len(self.names),
+            "metrics": values,
+            "classes": classes,
+            "confusion": confusion,
+            "failed": self.failed,
+        }
 
 
 def evaluate(
@@ -103,7 +111,8 @@ def evaluate(
 ) -> Evaluation:
     """Label recordings as `hf-ast classify` and the pipeline do, and compare with their true labels.
 
-    A recording that is longer than the model's input is cut into windows, and its scores are the means over them.
+    A recording that is longer than the model's input is cut into windows, and its scores are the means over them. One
+    that cannot be read or scored is left out of the metrics, and named in `failed`.
 
     Args:
         model: A classification model of ours, or any other one for waveforms, on any device; it runs in eval mode.
@@ -115,7 +124,7 @@ def evaluate(
         progress: Whether to show a progress bar on stderr.
 
     Raises:
-        ValueError: The split is empty, or the model does not know a class.
+        ValueError: The split is empty, the model does not know a class, or no recording can be scored.
     """
     data = data.with_labels(label_names(model))
     clips = data.of(split)
@@ -123,7 +132,15 @@ def evaluate(
         raise ValueError(
             f"split={split!r} holds no recording; there are {sorted({clip.split for clip in data.clips})}."
         )
-    scores = score_recordings(model, feature_extractor, data, clips, batch_size=batch_size, progress=progress)
+    scores, failures = score_recordings(
+        model, feature_extractor, data, clips, batch_size=batch_size, progress=progress
+    )
+    failed = {clips[row].name: reason for row, reason in failures.items()}
+    scored = [row for row in range(len(clips)) if row not in failures]
+    if not scored:
+        name, reason = next(iter(failed.items()))
+        raise ValueError(f"split={split!r}: none of its {len(clips)} recordings can be scored; {name!r}: {reason}")
+    scores, clips = scores[scored], [clips[row] for row in scored]
     targets = data.targets(clips)
     return Evaluation(
         labels=data.labels,
@@ -132,6 +149,7 @@ def evaluate(
         scores=scores,
         multi_label=data.multi_label,
         metrics=classification_metrics(targets, scores, multi_label=data.multi_label),
+        failed=failed,
     )
 
 
@@ -144,33 +162,56 @@ def score_recordings(
     *,
     batch_size: int = 8,
     progress: bool = False,
-) -> np.ndarray:
+) -> tuple[np.ndarray, dict[int, str]]:
     """Score recordings, several in a forward pass where each fits into the model's input.
 
     Returns:
-        Probabilities in the order of the clips, float32, shape (N, C), as `hf_ast.tag` gives them.
+        Probabilities in the order of the clips, float32, shape (N, C), as `hf_ast.tag` gives them; and why a recording
+        could not be read or scored, by its row, which is NaN. An error of a batch costs only the recordings that also
+        fail alone.
     """
     rate, window, reader = feature_extractor.sampling_rate, model_window(feature_extractor), data.source.reader()
-    scores = np.empty((len(clips), len(label_names(model))), dtype=np.float32)
+    scores = np.full((len(clips), len(label_names(model))), np.nan, dtype=np.float32)
+    failures: dict[int, str] = {}
     waiting: dict[int, np.ndarray] = {}
 
     def score_waiting() -> None:
-        inputs = clip_features(feature_extractor, list(waiting.values()), device=model.device)
-        scores[list(waiting)] = score_inputs(model, inputs.to(model.dtype)).cpu().numpy()
+        batches: list[dict[int, np.ndarray]] = [dict(waiting)]
         waiting.clear()
+        while batches:
+            batch = batches.pop()
+            try:
+                inputs = clip_features(feature_extractor, list(batch.values()), device=model.device)
+                scores[list(batch)] = score_inputs(model, inputs.to(model.dtype)).cpu().numpy()
+            except ImportError:
+                raise
+            except Exception as error:  # a model, a front end or a device may raise anything
+                if len(batch) > 1:
+                    batches += [{row: waveform} for row, waveform in batch.items()]
+                else:
+                    failures.update(dict.fromkeys(batch, _reason(error)))
 
     with evaluating(model):
         for row, clip in enumerate(tqdm(clips, desc="Evaluating", unit="file", disable=not progress)):
-            with reader.open(clip.name, clip.index) as recording:
-                if clip.duration_s * rate > window + 1:  # one more, because resampling rounds
-                    scores[row] = tag(model, feature_extractor, recording, batch_size=batch_size).scores.numpy()
-                    continue
-                waiting[row] = audio.read(recording, rate)[0][:window]
+            try:
+                with reader.open(clip.name, clip.index) as recording:
+                    if clip.duration_s * rate > window + 1:  # one more, because resampling rounds
+                        scores[row] = tag(model, feature_extractor, recording, batch_size=batch_size).scores.numpy()
+                    else:
+                        waiting[row] = audio.read(recording, rate)[0][:window]
+            except ImportError:  # a missing decoder concerns all recordings
+                raise
+            except Exception as error:
+                failures[row] = _reason(error)
             if len(waiting) == batch_size:
                 score_waiting()
         if waiting:
             score_waiting()
-    return scores
+    return scores, failures
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {error}"
 
 
 def _finite(value: float) -> float | None:

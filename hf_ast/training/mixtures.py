@@ -75,7 +75,7 @@ def read_mixture(
     audio_folder: str | os.PathLike[str] | None = None,
     subset: str | None = None,
     num_eval: int = 200,
-    min_duration_s: float = 0.025,
+    min_duration_s: float = 0.0,
     seed: int = 0,
     progress: bool = False,
 ) -> Mixture:
@@ -97,7 +97,7 @@ def read_mixture(
             `find_source(id, subset=...)` returns.
         num_eval: Number of recordings to evaluate on, from each source in proportion to its share; at most a tenth of
             the recordings of a source that names none for validation.
-        min_duration_s: Recordings that are shorter are skipped.
+        min_duration_s: Recordings that are shorter are skipped; a model takes any that holds a sample.
         seed: Seed of the choice of recordings to evaluate on.
         progress: Whether to show progress bars on stderr.
 

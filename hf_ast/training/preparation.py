@@ -17,6 +17,7 @@ from hf_ast.data.splitting import TRAIN
 from hf_ast.families import MODEL_TYPES
 from hf_ast.inference.loading import expect_complete
 from hf_ast.models.configuration_ast import NATIVE_MODEL_TYPE
+from hf_ast.models.configuration_common import as_pair
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 from hf_ast.models.modules_transformer import initialize_weights
 
@@ -53,6 +54,7 @@ def load_for_training(
         else (AutoModelForAudioClassification, AutoFeatureExtractor)
     )
     feature_extractor: Any = extractor_class.from_pretrained(path)
+    feature_extractor.min_length = as_pair(config.patch_size)[1]
     feature_extractor.max_length = _max_length(feature_extractor, data, preset, duration_s)
     old_labels = [config.id2label[index] for index in range(len(config.id2label))]
     has_these_classes = set(old_labels) == set(data.labels)
@@ -120,10 +122,11 @@ def _max_length(
     if preset.max_length is not None and isinstance(feature_extractor, HfASTFeatureExtractor):
         return preset.max_length
     longest_s = max(clip.duration_s for clip in data.clips)
-    return min(_frames_for(feature_extractor, math.ceil(longest_s * rate)), feature_extractor.max_length)
+    num_frames = max(feature_extractor.min_length, _frames_for(feature_extractor, math.ceil(longest_s * rate)))
+    return min(num_frames, feature_extractor.max_length)
 
 
 def _frames_for(feature_extractor: SpectrogramFeatureExtractor, num_samples: int) -> int:
     """Return the smallest number of frames with which no sample of the clips is cut off."""
-    num_frames = feature_extractor.num_frames(max(feature_extractor.min_samples, num_samples))
+    num_frames = feature_extractor.num_frames(num_samples)
     return num_frames + (feature_extractor.num_samples(num_frames) < num_samples)

@@ -199,6 +199,7 @@ def pretrain(
         )
     else:
         feature_extractor = HfASTFeatureExtractor.from_pretrained(saved)
+    feature_extractor.min_length = model_config.min_frames
     arguments = _training_arguments(
         output,
         max_steps=num_steps,

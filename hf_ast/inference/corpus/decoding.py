@@ -59,7 +59,6 @@ def window_batches(
     sampling_rate: int,
     window: int,
     hop: int,
-    min_samples: int,
     batch_size: int,
     num_workers: int,
 ) -> Iterator[WindowBatch]:
@@ -74,11 +73,10 @@ def window_batches(
         files: Those to decode, by their numbers.
         sampling_rate: Rate that the model takes, in Hz.
         window, hop: In samples at that rate.
-        min_samples: Samples that the model needs at least; a shorter recording has an error in its `End`.
         batch_size: Windows per batch.
         num_workers: Processes that decode; 0 means this one.
     """
-    recordings = _Recordings(source, names, files, sampling_rate, window, hop, min_samples, batch_size)
+    recordings = _Recordings(source, names, files, sampling_rate, window, hop, batch_size)
     return iter(DataLoader(recordings, batch_size=None, num_workers=num_workers, in_order=False))
 
 
@@ -93,7 +91,6 @@ class _Recordings(IterableDataset[WindowBatch]):
         sampling_rate: int,
         window: int,
         hop: int,
-        min_samples: int,
         batch_size: int,
     ):
         self.source = source
@@ -102,7 +99,6 @@ class _Recordings(IterableDataset[WindowBatch]):
         self.sampling_rate = sampling_rate
         self.window = window
         self.hop = hop
-        self.min_samples = min_samples
         self.batch_size = batch_size
         self.num_taken = multiprocessing.Value("q", 0)
 
@@ -144,10 +140,6 @@ class _Recordings(IterableDataset[WindowBatch]):
             span = stream.push(block)
             if span is not None:
                 yield from zip(span.starts, span.windows(self.window), strict=True)
-        if stream.num_samples < self.min_samples:
-            raise ValueError(
-                f"The recording has {stream.num_samples} samples, but the model needs {self.min_samples}."
-            )
         span = stream.flush()
         if span is not None:
             yield from zip(span.starts, span.windows(self.window), strict=True)

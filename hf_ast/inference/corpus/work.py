@@ -142,7 +142,6 @@ class ShardWorker:
             sampling_rate=self.sampling_rate,
             window=self.window,
             hop=self.hop,
-            min_samples=getattr(self.feature_extractor, "min_samples", 1),
             batch_size=self.batch_size,
             num_workers=self.num_workers,
         )
