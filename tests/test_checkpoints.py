@@ -5,6 +5,7 @@ import errno
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -18,6 +19,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import huggingface_hub
+import psutil
 import pytest
 import torch
 from transformers import AutoFeatureExtractor, AutoModel
@@ -25,8 +27,10 @@ from transformers import AutoFeatureExtractor, AutoModel
 import hf_ast
 from hf_ast import SSASTConfig, get_checkpoint
 from hf_ast.checkpoints import resolve_model
-from hf_ast.conversion import layouts, registry
+from hf_ast.cli import main
+from hf_ast.conversion import folders, layouts, registry
 from hf_ast.conversion.folders import convert_file, read_provenance, sha256, write_provenance
+from hf_ast.conversion.prepare import is_ready
 from tests.support.file_server import Served, Server, serving
 from tests.support.interpreter import ROOT
 from tests.support.loopback_hub import TOKEN, LoopbackHub, serve
@@ -335,6 +339,69 @@ def test_a_conversion_that_does_not_pass_is_an_error_and_leaves_no_folder(
     ):
         get_checkpoint(NAME, cache=tmp_path)
     assert names(tmp_path) == []
+
+
+def test_ready_folder_is_hashed_once_and_again_only_after_a_change(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = get_checkpoint(NAME, cache=tmp_path)
+    hashed: list[str] = []
+    monkeypatch.setattr(folders, "sha256", lambda file: hashed.append(file.name) or sha256(file))
+    for _ in range(3):
+        assert get_checkpoint(NAME, cache=tmp_path) == folder
+    assert hashed == []
+    weights, status = folder / "model.safetensors", (folder / "model.safetensors").stat()
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    os.utime(weights, ns=(status.st_atime_ns, status.st_mtime_ns))  # as if nothing had been written
+    assert not is_ready(folder, registry.find(NAME), cache=tmp_path)
+    assert "model.safetensors" in hashed
+
+
+def test_file_fetched_by_hand_makes_the_same_command_work_as_the_message_says(
+    server: Server,
+    official: bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    replace_urls(monkeypatch, f"http://127.0.0.1:{closed_port()}/{FILE}")
+    command = ["convert", NAME, "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
+    for offline in (True, False):
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", offline)
+        assert main(command) == 1
+        message = capsys.readouterr().err
+        found = re.search(r"Once you have the file, copy it to '(.*)', and give the same command again\.\n$", message)
+        assert found is not None
+    Path(found[1]).write_bytes(official)
+    assert main(command) == 0
+    assert read_provenance(tmp_path / "out")["source"]["url"] is None
+    assert get_checkpoint(NAME, cache=tmp_path / "cache").name == NAME
+
+
+def test_conversion_reads_the_official_file_twice(server: Server, official: bytes, tmp_path: Path) -> None:
+    """Once for its digest, and once for its tensors; Python tells of every opening."""
+    (tmp_path / FILE).write_bytes(official)
+    assert exit_code(start(convert_and_count, tmp_path)) == 0
+
+
+def convert_and_count(cache: Path) -> None:
+    opened: list[str] = []
+
+    def count(event: str, arguments: tuple[object, ...]) -> None:
+        if event == "open" and str(arguments[0]) == str(cache / FILE):
+            opened.append(str(arguments[1]))
+
+    sys.addaudithook(count)
+    before = psutil.Process().io_counters().read_chars
+    get_checkpoint(NAME, cache=cache)
+    read = psutil.Process().io_counters().read_chars - before
+    num_bytes = (cache / FILE).stat().st_size
+    # The end of the archive, to see that it is there; the digest; its first bytes; the tensors, mapped into memory
+    assert len(opened) <= 5, opened
+    # The file once, the new weights twice: for their digest, and for the stamps; they are opened by mapping as well
+    assert read < 4.5 * num_bytes
 
 
 # --- resolve_model

@@ -19,7 +19,7 @@ CLASSIFIER_FIELDS = ("problem_type", "id2label")
 GEOMETRY_FIELDS = ("num_mel_bins", "max_length")
 STRIDES = ("frequency_stride", "time_stride")
 # Arguments of a feature extractor that change no value, or that the config has as well
-NOT_LISTED = ("kwargs", "max_length", "num_mel_bins", "padding_value", "return_attention_mask")
+NOT_LISTED = ("kwargs", "max_length", "min_length", "num_mel_bins", "padding_value", "return_attention_mask")
 
 
 def with_heads(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -127,9 +127,9 @@ class Checkpoint:
 
     def build_feature_extractor(self, **changes: Any) -> SpectrogramFeatureExtractor:
         """Build the feature extractor, with the statistics of the training data; `changes` take precedence."""
-        extractor: SpectrogramFeatureExtractor = self.feature_extractor_class(
-            **{"min_length": self.config_class(**self.config).min_frames} | dict(self.front_end) | changes
-        )
+        min_length = self.config_class(**self.config).min_frames
+        values = {"min_length": min_length} | dict(self.front_end) | changes
+        extractor: SpectrogramFeatureExtractor = self.feature_extractor_class(**values)
         return extractor
 
     @property

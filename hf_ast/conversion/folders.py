@@ -68,7 +68,7 @@ def plan_conversion(
         config = checkpoint.build_config(**changes)
     except StrictDataclassError as error:  # is not a ValueError
         raise ValueError(f"changes={changes} do not fit: {' '.join(str(error).split())}") from error
-    front_end = checkpoint.build_feature_extractor(**front_end_changes)
+    front_end = checkpoint.build_feature_extractor(**{"min_length": config.min_frames} | front_end_changes)
     given = origin.get("given", ())
     assumed: Mapping[str, Mapping[str, Any]] = {}
     if given or not is_released(checkpoint, origin["source"]):
