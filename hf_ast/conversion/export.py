@@ -23,13 +23,13 @@ from transformers import (
 )
 
 import hf_ast
-from hf_ast.models.modeling_ast_native import to_native_name
+from hf_ast.models.modeling_native_common import to_native_name
 from hf_ast.opening import open_safely
 from hf_ast.whole import whole_folder
 
 from .convert import expected_shapes
 from .key_maps import ConfigField, Dropped, KeyMap, Target
-from .layouts import EMBEDDINGS, JOINT_TABLE, LAYOUTS, POSITIONS, Layout, restore_native
+from .layouts import EMBEDDINGS, FREQUENCY_TABLE, JOINT_TABLE, LAYOUTS, POSITIONS, Layout, restore_native
 
 FORMATS = ("official", "native")
 # Settings that the official code fixes (the number of heads by hidden size): its files do not hold them
@@ -230,7 +230,9 @@ def _official_layout(model: PreTrainedModel) -> Layout:
     layouts = LAYOUTS.get(type(model.config))
     if layouts is None:
         raise ValueError(f"model is a {type(model).__name__}, but must be one of ours.")
-    return next((layout for layout in layouts if layout.model_class is type(model) and not layout.derived), layouts[0])
+    table = FREQUENCY_TABLE if model.config.position_table == "factorised" else POSITIONS
+    fitting = [layout for layout in layouts if not layout.derived and table in layout.key_map.values()]
+    return next((layout for layout in fitting if layout.model_class is type(model)), (*fitting, *layouts)[0])
 
 
 def _require(config: PreTrainedConfig, settings: Mapping[str, Any], what: str) -> None:

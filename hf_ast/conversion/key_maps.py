@@ -30,7 +30,18 @@ class ConfigField:
     name: str
 
 
-Target = str | Dropped | ConfigField
+@dataclass(frozen=True)
+class Ignored:
+    """A tensor that a file may have, that is left out on purpose, and that the official loader makes itself.
+
+    Args:
+        reason: Why it is left out.
+    """
+
+    reason: str
+
+
+Target = str | Dropped | ConfigField | Ignored
 KeyMap = Mapping[str, Target]
 
 
@@ -128,6 +139,14 @@ PASST: KeyMap = {
     ),
     **_weight_and_bias({"head.0": "classifier.norm", "head.1": "classifier.linear"}),
     **_dropped_head("head_dist", "num_labels", "a second head that no forward pass of the official code uses"),
+}
+
+# palonso/MAEST, models/maest.py: the names of PaSST. What it saves today holds its front end for raw audio as well
+_MAEST_FRONT_END = Ignored("a constant of the official front end")
+MAEST: KeyMap = {
+    **PASST,
+    "melspectrogram.spec.window": _MAEST_FRONT_END,
+    "melspectrogram.mel_scale.fb": _MAEST_FRONT_END,
 }
 
 # tky823/TorchOnlyAST, around `nn.TransformerEncoder`: all families, with or without a head

@@ -6,11 +6,17 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import BatchFeature
+from transformers import BatchFeature, PreTrainedModel
+from transformers.utils import logging
 
+from hf_ast.families import MODEL_TYPES
+from hf_ast.models.feature_extraction_ast import NATIVE_CLASS
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
+from hf_ast.models.modules_fbank import frame_geometry
 
 from .windows import Span
+
+logger = logging.get_logger(__name__)
 
 DEFAULT_WINDOW_S = 10.0
 
@@ -28,9 +34,46 @@ class FeatureExtractor(Protocol):
 
 
 def model_window(feature_extractor: FeatureExtractor) -> int:
-    """Samples that a model hears at once: what fills its extractor's `max_length`; 10 s if it has no such length."""
-    num_samples = getattr(feature_extractor, "max_samples", None)
-    return round(DEFAULT_WINDOW_S * feature_extractor.sampling_rate) if num_samples is None else num_samples
+    """Samples that a model hears at once: what fills its extractor's input; 10 s if that takes any length."""
+    longest = longest_input(feature_extractor)
+    return round(DEFAULT_WINDOW_S * feature_extractor.sampling_rate) if longest is None else longest
+
+
+def longest_input(feature_extractor: FeatureExtractor) -> int | None:
+    """Samples of the longest clip that an extractor does not cut; None if it takes any length.
+
+    It knows ours, transformers' `ASTFeatureExtractor`, those that state the number of samples (Whisper, CLAP), and
+    those with a number of frames and the samples between them, such as the official one of MAEST.
+    """
+    settings: Any = feature_extractor
+    for name in ("max_samples", "nb_max_samples", "n_samples"):
+        if isinstance(num_samples := getattr(settings, name, None), int):
+            return num_samples
+    num_frames = getattr(settings, "max_length", None)
+    if not isinstance(num_frames, int) or num_frames < 1:
+        return None
+    rate: int = settings.sampling_rate
+    if any(base.__name__ == NATIVE_CLASS for base in type(settings).__mro__):
+        frame_length, frame_shift, _ = frame_geometry(rate)
+        return frame_length + (num_frames - 1) * frame_shift
+    if isinstance(hop_length := getattr(settings, "hop_length", None), int):
+        return max(1, (num_frames - 1) * hop_length)
+    logger.warning_once(
+        f"{type(settings).__name__} has max_length={num_frames}, in a unit that is not known; windows of "
+        f"{DEFAULT_WINDOW_S:g} s are assumed. Pass `window_s`, the seconds that the model hears at once."
+    )
+    return None
+
+
+def check_front_end(model: PreTrainedModel, feature_extractor: FeatureExtractor) -> None:
+    """Raise a ValueError if a model of ours gets an extractor of transformers that computes something else."""
+    extractor_class = type(feature_extractor)
+    is_foreign = extractor_class.__module__.startswith("transformers.") and extractor_class.__name__ != NATIVE_CLASS
+    if is_foreign and model.config.model_type in MODEL_TYPES:
+        raise ValueError(
+            f"feature_extractor is a {extractor_class.__name__}, but a {type(model).__name__} was trained with an "
+            "HfASTFeatureExtractor, PaSSTFeatureExtractor or MAESTFeatureExtractor; pass that of the model."
+        )
 
 
 def window_features(

@@ -1,6 +1,7 @@
 """Models by any of their names, with their feature extractors."""
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -8,17 +9,14 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import (
-    AutoConfig,
-    AutoFeatureExtractor,
     AutoModel,
     AutoModelForAudioClassification,
     PreTrainedModel,
 )
 
 from hf_ast.checkpoints import resolve_model
-from hf_ast.models.configuration_ast import NATIVE_MODEL_TYPE
+from hf_ast.models.configuration_native_common import NATIVE_MODEL_TYPE
 from hf_ast.models.configuration_ssast import SSASTConfig
-from hf_ast.models.feature_extraction_ast import HfASTFeatureExtractor
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 from hf_ast.models.modeling_ast import HfASTForAudioClassification, HfASTModel
 from hf_ast.models.modeling_ssast import SSASTForPreTraining
@@ -27,6 +25,10 @@ from hf_ast.opening import hub_settings, open_safely
 from .devices import Device, find_device, find_dtype
 from .fast import prepare_fast
 from .features import FeatureExtractor
+from .front_ends import load_feature_extractor, read_model_type
+
+# Modules that only some classes of a family have
+HEADS = ("classifier.", "objectives.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +137,7 @@ def load_pretraining(
     """
     settings = _Settings(device=device, dtype=dtype, revision=revision, token=token)
     path = resolve_model(model, revision=revision, token=token)
-    family = open_safely(AutoConfig, path, **settings.of_hub()).model_type
+    family = read_model_type(path, **settings.of_hub())
     if family != SSASTConfig.model_type:
         raise ValueError(f"model={os.fspath(model)!r} is of the family {family!r}, but must be a pretrained SSAST.")
     network, feature_extractor, missing = _load(path, SSASTForPreTraining, SSASTForPreTraining, settings)
@@ -172,12 +174,50 @@ def _load(
 def _load_from(
     path: str, native_class: Any, auto_class: Any, dtype: torch.dtype, of_hub: dict[str, Any]
 ) -> tuple[PreTrainedModel, FeatureExtractor, list[str]]:
-    is_native = open_safely(AutoConfig, path, **of_hub).model_type == NATIVE_MODEL_TYPE
-    model_class, extractor_class = (
-        (native_class, HfASTFeatureExtractor) if is_native else (auto_class, AutoFeatureExtractor)
-    )
+    model_type = read_model_type(path, **of_hub)
+    # Before the weights, which may have to be downloaded
+    feature_extractor = load_feature_extractor(path, model_type, **of_hub)
+    model_class = native_class if model_type == NATIVE_MODEL_TYPE else auto_class
     loaded, info = open_safely(model_class, path, dtype=dtype, output_loading_info=True, **of_hub)
-    extractor = open_safely(extractor_class, path, **of_hub)
-    if isinstance(extractor, SpectrogramFeatureExtractor):
-        extractor.min_length = loaded.config.min_frames  # which files from before this field do not tell
-    return loaded, extractor, sorted(info["missing_keys"])
+    if isinstance(feature_extractor, SpectrogramFeatureExtractor):
+        feature_extractor.min_length = loaded.config.min_frames  # which files from before this field do not tell
+    return loaded, feature_extractor, missing_parameters(info)
+
+
+def missing_parameters(info: Mapping[str, Any], *, optional: str = "\0") -> list[str]:
+    """List the parameters that a checkpoint lacks, or has in another shape, which is named.
+
+    Args:
+        info: What `from_pretrained(..., output_loading_info=True)` says.
+        optional: Beginning of the names that may be missing, such as those of a new classifier.
+    """
+    mismatched = {name: tuple(wanted) for name, _, wanted in info["mismatched_keys"]}
+    names = sorted({*info["missing_keys"], *mismatched})
+    return [
+        f"{name} of shape {mismatched[name]}" if name in mismatched else name
+        for name in names
+        if not name.startswith(optional)
+    ]
+
+
+def expect_complete(model: str | os.PathLike[str], info: Mapping[str, Any], *, optional: str = "\0") -> None:
+    """Raise a ValueError if parameters of a model would be random, or layers of its checkpoint be left out.
+
+    Args:
+        model: What the caller gave, for the message.
+        info, optional: As in `missing_parameters`.
+    """
+    if missing := missing_parameters(info, optional=optional):
+        raise ValueError(
+            f"model={os.fspath(model)!r} is incomplete: the checkpoint has no {_some(missing)}, as its config.json "
+            "describes. They would be random; get the whole checkpoint, or correct the config."
+        )
+    # A head for another task is left out on purpose
+    if left := sorted(name for name in info["unexpected_keys"] if not name.startswith(HEADS)):
+        raise ValueError(
+            f"model={os.fspath(model)!r} has {_some(left)}, for which its config.json has no place; correct that."
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} others" if len(names) > 3 else "")

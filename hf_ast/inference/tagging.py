@@ -15,7 +15,7 @@ from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 
 from .devices import Device, default_batch_size, place, running
 from .events import Event, checked_release, find_events
-from .features import FeatureExtractor, model_window, window_features
+from .features import FeatureExtractor, check_front_end, longest_input, model_window, window_features
 from .rows import Rows
 from .windows import Span, WindowStream, as_samples, check_windows
 
@@ -106,10 +106,11 @@ class WindowScorer:
         self.feature_extractor = feature_extractor
         self.labels = label_names(model)
         self.sampling_rate: int = feature_extractor.sampling_rate
+        check_front_end(model, feature_extractor)
         longest = model_window(feature_extractor)
         self.window = longest if window_s is None else as_samples("window_s", window_s, self.sampling_rate)
         self.hop = self.window if hop_s is None else as_samples("hop_s", hop_s, self.sampling_rate)
-        if hasattr(feature_extractor, "max_samples") and self.window > longest:
+        if self.window > longest and longest_input(feature_extractor) is not None:
             raise ValueError(
                 f"window_s={window_s} is longer than what the model hears at once ({longest / self.sampling_rate:.5g} "
                 "s); take a shorter one, or load both the model and the extractor with a larger max_length."

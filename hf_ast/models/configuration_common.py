@@ -2,13 +2,15 @@
 
 import math
 import os
-from typing import Any
+from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
+from transformers.utils.versions import require_version
 
 from hf_ast.remote_code import generated_code
 
+from .configuration_native_common import NATIVE_MODEL_TYPE, native_settings, read_labels
 from .modules_classification import PROBLEM_TYPES
 from .modules_encoder import ACTIVATIONS
 from .modules_pooling import POOLINGS
@@ -89,6 +91,22 @@ class SpectrogramConfig(PreTrainedConfig):
     unstructured_patchout: int = 0
     patchout_per_clip: bool = False
     token_merging: float | int = 0.0
+
+    # Whether a config.json of transformers' own AST is read as one of this family
+    reads_native: ClassVar[bool] = False
+
+    @classmethod
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Read a config.json: one of ours, or one of transformers' own AST (`native_settings`); see `read_labels`."""
+        values, unused = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        values = read_labels(values, pretrained_model_name_or_path, kwargs)
+        if cls.reads_native and values.get("model_type") == NATIVE_MODEL_TYPE:
+            # Before, some layers would keep their random weights, without an error
+            require_version("transformers>=5.9", "It is needed to open checkpoints of transformers' own AST; upgrade.")
+            values = native_settings(values, pretrained_model_name_or_path, unused)
+        return values, unused
 
     def __post_init__(self, **kwargs: Any) -> None:
         num_labels = kwargs.get("num_labels", 1)  # not a field, so its type and value are checked here

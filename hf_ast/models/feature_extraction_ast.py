@@ -5,8 +5,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .feature_extraction_checks import front_end_name
 from .feature_extraction_common import SpectrogramFeatureExtractor
 from .modules_fbank import KaldiFbank, frame_geometry, num_frames
+
+# transformers' own feature extractor, and the fields of its file that it does not use
+NATIVE_CLASS = "ASTFeatureExtractor"
+UNUSED_NATIVE_FIELDS = (
+    "feature_extractor_type", "feature_size", "padding_side", "padding_value", "return_attention_mask",
+)  # fmt: skip
 
 
 class HfASTFeatureExtractor(SpectrogramFeatureExtractor):
@@ -30,6 +37,7 @@ class HfASTFeatureExtractor(SpectrogramFeatureExtractor):
 
     _auto_class = "AutoFeatureExtractor"
     front_end_class = KaldiFbank
+    equals = (NATIVE_CLASS,)
 
     def __init__(
         self,
@@ -63,11 +71,14 @@ class HfASTFeatureExtractor(SpectrogramFeatureExtractor):
 
     @classmethod
     def get_feature_extractor_dict(cls, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Read a preprocessor_config.json, ours or one of transformers' own `ASTFeatureExtractor`."""
+        """Read a preprocessor_config.json, ours or one of transformers' own `ASTFeatureExtractor`.
+
+        Of the latter's fields, those are ignored that it never uses itself: it pads at the end, with zeros before the
+        normalisation, and returns no mask, whatever its file says.
+        """
         values, unused = super().get_feature_extractor_dict(*args, **kwargs)
-        if values.get("feature_extractor_type") == "ASTFeatureExtractor":
-            # Its `padding_value` is never used: it pads with zeros before the normalisation, as we do by default
-            values = {k: v for k, v in values.items() if k not in ("padding_value", "feature_extractor_type")}
+        if front_end_name(values) in (None, NATIVE_CLASS):  # ours always name their class
+            values = {name: value for name, value in values.items() if name not in UNUSED_NATIVE_FIELDS}
         return values, unused
 
     def num_frames(self, num_samples: int) -> int:

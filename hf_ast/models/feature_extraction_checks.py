@@ -1,6 +1,7 @@
 """Checks of the feature extractors' waveforms and settings; a wrong one raises one clear error."""
 
 import math
+from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import Any
 
@@ -20,6 +21,33 @@ HIGHEST_RATE_HZ = 10**6
 MOST_MEL_BINS = 2**10
 LONGEST_FFT = 2**17
 MOST_VALUES = 2**28  # of one spectrogram: 5.8 hours of 128 mel bins every 10 ms
+
+
+def front_end_name(settings: Mapping[str, Any]) -> str | None:
+    """Name of the feature extractor's class that a preprocessor_config.json was written for; None if it names none."""
+    named = settings.get("feature_extractor_type")
+    auto_map = settings.get("auto_map")
+    if named is None and isinstance(auto_map, Mapping):
+        named = auto_map.get("AutoFeatureExtractor")
+    return str(named).rpartition(".")[2] if named else None
+
+
+def expect_front_end(settings: Mapping[str, Any], known: Iterable[str], where: Any) -> None:
+    """Raise a ValueError if a preprocessor_config.json was written for a feature extractor other than the known ones.
+
+    Args:
+        settings: Content of the file.
+        known: Names of classes that compute the same as its reader.
+        where: Folder or Hub id that the file is from.
+    """
+    named, known = front_end_name(settings), tuple(known)
+    if named is not None and named not in known:
+        raise ValueError(
+            f"{str(where)!r} names the feature extractor {named}, which is none of {', '.join(known)}: features of "
+            "another front end would give wrong results without an error. Compute the features with that class, and "
+            "pass them to the model as `input_values`; or, if the model was trained with the features of one of "
+            "these, name it as `feature_extractor_type` in preprocessor_config.json."
+        )
 
 
 def as_waveforms(raw_speech: Any) -> list[Tensor]:

@@ -22,6 +22,7 @@ from .feature_extraction_checks import (
     as_finite,
     as_waveforms,
     check_sampling_rate,
+    expect_front_end,
     on_device,
 )
 
@@ -53,6 +54,8 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
     # The padding that the family's models were trained with, and the value of padded frames before the normalisation
     default_padding: ClassVar[str] = "max_length"
     padding_level: ClassVar[float] = 0.0
+    # Other classes whose files it reads, because they compute the same
+    equals: ClassVar[tuple[str, ...]] = ()
     # The torch-only front end of the family; the last instance is kept together with the settings it was built from
     front_end_class: ClassVar[type[nn.Module]]
     _front_end: tuple[dict[str, Any], nn.Module] | None = None
@@ -86,6 +89,20 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         self.std = std
         self.do_normalize = do_normalize
 
+    @classmethod
+    def get_feature_extractor_dict(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Read a preprocessor_config.json.
+
+        Raises:
+            ValueError: It was written for another feature extractor.
+        """
+        values, unused = super().get_feature_extractor_dict(pretrained_model_name_or_path, **kwargs)
+        own = [base.__name__ for base in cls.__mro__ if base.__dict__.get("front_end_class") or base is cls]
+        expect_front_end(values, (*own, *cls.equals), pretrained_model_name_or_path)
+        return values, unused
+
     def _check_settings(self) -> None:
         """Raise an error if a setting is out of its range; numbers become Python's own, which can be saved as JSON."""
         self.sampling_rate = as_count("sampling_rate", self.sampling_rate, maximum=HIGHEST_RATE_HZ)
@@ -114,6 +131,10 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
     def num_samples(self, num_frames: int) -> int:
         """Samples of a clip that has that many frames and ends with a whole one."""
         raise NotImplementedError
+
+    def _samples_of(self, num_frames: int) -> int:
+        """Samples on which the first frames of a clip depend, where they are cut off from the rest."""
+        return self.num_samples(num_frames)
 
     @property
     def frame_shift(self) -> int:
@@ -346,7 +367,7 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         is_cut = num_frames < self.num_frames(len(clip))
         clip = nn.functional.pad(clip, (0, max(0, self.min_samples - len(clip))))
         clip = self._prepared(clip)
-        return clip[: max(self.num_samples(num_frames), self.min_samples)] if is_cut else clip
+        return clip[: max(self._samples_of(num_frames), self.min_samples)] if is_cut else clip
 
     def _check_sampling_rate(self, sampling_rate: int | None) -> None:
         if sampling_rate is None:

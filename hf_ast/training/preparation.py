@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 from tqdm.auto import tqdm
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification, PreTrainedModel
+from transformers import AutoConfig, AutoModelForAudioClassification, PreTrainedModel
 
-from hf_ast import HfASTFeatureExtractor, HfASTForAudioClassification
+from hf_ast import HfASTConfig, HfASTFeatureExtractor, HfASTForAudioClassification
 from hf_ast.checkpoints import resolve_model
 from hf_ast.data.labelled import Clip, LabelledData
 from hf_ast.data.splitting import TRAIN
 from hf_ast.families import MODEL_TYPES
-from hf_ast.models.configuration_ast import NATIVE_MODEL_TYPE
+from hf_ast.inference.front_ends import load_feature_extractor, read_model_type
+from hf_ast.inference.loading import expect_complete
 from hf_ast.models.configuration_common import as_pair
+from hf_ast.models.configuration_native_common import NATIVE_MODEL_TYPE
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 from hf_ast.models.modules_transformer import initialize_weights
 from hf_ast.opening import hub_settings, open_safely
@@ -46,27 +48,25 @@ def load_for_training(
         The model, its feature extractor, and the data, with the classes in the order of the model's head.
 
     Raises:
-        ValueError: The model is no AST, SSAST or PaSST, or `duration_s` is shorter than a patch.
+        ValueError: The model is no AST, SSAST or PaSST, more of its checkpoint than the classifier is missing or of
+            another size, or `duration_s` is shorter than a patch.
     """
     path = resolve_model(model, revision=revision, token=token)
     of_hub = hub_settings(revision, token)
-    config = open_safely(AutoConfig, path, **of_hub)
-    is_native = config.model_type == NATIVE_MODEL_TYPE
-    if not is_native and config.model_type not in MODEL_TYPES:
-        raise ValueError(f"model={str(model)!r} is a {config.model_type}, but must be an AST, SSAST or PaSST.")
-    model_class, extractor_class = (
-        (HfASTForAudioClassification, HfASTFeatureExtractor)
-        if is_native
-        else (AutoModelForAudioClassification, AutoFeatureExtractor)
-    )
-    feature_extractor: Any = open_safely(extractor_class, path, **of_hub)
+    model_type = read_model_type(path, **of_hub)
+    is_native = model_type == NATIVE_MODEL_TYPE
+    if not is_native and model_type not in MODEL_TYPES:
+        raise ValueError(f"model={str(model)!r} is a {model_type}, but must be an AST, SSAST or PaSST.")
+    config: Any = open_safely(HfASTConfig if is_native else AutoConfig, path, **of_hub)
+    model_class: Any = HfASTForAudioClassification if is_native else AutoModelForAudioClassification
+    feature_extractor: Any = load_feature_extractor(path, model_type, **of_hub)
     feature_extractor.min_length = as_pair(config.patch_size)[1]
     feature_extractor.max_length = _max_length(feature_extractor, data, preset, duration_s)
     old_labels = [config.id2label[index] for index in range(len(config.id2label))]
     has_these_classes = set(old_labels) == set(data.labels)
     if has_these_classes:
         data = data.with_labels(old_labels)
-    network = open_safely(
+    network, info = open_safely(
         model_class,
         path,
         dtype=torch.float32,  # whatever the checkpoint's: small steps vanish in half precision
@@ -75,8 +75,10 @@ def load_for_training(
         problem_type=data.problem_type,
         max_length=feature_extractor.max_length,
         ignore_mismatched_sizes=True,
+        output_loading_info=True,
         **of_hub,
     )
+    expect_complete(model, info, optional="classifier.")
     if not has_these_classes and len(old_labels) == len(data.labels):
         # The old head has the right size, but is for other classes
         with torch.no_grad():

@@ -18,6 +18,7 @@ from transformers.utils import logging
 from hf_ast import HfASTFeatureExtractor, SSASTConfig, SSASTForPreTraining
 from hf_ast.checkpoints import resolve_model
 from hf_ast.data.splitting import VALIDATION
+from hf_ast.inference.loading import expect_complete
 from hf_ast.models.configuration_common import SIZES
 from hf_ast.models.modules_masking import LARGEST_CLUSTER
 from hf_ast.opening import hub_settings, open_safely
@@ -156,7 +157,7 @@ def pretrain(
     Raises:
         ValueError: An argument is wrong, there are no recordings, or more than a tenth of them are damaged (fewer
             damaged recordings are left out, and named at the end); `resume` finds no state or other recordings, or,
-            without `resume`, there are states of an earlier run.
+            without `resume`, there are states of an earlier run; the checkpoint `model` is incomplete.
     """
     counts = {
         "num_steps": num_steps,
@@ -280,9 +281,17 @@ def _new_network(model: str | Path | None, config: SSASTConfig, of_hub: dict[str
     """Return a model with new weights, or those of a checkpoint, in float32."""
     if model is None:
         return SSASTForPreTraining(config)
-    network: SSASTForPreTraining = open_safely(
-        SSASTForPreTraining, model, config=config, dtype=torch.float32, **of_hub
+    loaded, info = open_safely(
+        SSASTForPreTraining,
+        model,
+        config=config,
+        dtype=torch.float32,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+        **of_hub,
     )
+    expect_complete(model, info)
+    network: SSASTForPreTraining = loaded
     return network
 
 
