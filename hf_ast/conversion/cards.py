@@ -207,6 +207,7 @@ def _unwrapped(record: Mapping[str, Any]) -> dict[str, str]:
     return {
         "containers": markdown(".".join(record["containers"])) if record.get("containers") else "",
         "weights": record.get("weights", ""),
+        "stored_as": ", ".join(name for name in record.get("stored_as", ()) if name != "float32"),
         "left_out": ", ".join(f"{markdown(name)} ({markdown(what)})" for name, what in left_out.items()),
     }
 

@@ -158,6 +158,8 @@ def remarks(folder: Path) -> list[str]:
         kind = "averaged" if unwrapped["weights"] == AVERAGE else unwrapped["weights"]
         others = [f"--weights {name} takes {where or 'the others'}" for name, where in unwrapped["others"].items()]
         lines.append("; ".join([f"weights: the {kind} ones", *others]))
+    if set(unwrapped.get("stored_as", ())) - {"float32"}:
+        lines.append(f"stored as {', '.join(unwrapped['stored_as'])}; the folder holds float32")
     if unwrapped["left_out"]:
         lines.append(f"left out: {', '.join(f'{name} ({what})' for name, what in unwrapped['left_out'].items())}")
     if assumed:

@@ -25,6 +25,8 @@ WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoin
 AVERAGES = frozenset({"ema", "swa", "avg", "average", "averaged", "averages", "shadow", "polyak"})
 # The buffer that `torch.optim.swa_utils.AveragedModel` has beside the model
 COUNTER = "n_averaged"
+# Where Lightning's `WeightAveraging` keeps the raw weights; its `state_dict` then holds their average
+RAW_BESIDE_AVERAGE = "current_model_state"
 AVERAGE, RAW = "average", "raw"
 MAX_GROUPS = 50
 
@@ -40,6 +42,7 @@ class Unwrapped:
         weights: Which of two sets of weights it is, "average" or "raw"; "" if the file has one set.
         others: The containers of the sets that were not taken, by "average", "raw" or their own names.
         left_out: What else the file holds, by its containers: how many tensors, or a value.
+        stored_as: Types of floating-point numbers that the tensors have in the file.
     """
 
     tensors: dict[str, Tensor]
@@ -48,6 +51,7 @@ class Unwrapped:
     weights: str = ""
     others: Mapping[str, str] = dataclasses.field(default_factory=dict)
     left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    stored_as: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return what was unwrapped, chosen and left out, for conversion.json."""
@@ -56,6 +60,7 @@ class Unwrapped:
             "weights": self.weights,
             "others": dict(self.others),
             "left_out": dict(self.left_out),
+            "stored_as": list(self.stored_as),
         }
 
 
@@ -116,7 +121,8 @@ def unwrap(content: Mapping[str, Any], layouts: Sequence[Layout], weights: str |
     chosen, kind, others = _choose(candidates, weights)
     left_out = {name: leaf for name, leaf in leaves.items() if name not in chosen.names}
     layout = _settled(chosen.layout, chosen.tensors)
-    return Unwrapped(chosen.tensors, layout, chosen.containers, kind, others, _summary(left_out, chosen.prefix))
+    summary = _summary(left_out, chosen.prefix)
+    return Unwrapped(chosen.tensors, layout, chosen.containers, kind, others, summary, _types(chosen.tensors))
 
 
 def _leaves(content: Mapping[str, Any]) -> dict[str, _Leaf]:
@@ -288,9 +294,10 @@ def _same(one: _Candidate, two: _Candidate) -> bool:
 
 
 def _is_average(candidate: _Candidate, candidates: Sequence[_Candidate]) -> bool:
-    """Whether the containers of a candidate, other than those that all have, speak of averages."""
-    if candidate.is_counted:
-        return True
+    """Whether the containers of a candidate, other than those that all have, speak of averages, or what is beside."""
+    others = [other for other in candidates if other is not candidate]
+    if candidate.is_counted or any(RAW_BESIDE_AVERAGE in other.containers for other in others):
+        return RAW_BESIDE_AVERAGE not in candidate.containers
     shared = set.intersection(*(set(other.containers) for other in candidates)) if len(candidates) > 1 else set()
     words = re.split(
         r"[^a-z]+",
@@ -326,6 +333,11 @@ def _summary(left_out: Mapping[str, _Leaf], prefix: tuple[str, ...]) -> dict[str
     return texts
 
 
+def _types(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+    types = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values() if tensor.is_floating_point()}
+    return tuple(sorted(types))
+
+
 def _what(values: Sequence[Any]) -> str:
     num_tensors = sum(isinstance(value, Tensor) for value in values)
     if num_tensors:
@@ -345,6 +357,11 @@ def _nothing_found(leaves: Mapping[str, _Leaf], layouts: Sequence[Layout]) -> st
         f"{name!r} is a {leaf.value.full_name}" for name, leaf in leaves.items() if isinstance(leaf.value, StandIn)
     ]
     if objects and not any(isinstance(leaf.value, Tensor) for leaf in leaves.values()):
+        if all("numpy" in text for text in objects):
+            return (
+                f"The file has no tensors, but arrays of numpy, such as {objects[0].partition(' is ')[0]}. Make "
+                "tensors of them with torch.from_numpy, save these with torch.save, and convert that file."
+            )
         return (
             f"The file has no tensors, but objects that only code can open: {', '.join(objects[:3])}. Nothing of them "
             "was run. Where a model was made: torch.save(model.state_dict(), 'weights.pth'); then convert that file."

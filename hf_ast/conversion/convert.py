@@ -51,7 +51,7 @@ def build_model(
     """Build a model of ours from the tensors of a layout; arguments and errors as in `convert_checkpoint`."""
     layout = found.layout
     model_class = model_class or layout.model_class
-    renamed = rename(found.tensors, layout)
+    renamed = rename(in_float32(found.tensors, layout), layout)
     layout.adapt(renamed, config)
     config = settle_objectives(renamed, config)
     expected = expected_shapes(model_class, config)
@@ -72,6 +72,24 @@ def layouts_of(config: PreTrainedConfig) -> tuple[Layout, ...]:
     if layouts is None:
         raise ValueError(f"config is a {type(config).__name__}, but must be one of {[c.__name__ for c in LAYOUTS]}.")
     return layouts
+
+
+def in_float32(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
+    """Return the tensors of a layout in the type of the official models, and those that it drops as they are.
+
+    Raises:
+        ValueError: A tensor holds integers, booleans or complex numbers, as in quantized files; the message names it.
+    """
+    converted = {}
+    for name, tensor in tensors.items():
+        is_kept = isinstance(look_up(name, layout.key_map)[0], str)
+        if is_kept and not tensor.is_floating_point():
+            raise ValueError(
+                f"The tensor {name!r} holds {tensor.dtype}, but must hold floating-point numbers; of a quantized "
+                "model, convert the file from before the quantization."
+            )
+        converted[name] = tensor.float() if tensor.is_floating_point() else tensor
+    return converted
 
 
 def rename(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from .assumptions import find_assumptions, with_heads
 from .changes import split_changes
 from .checkpoint import Checkpoint, file_name
 from .containers import Unwrapped, unwrap
-from .convert import build_model, layouts_of
+from .convert import build_model, in_float32, layouts_of
 from .files import CheckpointFile, as_checkpoint_file, is_plain, sha256
 from .layouts import Layout
 
@@ -79,9 +79,12 @@ def plan_conversion(
 def read_tensors(file: CheckpointFile, layouts: Sequence[Layout], weights: str | None = None) -> Unwrapped:
     """Find the tensors of a model in a file, as `containers.unwrap` does, and check that they are whole and finite.
 
+    Returns:
+        What was found, its tensors in float32 as in the official files.
+
     Raises:
-        ValueError: As by `containers.unwrap`, or a tensor has fewer values in the file than its shape says, or a value
-            that is not finite; the message names it.
+        ValueError: As by `containers.unwrap`, or a tensor has fewer values in the file than its shape says, values of
+            another kind than floating-point numbers, or a value that is not finite; the message names it.
     """
     found = unwrap(file.content, layouts, weights)
     for name, tensor in found.tensors.items():
@@ -91,11 +94,13 @@ def read_tensors(file: CheckpointFile, layouts: Sequence[Layout], weights: str |
                 f"{tensor.layout} {type(tensor).__name__} of shape {tuple(tensor.shape)} on {tensor.device}, with "
                 "fewer values in the file than it claims to have."
             )
+    tensors = in_float32(found.tensors, found.layout)
+    for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise ValueError(
                 f"file={str(file.path)!r} is damaged: the tensor {name!r} holds values that are not finite."
             )
-    return found
+    return dataclasses.replace(found, tensors=tensors)
 
 
 def convert_file(

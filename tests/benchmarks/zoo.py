@@ -1,6 +1,6 @@
 """Every checkpoint of the registry, from a file of its exact official layout to a folder that everybody opens.
 
-    python -m tests.benchmarks.zoo [--search WORDS] [--workers 2] [--scratch DIR]
+    python -m tests.benchmarks.zoo [NAME ...] [--search WORDS] [--workers 2] [--scratch DIR]
 
 For each: `hf-ast` converts the file, verifies the folder and writes its card; then a process with hf_ast
 and one without it, by remote code, open it with `AutoModel`, the class of its task, `AutoFeatureExtractor` and
@@ -27,7 +27,7 @@ sys.path[:0] = [str(ROOT / "tests")]
 from huggingface_hub import ModelCard  # noqa: E402
 
 from hf_ast.conversion.checkpoint import Checkpoint  # noqa: E402
-from hf_ast.conversion.registry import search  # noqa: E402
+from hf_ast.conversion.registry import find, search  # noqa: E402
 from hf_ast.conversion.verification import read_verification  # noqa: E402
 from tests.support.official_files import layout_key, write_official_file  # noqa: E402
 
@@ -203,12 +203,13 @@ def line(row: Row) -> str:
 def main() -> None:
     """Print the table; exit status 1 if a checkpoint failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="names of checkpoints; all by default")
     parser.add_argument("--search", default="", help="words that must be in the name")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--scratch", type=Path, help="folder with 10 GB of space; the system's by default")
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // args.workers)))
-    checkpoints = search(words=args.search)
+    checkpoints = [find(name) for name in args.names] or search(words=args.search)
     num_passed = 0
     print(line(HEADER), flush=True)
     with tempfile.TemporaryDirectory(dir=args.scratch) as folder:

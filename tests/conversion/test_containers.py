@@ -114,6 +114,12 @@ def averaged_model() -> dict[str, Any]:
 
 
 TWO_SETS = {
+    "Lightning's WeightAveraging": {
+        "state_dict": prefixed("net.", AVERAGE),
+        "averaging_state": {"n_averaged": torch.tensor(3)},
+        "current_model_state": prefixed("net.", PASST),
+    },
+    "Lightning's callback": lightning(prefixed("net.", PASST)) | {"callbacks": {"EMA": {"ema_state_dict": AVERAGE}}},
     "PaSST's training": lightning(prefixed("net.", PASST) | prefixed("net_swa.", AVERAGE)),
     "AveragedModel": {"model": PASST, "best": averaged_model()},
     "timm": {"state_dict": PASST, "state_dict_ema": AVERAGE},
@@ -174,6 +180,29 @@ def test_whole_model_is_refused_with_how_to_save_its_tensors(
     torch.save(wrap(nn.Linear(2, 2)), tmp_path / "model.pt", _use_new_zipfile_serialization=zipped)
     with pytest.raises(ValueError, match=r"torch\.save\(model\.state_dict\(\), 'weights\.pth'\)"):
         read_tensors(CheckpointFile(tmp_path / "model.pt"), LAYOUTS[PaSSTConfig])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn])
+def test_other_floating_point_numbers_become_float32_and_are_named(dtype: torch.dtype, tmp_path: Path) -> None:
+    found = opened({name: tensor.to(dtype) for name, tensor in PASST.items()}, tmp_path)
+    assert same(found, {name: tensor.to(dtype).float() for name, tensor in PASST.items()})
+    assert found.to_json()["stored_as"] == [str(dtype).removeprefix("torch.")]
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64])
+def test_other_kinds_of_numbers_are_refused_by_name(dtype: torch.dtype, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"'cls_token' holds {dtype}, but must hold floating-point numbers"):
+        opened(PASST | {"cls_token": CLS.to(dtype)}, tmp_path)
+
+
+def test_numbers_beyond_float32_are_not_finite(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'cls_token' holds values that are not finite"):
+        opened(PASST | {"cls_token": torch.full_like(CLS, 1e300, dtype=torch.float64)}, tmp_path)
+
+
+def test_arrays_of_numpy_are_refused_with_how_to_make_tensors_of_them(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"arrays of numpy, such as 'net\.cls_token'\. Make tensors of them with"):
+        opened({"net": {name: tensor.numpy() for name, tensor in PASST.items()}}, tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "bin"])
