@@ -65,10 +65,11 @@ def scene_embeddings(
         Embeddings, float32 on the waveform's device, shape (B, D); with logits (B, C) or (B, C + D).
 
     Raises:
-        ValueError: Wrong shape, mode, window or hop.
+        ValueError: Wrong shape, mode, window or hop, or a feature extractor that is not one of ours.
     """
     waveform = _as_batch(waveform)
     embed = _embedder(model, mode)
+    _expect_own_front_end(model, feature_extractor)
     place(model, device)
     batch_size = default_batch_size(model.device, WINDOWS_ON_CPU) if batch_size is None else batch_size
     rate = feature_extractor.sampling_rate
@@ -130,10 +131,11 @@ def timestamp_embeddings(
         shape (B, K).
 
     Raises:
-        ValueError: Wrong shape, mode, window or hop.
+        ValueError: Wrong shape, mode, window or hop, or a feature extractor that is not one of ours.
     """
     waveform = _as_batch(waveform)
     embed = _embedder(model, mode)
+    _expect_own_front_end(model, feature_extractor)
     place(model, device)
     batch_size = default_batch_size(model.device, MOMENTS_ON_CPU) if batch_size is None else batch_size
     place(model, device)
@@ -203,6 +205,14 @@ def _embedder(model: PreTrainedModel, mode: str) -> Callable[[BatchFeature], Ten
         return (logits if mode == "logits" else torch.cat((logits, pooled), dim=1)).float()
 
     return embed
+
+
+def _expect_own_front_end(model: PreTrainedModel, feature_extractor: object) -> None:
+    if not isinstance(feature_extractor, SpectrogramFeatureExtractor):
+        raise ValueError(
+            f"feature_extractor is a {type(feature_extractor).__name__}, but embeddings of a {type(model).__name__} "
+            "need the one of ours that `hf_ast.load_encoder` gives with the model."
+        )
 
 
 def _features(

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from hf_ast.data import audio
 from hf_ast.data.labelled import Clip, LabelledData
 from hf_ast.inference.devices import Device, default_batch_size, place, running
-from hf_ast.inference.features import FeatureExtractor, clip_features, model_window
+from hf_ast.inference.features import FeatureExtractor, check_front_end, clip_features, model_window
 from hf_ast.inference.tagging import label_names, score_inputs, tag
 from hf_ast.plotting import confusion_counts, plot_average_precision, plot_confusion
 
@@ -177,7 +177,11 @@ def score_recordings(
         Probabilities in the order of the clips, float32, shape (N, C), as `hf_ast.tag` gives them; and why a recording
         could not be read or scored, by its row, which is NaN. An error of a batch costs only the recordings that also
         fail alone.
+
+    Raises:
+        ValueError: The model was trained with another kind of feature extractor.
     """
+    check_front_end(model, feature_extractor)
     batch_size = default_batch_size(model.device, BATCH_SIZE_ON_CPU) if batch_size is None else batch_size
     rate, window, reader = feature_extractor.sampling_rate, model_window(feature_extractor), data.source.reader()
     scores = np.full((len(clips), len(label_names(model))), np.nan, dtype=np.float32)

@@ -13,6 +13,7 @@ from transformers import (
     ClapFeatureExtractor,
     Wav2Vec2FeatureExtractor,
     WhisperFeatureExtractor,
+    pipeline,
 )
 
 from hf_ast import (
@@ -21,17 +22,22 @@ from hf_ast import (
     PaSSTFeatureExtractor,
     load_classifier,
     load_encoder,
+    scene_embeddings,
     tag,
+    timestamp_embeddings,
 )
 from hf_ast.cli import main
 from hf_ast.data.labelled import read_data
+from hf_ast.export import export_model
 from hf_ast.inference.features import longest_input
+from hf_ast.training.evaluate import evaluate
 from hf_ast.training.finetune import finetune
 from tests.support.labelled import write_folder
 from tests.support.native import AST_FRONT_END, MAEST_FRONT_END, native_folder, write_front_end
 from tests.support.tiny import tiny_model, waveforms
 
 RATE = 16000
+TASK = "audio-classification"
 FOREIGN: dict[str, dict[str, Any]] = {
     "FooFeatureExtractor": {"feature_extractor_type": "FooFeatureExtractor"},
     "BarFeatureExtractor": {"auto_map": {"AutoFeatureExtractor": "someone/repo--bar.BarFeatureExtractor"}},
@@ -73,11 +79,26 @@ def test_no_command_uses_a_foreign_front_end(tmp_path: Path, capsys: pytest.Capt
         assert "names the feature extractor WhisperFeatureExtractor" in capsys.readouterr().err, command
 
 
-def test_an_extractor_of_another_family_is_refused_by_the_classes() -> None:
-    model = tiny_model()
+def test_an_extractor_of_another_family_is_refused_by_the_classes(tmp_path: Path) -> None:
+    model, clip = tiny_model(), np.zeros(RATE, np.float32)
+    data = read_data(write_folder(tmp_path, 1))
+    model.config.id2label = dict(enumerate(data.labels))
     for extractor in (WhisperFeatureExtractor(), Wav2Vec2FeatureExtractor()):
-        with pytest.raises(ValueError, match=f"{type(extractor).__name__}, but a HfASTForAudioClassification was"):
-            tag(model, extractor, np.zeros(RATE, np.float32))
+        name = type(extractor).__name__
+        for use in (
+            lambda extractor=extractor: tag(model, extractor, clip),
+            lambda extractor=extractor: evaluate(model, extractor, data),
+            lambda extractor=extractor: pipeline("audio-classification", model=model, feature_extractor=extractor)(
+                clip
+            ),
+        ):
+            with pytest.raises(ValueError, match=f"{name}, but a HfASTForAudioClassification was"):
+                use()
+        for embed in (scene_embeddings, timestamp_embeddings):
+            with pytest.raises(ValueError, match=f"{name}, but embeddings of a HfASTForAudioClassification need"):
+                embed(model, extractor, clip[None])
+        with pytest.raises(ValueError, match=name):
+            export_model(model, extractor, tmp_path / "out", to="onnx")
 
 
 def test_each_class_reads_its_own_files_only(tmp_path: Path) -> None:
