@@ -157,10 +157,13 @@ def test_a_checkpoint_is_downloaded_once_and_then_works_offline(
     num_tensors = found["kept"] + len(found["derived"]) + len(found["dropped"])
     assert (report["passed"], num_tensors) == (True, len(torch.load(official, weights_only=True)))
     assert main(["convert", NAME, "--cache", "cache", "--out", "again", "--json"]) == 0
+    provenance = read_provenance(elsewhere / "again")
     assert json.loads(capsys.readouterr().out) == {
-        "name": NAME, "folder": "again", "source": f"cache/{official.name}", "url": url, "verification": None
+        "name": NAME, "folder": "again", "source": f"cache/{official.name}", "url": url, "verification": None,
+        "unwrapped": provenance["unwrapped"], "assumed": provenance["assumed"],
     }  # fmt: skip
-    assert read_provenance(elsewhere / "again")["source"] == source
+    assert provenance["unwrapped"]["containers"] == ["module"]
+    assert provenance["source"] == source
 
 
 def test_convert_all_goes_on_after_a_failure_with_one_line_each(

@@ -67,7 +67,7 @@ def test_a_folder_holds_the_model_its_front_end_and_its_origin(official: Path, t
         "front_end_changes": {},
         "given": [],
         "weights": None,
-        "unwrapped": {"containers": ["module"], "weights": "", "others": {}, "left_out": {}},
+        "unwrapped": {"containers": ["module"], "weights": "", "others": {}, "left_out": {}, "stored_as": ["float32"]},
         "assumed": {},
         "hf_ast": hf_ast.__version__,
         "source": source,
