@@ -9,6 +9,7 @@ from transformers import AutoConfig
 
 from hf_ast.cli import main
 from hf_ast.conversion.assumptions import with_heads
+from hf_ast.conversion.commands import remarks
 from hf_ast.conversion.folders import convert_file, read_provenance
 from hf_ast.conversion.registry import find
 from hf_ast.conversion.verify import verify_folder
@@ -74,3 +75,13 @@ def test_verification_of_a_fine_tuned_file_does_not_claim_its_statistics(tmp_pat
     assert verification.passed
     assert {"mean", "std", "num_attention_heads", "layer_norm_eps", "hidden_act"} <= set(verification.unproved)
     assert json.loads((folder / "conversion.json").read_text())["assumed"]["id2label"]["source"] == "as given"
+
+
+def test_file_in_half_precision_passes_its_verification_and_its_type_is_said(tmp_path: Path) -> None:
+    torch.save({name: tensor.half() for name, tensor in tiny_ast_content().items()}, tmp_path / "mine.pth")
+    folder = convert_file(
+        tmp_path / "mine.pth", find(AST), tmp_path / "out", changes=SIZE | GEOMETRY | {"num_labels": 5}
+    )
+    assert verify_folder(folder, tmp_path / "mine.pth").passed
+    assert "stored as float16; the folder holds float32" in remarks(folder)
+    assert AutoConfig.from_pretrained(folder).dtype == torch.float32
