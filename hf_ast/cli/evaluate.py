@@ -111,9 +111,9 @@ def evaluate(
 
     Whole recordings are scored, in windows where they are longer than the model's input, as `hf-ast classify` does.
     Prints accuracy (single-label data), mAP, AUC and d-prime. With `--json`, an object with `split`,
-    `num_recordings`, `metrics`, `classes`, `confusion`, `failed` (recordings that could not be scored, which no figure
-    counts), `skipped` and `warned`; with `--protocol`, with `folds` and their `mean`. A class without a recording has
-    no average precision and is left out of the means.
+    `num_recordings`, `metrics`, `classes`, `confusion`, `failed` (`file` and `error` of recordings that could not be
+    scored, which no figure counts), `skipped` and `warned`; with `--protocol`, with `folds` and their `mean`. A class
+    without a recording has no average precision and is left out of the means.
     """
     from hf_ast.training.evaluate import evaluate
 

@@ -208,7 +208,8 @@ def _annotations_in(path: str) -> Table | None:
         head = file.read(4096)
         first = head.replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe\r\n").split(b"\n")[0].split(b"\t")
         looks_right = b"Selection" in first or (
-            len(first) in (2, 3) and all(number_in(part.decode("latin-1").strip()) is not None for part in first[:2])
+            len(first) in (2, 3)
+            and all(number_in(part.decode("latin-1").strip().replace(",", ".")) is not None for part in first[:2])
         )
         if not looks_right:
             return None

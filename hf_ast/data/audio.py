@@ -1,8 +1,9 @@
-"""Read, stream and resample recordings. Needs the extra `audio` (soundfile and soxr).
+"""Read, stream and resample recordings. Needs the extra `audio` (soundfile, soxr and av).
 
 Recordings come in many forms, and every function here takes all of them as its `source`:
 
-- a path, a URL (http or https), or the bytes of a file, in a format that libsndfile knows (WAV, FLAC, OGG, MP3, ...);
+- a path, a URL (http or https), the bytes of a file, or a file object, in any format of docs/recordings.md: WAV, FLAC,
+  MP3, AAC, Opus, the sound of videos, and many others;
 - a waveform, as array, tensor or list of float samples in [-1, 1]: mono (S,), or (S, channels) or (channels, S);
 - a value of an audio column of `datasets`: `{"array": ..., "sampling_rate": ...}`, `{"bytes": ..., "path": ...}` (with
   `Audio(decode=False)`), or a decoder object; and a whole row that holds one as `audio`.
@@ -28,8 +29,6 @@ from .formats import SUFFIXES, RecordingWarning
 __all__ = ["SUFFIXES", "RecordingWarning", "duration", "read", "resample", "stream"]
 
 BLOCK_S = 10.0
-# A two-dimensional array is taken for a recording of several channels if exactly one axis is no longer than this
-MAX_CHANNELS = 32
 # A two-dimensional array is taken for a recording of several channels if exactly one axis is no longer than this
 MAX_CHANNELS = 32
 
@@ -138,9 +137,13 @@ def duration(source: Any, *, source_rate: int | None = None) -> float:
     source = unwrap(source)
     if is_file(source):
         with open_recording(source) as recording:
-            return measure(recording)
-    waveform, rate = _as_mono(source, source_rate)
-    return len(waveform) / rate
+            duration_s = measure(recording)
+    else:
+        waveform, rate = _as_mono(source, source_rate)
+        duration_s = len(waveform) / rate
+    if duration_s == 0:
+        raise ValueError(f"{describe(source)} holds no samples.")
+    return duration_s
 
 
 def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:

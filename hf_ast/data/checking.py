@@ -1,6 +1,5 @@
 """Reading recordings once, to learn their lengths and what is wrong with them."""
 
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -133,7 +132,5 @@ def noting(reasons: dict[str, str], name: str) -> Callable[[str], None]:
 
 def _duration_s(recording: Any, decode: bool, warn: Callable[[str], None]) -> float:
     if not decode:
-        duration_s = audio.duration(recording)
-        if duration_s is not None and math.isfinite(duration_s):
-            return duration_s
+        return audio.duration(recording)
     return sum(map(len, audio.stream(recording, CHECK_RATE_HZ, warn=warn))) / CHECK_RATE_HZ

@@ -36,6 +36,10 @@ _UNIT = (
 )
 TIME = re.compile(rf"{_PREFIX}(?:(?P<first>samples?|frames?)_)?{_WHAT}(?:_?times?)?(?:_(?:in_)?{_UNIT})?")
 TIME_LAST = re.compile(rf"(?:t|time)_?{_WHAT}(?:_{_UNIT})?")
+# "00:01:02.5" and "1:02.5"
+CLOCK = re.compile(r"(?:(?P<hours>\d+):(?=\d?\d:))?(?P<minutes>\d+):(?P<seconds>[0-5]?\d(?:[.,]\d+)?)")
+DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
+THOUSANDS = re.compile(r"[+-]?[1-9]\d?\d?,\d\d\d")
 START, END, DURATION = ("start", "onset", "begin"), ("end", "stop"), ("duration", "dur", "length")
 
 
@@ -64,6 +68,35 @@ def number_in(value: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return number if math.isfinite(number) else None
+
+
+def seconds_in(value: Any) -> float | None:
+    """Return the seconds that a value says, as a number or as a clock: "62.5", "1:02.5" or "00:01:02.5"; else None."""
+    clock = CLOCK.fullmatch(str(value).strip())
+    if clock is None:
+        return number_in(value)
+    hours, minutes = int(clock["hours"] or 0), int(clock["minutes"])
+    if clock["hours"] and minutes > 59:
+        return None
+    return 3600.0 * hours + 60.0 * minutes + float(clock["seconds"].replace(",", "."))
+
+
+def is_time_column(column: str) -> bool:
+    """Whether the name of a column says that it holds times of segments."""
+    name = folded(column)
+    return name == "file_offset_s" or bool(TIME.fullmatch(name) or TIME_LAST.fullmatch(name))
+
+
+def with_decimal_points(texts: Sequence[str], delimiter: str) -> list[str]:
+    """Return the texts of a column of times with points for decimal commas, where these can be nothing else.
+
+    In a table that is separated by commas, "0,5" may be two fields, and in one that is separated by tabs, "1,234" may
+    be a thousand and more, if no other text of the column settles that; such texts stay as they are.
+    """
+    commas = [text for text in map(str.strip, texts) if DECIMAL_COMMA.fullmatch(text)]
+    if delimiter == "," or (delimiter != ";" and all(map(THOUSANDS.fullmatch, commas))):
+        return list(texts)
+    return [text.replace(",", ".") if DECIMAL_COMMA.fullmatch(text.strip()) else text for text in texts]
 
 
 def is_missing(value: Any) -> bool:
@@ -98,11 +131,22 @@ class Times:
         if all(map(is_missing, values)):
             return None
         for column, value in zip((self.start, self.end), values, strict=True):
-            if not is_number(value):
+            if is_number(value):
+                continue
+            unit_s = self.start_unit_s if column == self.start else self.end_unit_s
+            if unit_s != 1.0 or seconds_in(value) is None:
                 raise ValueError(f"has {value!r} instead of a number of seconds in the column {column!r}")
-        start_s = number_in(values[0]) * self.start_unit_s  # type: ignore[operator]
-        end_s = number_in(values[1]) * self.end_unit_s  # type: ignore[operator]
+        start_s = seconds_in(values[0]) * self.start_unit_s  # type: ignore[operator]
+        end_s = seconds_in(values[1]) * self.end_unit_s  # type: ignore[operator]
         return checked_segment(start_s, start_s + end_s if self.is_duration else end_s)
+
+    def note(self, rows: Sequence[Mapping[str, Any]]) -> str:
+        """Say how times such as "1:30" are understood, which might be hours and minutes; "" if there are none."""
+        for column in (self.start, self.end):
+            for row in rows:
+                if re.fullmatch(r"\d+:\d\d", str(row.get(column)).strip()):
+                    return f"Times such as {row[column]!r} in the column {column!r} are read as minutes and seconds."
+        return ""
 
 
 def checked_segment(start_s: float, end_s: float) -> tuple[float, float]:

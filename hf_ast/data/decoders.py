@@ -85,7 +85,13 @@ class SoundFileDecoder(Decoder):
         soundfile = import_for_audio("soundfile")
         if self.part.has_open_end:
             raise DecodingError("its header does not state its length")
-        whole = self.part.start == 0 and self.part.end == self.recording.size
+        is_known = bool(self.part.format.suffixes)
+        if not is_known and (self.recording.read(0, 3) == b"ID3" or self.recording.read(0, 2) >= b"\xff\xe0"):
+            raise DecodingError(
+                "its content is of no known format"
+            )  # libmpg123 would search it, and print what it finds
+        # By its path, libsndfile would believe the suffix of a file that it does not know
+        whole = is_known and self.part.start == 0 and self.part.end == self.recording.size
         file: Any = self.recording.path if whole else None
         if isinstance(file, str) and os.name != "nt":
             file = os.fsencode(file)  # soundfile refuses names that are not UTF-8

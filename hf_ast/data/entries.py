@@ -256,7 +256,8 @@ def _entries(
         names: Names of the recordings of the rows, where they are known.
         places: Finds them, where they are not.
     """
-    for note in filter(None, (*table.notes, reading.note)):
+    about_times = "" if reading.times is None else reading.times.note(table.rows)
+    for note in filter(None, (*table.notes, reading.note, about_times)):
         say(note)
     separator = reading.separator if options.separator is None else options.separator
     if reading.label is not None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from .columns import PATH_COLUMNS, folded, is_number, known_columns
+from .columns import PATH_COLUMNS, folded, is_number, is_time_column, known_columns, with_decimal_points
 
 MANIFEST_SUFFIXES = frozenset((".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet"))
 TEXT_SUFFIXES = frozenset((".csv", ".tsv", ".txt"))
@@ -190,9 +190,17 @@ def _delimited_table(text: str, location: str, notes: list[str]) -> Table:
     columns = [name.strip() for name in header]
     if repeated := {name for name in columns if name and columns.count(name) > 1}:
         raise ValueError(f"source={location!r} has several columns {min(repeated)!r}; rename or remove them.")
+    rows = _rows(records, columns, delimiter, location)
+    return Table(location=location, columns=columns, rows=rows, lines=[line for line, _ in records], notes=notes)
+
+
+def _rows(
+    records: Sequence[tuple[int, list[str]]], columns: Sequence[str], delimiter: str, location: str
+) -> list[dict[str, Any]]:
+    """Return the fields of each record by the names of their columns."""
     rows = []
     for number, record in records:
-        fields = [*record, ""] if header == AUDACITY_COLUMNS and len(record) == 2 else record
+        fields = [*record, ""] if columns == AUDACITY_COLUMNS and len(record) == 2 else record
         while len(fields) > len(columns) and not fields[-1].strip():
             fields = fields[:-1]
         if len(fields) != len(columns):
@@ -201,7 +209,11 @@ def _delimited_table(text: str, location: str, notes: list[str]) -> Table:
                 f"({', '.join(columns)}). Put texts that hold {delimiter!r} into double quotes."
             )
         rows.append(dict(zip(columns, fields, strict=True)))
-    return Table(location=location, columns=columns, rows=rows, lines=[line for line, _ in records], notes=notes)
+    for column in filter(is_time_column, columns):
+        times = with_decimal_points([row[column] for row in rows], delimiter)
+        for row, time in zip(rows, times, strict=True):
+            row[column] = time
+    return rows
 
 
 def _delimiter(text: str, location: str) -> str:
@@ -255,7 +267,11 @@ def _long_fields() -> Iterator[None]:
 
 
 def _is_audacity(fields: Sequence[str]) -> bool:
-    return len(fields) in (2, 3) and all(map(is_number, fields[:2]))
+    return len(fields) in (2, 3) and _are_times(fields[:2])
+
+
+def _are_times(fields: Sequence[str]) -> bool:
+    return all(is_number(field.replace(",", ".")) for field in fields)
 
 
 def _implied_header(records: Sequence[tuple[int, list[str]]], delimiter: str) -> list[str] | None:
@@ -263,7 +279,7 @@ def _implied_header(records: Sequence[tuple[int, list[str]]], delimiter: str) ->
     _, first = records[0]
     if delimiter == "\t" and _is_audacity(first):
         return AUDACITY_COLUMNS
-    if delimiter == "\t" and len(first) == 4 and all(map(is_number, first[1:3])):
+    if delimiter == "\t" and len(first) == 4 and _are_times(first[1:3]):
         return DCASE_COLUMNS
     return None
 

@@ -75,7 +75,7 @@ class Evaluation:
         """Return the result as data for JSON, which has neither NaN nor infinity: they become None.
 
         `confusion` has the number of recordings for each pair of true and predicted class that occurs; it is None for
-        multi-label data.
+        multi-label data. `failed` has `file` and `error` of each recording, as in all commands.
         """
         classes = [
             {
@@ -99,7 +99,7 @@ class Evaluation:
             "metrics": values,
             "classes": classes,
             "confusion": confusion,
-            "failed": self.failed,
+            "failed": [{"file": name, "error": reason} for name, reason in self.failed.items()],
         }
 
 

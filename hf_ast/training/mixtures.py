@@ -194,16 +194,21 @@ def _places(sources: Sequence[Any], subset: str | None) -> list[Source]:
 
 
 def _held_out(part: Recordings, num_eval: int, rng: np.random.Generator) -> Recordings:
-    """Choose the recordings to evaluate on, and drop those that are used neither for this nor for training."""
-    pool, training = part.of(VALIDATION), part.of(TRAIN)
-    if not pool:
-        pool, num_eval = training, min(num_eval, len(training) // 10)
-    chosen = {pool[number].title for number in rng.permutation(len(pool))[:num_eval]}
-    kept = [
-        replace(clip, split=VALIDATION) if clip.title in chosen else clip
-        for clip in part.clips
-        if clip.split == TRAIN or clip.title in chosen
-    ]
+    """Choose the recordings to evaluate on, and drop those that are used neither for this nor for training.
+
+    All segments of a recording stay together.
+    """
+    pool_split = VALIDATION if part.of(VALIDATION) else TRAIN
+    names = list(dict.fromkeys(clip.name for clip in part.of(pool_split)))
+    if pool_split == TRAIN:
+        num_eval = min(num_eval, len(names) // 10)
+    chosen = {names[number] for number in rng.permutation(len(names))[:num_eval]}
+    kept = []
+    for clip in part.clips:
+        if clip.split == pool_split and clip.name in chosen:
+            kept.append(replace(clip, split=VALIDATION))
+        elif clip.split == TRAIN:
+            kept.append(clip)
     return replace(part, clips=kept)
 
 

@@ -94,7 +94,7 @@ def report(command: str, run_it: Callable[[], tuple[int, Any]], broken: set[str]
         failed = [row["file"] for row in result if "error" in row]
         num_done = len(result) - len(failed)
     elif "skipped" in result:
-        failed = [*result["skipped"], *result.get("failed", ())]
+        failed = [*result["skipped"], *(row["file"] for row in result.get("failed", ()))]
         num_done = result["num_recordings"] if command != "finetune" else num_files - len(failed)
     else:
         failed = [row["file"] for row in result["failed"]]

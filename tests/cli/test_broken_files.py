@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas
 import pytest
 
 from hf_ast.cli import main
+from tests.support.labelled import write_wavs
 from tests.support.recordings import KINDS, break_file, write_kinds
 
 BROKEN = ("low/pcm.wav", "low/music.mp3", "high/phone.m4a", "high/lossless.flac", "high/vorbis.ogg")
@@ -84,3 +86,33 @@ def test_pretraining(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     arguments = ["pretrain", str(folder), "--out", str(tmp_path / "out"), "--steps", "1", "--batch-size", "2"]
     result, messages = run([*arguments, "--duration", "0.4", "--kind", "frame", "--num-workers", "0"], capsys)
     expect_named(result["skipped"], messages)
+
+
+def test_damage_is_said_once_on_stderr_and_json_is_clean(
+    model_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whole, cut to 0.2 s of 0.4 s, and noise called MP3, in each of two classes."""
+    folder, out = tmp_path / "recordings", str(tmp_path / "out")
+    for label in ("owl", "wren"):
+        write_wavs(folder, *(f"{label}/{name}.wav" for name in ("a", "b", "cut")), duration_s=0.4)
+        cut = folder / label / "cut.wav"
+        cut.write_bytes(cut.read_bytes()[: (44 + cut.stat().st_size) // 2])
+        (folder / label / "noise.mp3").write_bytes(np.random.default_rng(0).bytes(20_000))
+    model = ["--model", str(model_folder)]
+    settings = ["--batch-size", "2", "--num-workers", "0", "--duration", "0.4"]
+    for command in (
+        ["classify", str(folder), *model],
+        ["tag", str(folder), *model],
+        ["embed", str(folder), *model, "--out", f"{out}.npz"],
+        ["plot", "similarity", str(folder), *model, "--out", f"{out}.png"],
+        ["stats", str(folder), *model],
+        ["finetune", str(folder), *model, "--out", out, "--epochs", "1", *settings],
+        ["evaluate", out, str(folder)],
+    ):
+        assert main([*command, "--json"]) == 1, command
+        output = capfd.readouterr()
+        json.loads(output.out)
+        for label in ("owl", "wren"):
+            (said,) = [line for line in output.err.splitlines() if f"{label}/cut.wav" in line]
+            assert "lacks 0.20 s: its header promises 0.40 s, and 0.20 s were found" in said
+        assert "Note:" not in output.err

@@ -1,6 +1,8 @@
 """Reading and resampling recordings."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,3 +67,15 @@ def test_what_is_no_recording(tmp_path: Path) -> None:
         audio.read(sine(16000))
     with pytest.raises(ValueError, match="holds no samples in that part"):
         audio.read(sine(16000), 16000, start_s=2.0)
+
+
+@pytest.mark.parametrize("function", [audio.read, audio.duration])
+def test_a_recording_without_samples_is_the_same_error_everywhere(
+    function: Callable[..., Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "empty.wav"
+    soundfile.write(path, np.zeros(0, np.float32), 16000)
+    with pytest.raises(ValueError, match=r"file='.*empty\.wav' holds no samples\."):
+        function(path)
+    with pytest.raises(ValueError, match=r"source holds no samples\."):
+        function(np.zeros(0, np.float32), source_rate=16000)

@@ -224,3 +224,15 @@ def test_one_decoder_reads_what_it_can_where_the_other_is_missing(
         assert len(waveform) / rate == pytest.approx(len(original) / case.rate, abs=0.01)
     with pytest.raises(ImportError, match=rf'needs {missing}: pip install "hf-ast\[audio\]"'):
         audio.read(contents[refused][2])
+
+
+@pytest.mark.parametrize("head", [b"", b"\xff\xfb\x90\x04", b"ID3\x04\0\0\0\0\0\0"], ids=["noise", "frame", "tag"])
+def test_what_is_no_mp3_is_one_error_and_decoders_print_nothing(
+    head: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "music.mp3"
+    for seed in range(5):
+        path.write_bytes(head + np.random.default_rng(seed).bytes(20_000).replace(b"\xff", b"\xfe"))
+        with pytest.raises(ValueError, match=r"music\.mp3' cannot be read .*Check that it is a recording"):
+            audio.read(path)
+    assert capfd.readouterr() == ("", "")

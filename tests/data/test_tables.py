@@ -11,6 +11,7 @@ import pytest
 import soundfile
 from datasets import Audio, Dataset
 
+from hf_ast.data.columns import seconds_in, with_decimal_points
 from hf_ast.data.entries import find_entries
 from hf_ast.data.labelled import read_data
 from hf_ast.data.sources import find_source
@@ -143,6 +144,60 @@ def test_columns_of_times_make_segments(columns: str, times: Any, tmp_path: Path
         assert [(entry.name, entry.start_s, entry.end_s) for entry in found] == [("a.wav", 0.5, 1.25), ("a.wav", 1, 2)]
 
 
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("x.csv", "file;start;end;label\na.wav;0,5;1,25;dog\na.wav;1,0;2,000;rain\n"),
+        ("x.csv", "file;start;end;label\na.wav;0,5;1,25;dog\na.wav;1;2;rain\n"),
+        ("x.tsv", "file\tonset\toffset\tevent_label\na.wav\t0,500\t1,250\tdog\na.wav\t1,0\t2,0\train\n"),
+        ("x.tsv", "a.wav\t0,50\t1,25\tdog\na.wav\t1,00\t2,00\train\n"),
+        ("a.txt", "0,500000\t1,250000\tdog\n1,000000\t2,000000\train\n"),
+        ("x.csv", "file,start,end,label\na.wav,00:00:00.5,00:00:01.25,dog\na.wav,0:01,0:02.0,rain\n"),
+        ("x.csv", "file;start;end;label\na.wav;00:00:00,5;00:00:01,25;dog\na.wav;0:01;0:02;rain\n"),
+        ("x.csv", "file,start,duration,label\na.wav,0:00.5,0:00.75,dog\na.wav,0:01,1,rain\n"),
+    ],
+)
+def test_decimal_commas_and_clock_times_are_read(name: str, table: str, tmp_path: Path) -> None:
+    write_wavs(tmp_path, "a.wav")
+    (tmp_path / name).write_text(table)
+    data = read_data(tmp_path / name, validation_fraction=0.0)
+    assert data.skipped == {}
+    assert {clip.title: [data.labels[label] for label in clip.labels] for clip in data.clips} == SEGMENTS
+    said = [reason for reason in data.warned.values() if "minutes and seconds" in reason]
+    assert len(said) == ("0:01" in table)
+
+
+def test_raven_in_a_country_of_decimal_commas_is_read(tmp_path: Path) -> None:
+    write_wavs(tmp_path, "a.wav")
+    header = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tSpecies"
+    rows = ["1\tSpectrogram 1\t1\t0,500\t1,25\tdog", "2\tSpectrogram 1\t1\t1,0\t2,00\train"]
+    (tmp_path / "a.Table.1.selections.txt").write_text("\n".join([header, *rows]))
+    data = read_data(tmp_path, validation_fraction=0.0)
+    assert {clip.title: [data.labels[label] for label in clip.labels] for clip in data.clips} == SEGMENTS
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("62.5", 62.5),
+        ("1:02.5", 62.5),
+        ("00:01:02.5", 62.5),
+        ("75:30", 4530.0),
+        ("100:00:01", 360001.0),
+        ("1:2", 62.0),
+    ],
+)
+def test_clock_times_are_seconds(text: str, seconds: float) -> None:
+    assert seconds_in(text) == seconds
+
+
+def test_a_thousand_and_a_decimal_comma_are_not_confused() -> None:
+    assert with_decimal_points(["1,234", "12,500"], "\t") == ["1,234", "12,500"]
+    assert with_decimal_points(["1,234", "12,5"], "\t") == ["1.234", "12.5"]
+    assert with_decimal_points(["1,234"], ";") == ["1.234"]
+    assert with_decimal_points(["0,5", "1:00,5", "a,5"], ",") == ["0,5", "1:00,5", "a,5"]
+
+
 def test_rows_of_a_data_set_may_be_segments(tmp_path: Path) -> None:
     write_wavs(tmp_path, "a.wav")
     rows = {"audio": [str(tmp_path / "a.wav")] * 2, "start": [0.5, 1.0], "end": [1.25, 2.0], "label": ["dog", "rain"]}
@@ -179,7 +234,9 @@ def test_times_that_are_not_certain_are_a_question(columns: str, said: str, tmp_
         ("-1", "1", "begins at -1 s, before the recording"),
         ("1", "1", "has no length"),
         ("one", "2", "has 'one' instead of a number of seconds in the column 'start'"),
-        ("0:01", "2", "has '0:01' instead of a number"),
+        ("0:61", "2", "has '0:61' instead of a number"),
+        ("1:60:00", "2", "has '1:60:00' instead of a number"),
+        ('"0,5"', "2", "has '0,5' instead of a number"),
         ("1", "", "has '' instead of a number of seconds in the column 'end'"),
         ("inf", "2", "has 'inf' instead of a number"),
         ("", "", "has a label, but no times"),

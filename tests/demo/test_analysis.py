@@ -87,7 +87,7 @@ def damaged(path: Path) -> None:
     ("write", "message"),
     [
         (damaged, "cannot be read"),
-        (lambda path: path.write_bytes(b""), "cannot be read"),
+        (lambda path: path.write_bytes(b""), "is empty: it has no bytes"),
         (lambda path: soundfile.write(path, np.zeros(0), RATE), "holds no samples"),
         (lambda path: soundfile.write(path, np.zeros(int((MAX_DURATION_S + 1) * 1000)), 1000), "longer than 30 min"),
     ],

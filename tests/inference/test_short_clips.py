@@ -244,7 +244,7 @@ def test_commands_label_short_recordings(case: Case, tmp_path: Path, capsys: pyt
     capsys.readouterr()
     assert main(["evaluate", str(case.folder), str(case.recordings), "--batch-size", "5", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert (result["num_recordings"], result["skipped"], result["failed"]) == (len(case.clips), {}, {})
+    assert (result["num_recordings"], result["skipped"], result["failed"]) == (len(case.clips), {}, [])
 
 
 @pytest.mark.parametrize("case", [slow("ast"), slow("ssast"), "passt"], indirect=True)

@@ -118,7 +118,10 @@ def test_a_recording_that_fails_costs_its_own_row(tmp_path: Path, monkeypatch: p
     assert result.failed.keys() == {gone, refused}
     assert "does not exist" in result.failed[gone]
     assert result.failed[refused] == "RuntimeError: out of memory"
-    assert result.as_data()["failed"] == result.failed
+    assert result.as_data()["failed"] == [
+        {"file": gone, "error": result.failed[gone]},
+        {"file": refused, "error": "RuntimeError: out of memory"},
+    ]
     kept = [row for row, name in enumerate(whole.names) if name not in result.failed]
     assert result.names == [whole.names[row] for row in kept]
     np.testing.assert_allclose(result.scores, whole.scores[kept], atol=2e-6)

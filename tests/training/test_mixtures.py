@@ -1,5 +1,6 @@
 """Recordings without labels, from any source and from several."""
 
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import soundfile
 import torch
 from datasets import Audio, Dataset, DatasetDict
+from safetensors.torch import load_file
 
 from hf_ast import HfASTFeatureExtractor
 from hf_ast.data.labelled import read_data
@@ -188,3 +190,37 @@ def test_reports_to_tensorboard(speech: Path, music: Path, tmp_path: Path, monke
     )  # fmt: skip
     written = [path for path in tmp_path.rglob("events.out.tfevents.*") if b"reconstruction_loss" in path.read_bytes()]
     assert written
+
+
+def test_segments_of_one_recording_are_held_out_together(speech: Path, tmp_path: Path) -> None:
+    names = [f"{number:02d}.wav" for number in range(12)]
+    times = [(0.0, 0.1), (0.1, 0.3), (0.35, 0.5)]
+    lines = [f"{name},{start_s},{end_s}" for start_s, end_s in times for name in names]
+    (tmp_path / "segments.csv").write_text("\n".join(["path,start,end", *lines]))
+    (part,) = read_mixture(tmp_path / "segments.csv", audio_folder=speech).parts
+    held_out, training = ({Path(clip.name).name for clip in part.of(split)} for split in ("validation", "train"))
+    assert (len(held_out), len(part.of("validation")), len(part.of("train"))) == (1, 3, 33)
+    assert not held_out & training
+    mixture = read_mixture(tmp_path / "segments.csv", audio_folder=speech, num_eval=0)
+    crops = Crops(mixture, EXTRACTOR)
+    for index, clip in enumerate(mixture.parts[0].clips):  # a crop of 0.5 s holds the whole segment, and nothing else
+        samples, _ = soundfile.read(speech / Path(clip.name).name, dtype="float32")
+        expected = samples[round(clip.start_s * 16000) : round(clip.end_s * 16000)]
+        np.testing.assert_array_equal(crops.waveform(index), expected)
+
+
+def test_shards_are_pretrained_on_as_their_files_are(speech: Path, tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    for number in range(2):
+        with tarfile.open(tmp_path / "shards" / f"{number}.tar", "w") as archive:
+            for path in sorted(speech.iterdir())[7 * number :][:7]:
+                archive.add(path, path.name)
+    settings: dict[str, Any] = {"num_steps": 2, "batch_size": 4, "num_workers": 0, "duration_s": 0.48, "num_eval": 1}
+    config = {"num_mel_bins": 32, **SIZE}
+    for source, out in ((speech, "files"), (tmp_path / "shards", "members")):
+        pretrain(source, tmp_path / out, config=config, **settings)
+    files, members = (load_file(tmp_path / out / "model.safetensors") for out in ("files", "members"))
+    for name, weights in files.items():
+        assert torch.equal(members[name], weights)
+    skipped = read_mixture(tmp_path / "shards").parts[0].skipped
+    assert {Path(name).name for name in skipped} == {"broken.wav", "short.wav"}
