@@ -30,12 +30,19 @@ from tests.support.interpreter import ROOT
 from tests.support.saved import SAVED, save_all
 
 REMOTE_CODE = ()
-REGISTRATION = (
-    "tests/test_golden.py",
+SAME_SEED = "test_the_same_seed_gives_the_same_weights_bit_for_bit"
+# Registration, Auto classes, pipelines, saving, another length, folders of transformers' own AST, remote code from a
+# folder, and steps of `Trainer` and of pretraining
+SMOKE = (
     "tests/test_auto.py",
     "tests/test_imports.py",
+    "tests/inference/test_pipelines.py",
+    "tests/models/test_modeling_ast.py",
     "tests/models/test_remote_code.py",
+    f"tests/training/test_steps.py::{SAME_SEED}",
+    f"tests/training/test_pretraining_steps.py::{SAME_SEED}",
 )
+REGISTRATION = ("tests/test_golden.py", *SMOKE)
 MODELS = ("tests/test_golden.py", "tests/test_auto.py", "tests/models")
 GOLDEN = ("tests/test_golden.py",)
 BEFORE_HUB_2 = ("huggingface_hub==1.33.0", "tokenizers==0.22.1")
@@ -61,8 +68,8 @@ ENVIRONMENTS = (
     ),
     Environment("transformers-5.24-remote", ("transformers==5.24.0",)),
     Environment("transformers-5.10", ("transformers==5.10.4", *BEFORE_HUB_2), REGISTRATION),
-    Environment("transformers-5.15", ("transformers==5.15.1", *BEFORE_HUB_2), REGISTRATION),
-    Environment("transformers-5.20", ("transformers==5.20.2",), REGISTRATION),
+    Environment("transformers-5.15", ("transformers==5.15.1", *BEFORE_HUB_2), SMOKE),
+    Environment("transformers-5.20", ("transformers==5.20.2",), SMOKE),
     Environment("transformers-5.24", ("transformers==5.24.0",), REGISTRATION),
     Environment("torch-2.9-lowest", ("torch==2.9.1", "transformers==5.10.4", *BEFORE_HUB_2), MODELS),
     Environment("torch-2.11", ("torch==2.11.0",), GOLDEN),
@@ -103,7 +110,7 @@ def show(environment: Environment, folder: Path, saved: Path) -> bool:
     try:
         python = make(folder, environment.packages)
         if environment.tests:
-            passed, result = run_tests(python, environment.tests)
+            passed, result = run_tests(python, environment.tests, folder.with_name(f"{folder.name}.log"))
         else:
             problems = list(differences(python, folder / "home", saved))
             passed, result = not problems, "; ".join(problems) or f"{len(SAVED)} classes bit-equal, folder and Hub id"
@@ -154,10 +161,15 @@ def differences(python: Path, home: Path, saved: Path) -> Iterator[str]:
         shutil.rmtree(saved / f"{name}-again", ignore_errors=True)
 
 
-def run_tests(python: Path, tests: tuple[str, ...]) -> tuple[bool, str]:
-    """Run tests in an environment; whether all passed, and the last line with the names of those that did not."""
-    command = [python, "-m", "pytest", "-q", "--no-header", "--tb=line", "-p", "no:cacheprovider", *tests]
-    lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.splitlines() or ["no output"]
+def run_tests(python: Path, tests: tuple[str, ...], log: Path) -> tuple[bool, str]:
+    """Run tests in an environment; whether all passed, and the last line with the names of those that did not.
+
+    The log, which stays, tells test by test what passed before a run was cut short.
+    """
+    command = [python, "-m", "pytest", "-v", "--no-header", "--tb=short", "--show-capture=no", *tests]
+    with log.open("w", encoding="utf-8") as out:
+        subprocess.run([*command, "-p", "no:cacheprovider"], cwd=ROOT, stdout=out, stderr=subprocess.STDOUT)
+    lines = log.read_text(encoding="utf-8").splitlines() or ["no output"]
     failed = [line.partition(" - ")[0] for line in lines if line.startswith(("FAILED", "ERROR"))]
     return not failed and "passed" in lines[-1], "; ".join([lines[-1].strip("= "), *failed])
 
