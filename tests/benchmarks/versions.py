@@ -3,7 +3,7 @@
     python -m tests.benchmarks.versions [--only NAME] [--whole]          # make versions
 
 Each environment is a layer of some packages over the one that runs this, and is deleted afterwards. In it run tests
-with the package, or every class is opened by remote code, without the package. Unless the layer has a torch of its own,
+with the package, or every class is opened by remote code, without the package. Unless the layer has its own torch,
 all classes must compute the same bits as here, by the package or by remote code.
 
 At last, uv resolves the project beside its neighbours. Prints a table; the exit status is 1 where something failed.
