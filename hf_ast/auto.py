@@ -15,7 +15,8 @@ from typing import Any
 
 from .families import FAMILIES
 
-# The oldest and the newest versions that were run (`make versions`); later releases of the newest minor version count
+# The oldest and the newest versions that were run; what ran on which, and with which state of the code, is in
+# RELIABILITY.md, "Versions". Later releases of the newest minor version count
 TESTED = {"transformers": ("5.10", "5.24"), "torch": ("2.9", "2.15")}
 
 

@@ -237,13 +237,28 @@ def read_provenance(folder: Path) -> dict[str, Any]:
     """Read what `convert_file` and `verify_folder` recorded about a folder.
 
     Raises:
-        ValueError: The folder was not made by a conversion.
+        ValueError: The folder was not made by a conversion, or its record is damaged.
     """
+    path = folder / PROVENANCE
     try:
-        content: dict[str, Any] = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
-        return content
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ValueError(f"folder={str(folder)!r} has no {PROVENANCE}: `hf-ast convert` makes one.") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{str(path)!r} is damaged: it is not JSON ({type(error).__name__}).") from error
+    source = content.get("source") if isinstance(content, dict) else None
+    # A file of no known address has the URL None
+    kinds = {"file": str, "sha256": str, "url": str | None}
+    if (
+        not isinstance(source, dict)
+        or not isinstance(content.get("checkpoint"), str)
+        or not all(name in source and isinstance(source[name], kind) for name, kind in kinds.items())
+    ):
+        raise ValueError(
+            f"{str(path)!r} is damaged: it does not name a checkpoint, and the file, url and sha256 of a source; "
+            "convert the file again."
+        )
+    return content
 
 
 def write_provenance(folder: Path, content: Mapping[str, Any]) -> None:

@@ -228,7 +228,8 @@ def encode(
         encoder_mask = None
     for index, layer in enumerate(encoder.layers):
         tokens = layer(tokens, encoder_mask, **kwargs)
-        num_merged = int(token_merging * (tokens.shape[1] - num_prefix_tokens))
+        # Without merging, exported graphs need no product of a symbolic length
+        num_merged = int(token_merging * (tokens.shape[1] - num_prefix_tokens)) if token_merging else 0
         if num_merged and index + 1 < len(encoder.layers):
             tokens, patch_mask = merge_tokens(
                 tokens,

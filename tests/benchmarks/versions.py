@@ -3,7 +3,9 @@
     python -m tests.benchmarks.versions [--only NAME] [--whole]          # make versions
 
 Each environment is a layer of some packages over the one that runs this, and is deleted afterwards. In it run tests
-with the package, or every class is opened by remote code, without the package, and must compute the same bits as here.
+with the package, or every class is opened by remote code, without the package. Unless the layer has its own torch,
+all classes must compute the same bits as here, by the package or by remote code.
+
 At last, uv resolves the project beside its neighbours. Prints a table; the exit status is 1 where something failed.
 
 A layer of transformers takes seconds. One of torch takes gigabytes, as far as only CUDA builds are to be had; `--only
@@ -30,12 +32,19 @@ from tests.support.interpreter import ROOT
 from tests.support.saved import SAVED, save_all
 
 REMOTE_CODE = ()
-REGISTRATION = (
-    "tests/test_golden.py",
+SAME_SEED = "test_the_same_seed_gives_the_same_weights_bit_for_bit"
+# Registration, Auto classes, pipelines, saving, another length, folders of transformers' own AST, remote code from a
+# folder, and steps of `Trainer` and of pretraining
+SMOKE = (
     "tests/test_auto.py",
     "tests/test_imports.py",
+    "tests/inference/test_pipelines.py",
+    "tests/models/test_modeling_ast.py",
     "tests/models/test_remote_code.py",
+    f"tests/training/test_steps.py::{SAME_SEED}",
+    f"tests/training/test_pretraining_steps.py::{SAME_SEED}",
 )
+REGISTRATION = ("tests/test_golden.py", *SMOKE)
 MODELS = ("tests/test_golden.py", "tests/test_auto.py", "tests/models")
 GOLDEN = ("tests/test_golden.py",)
 BEFORE_HUB_2 = ("huggingface_hub==1.33.0", "tokenizers==0.22.1")
@@ -61,8 +70,8 @@ ENVIRONMENTS = (
     ),
     Environment("transformers-5.24-remote", ("transformers==5.24.0",)),
     Environment("transformers-5.10", ("transformers==5.10.4", *BEFORE_HUB_2), REGISTRATION),
-    Environment("transformers-5.15", ("transformers==5.15.1", *BEFORE_HUB_2), REGISTRATION),
-    Environment("transformers-5.20", ("transformers==5.20.2",), REGISTRATION),
+    Environment("transformers-5.15", ("transformers==5.15.1", *BEFORE_HUB_2), SMOKE),
+    Environment("transformers-5.20", ("transformers==5.20.2",), SMOKE),
     Environment("transformers-5.24", ("transformers==5.24.0",), REGISTRATION),
     Environment("torch-2.9-lowest", ("torch==2.9.1", "transformers==5.10.4", *BEFORE_HUB_2), MODELS),
     Environment("torch-2.11", ("torch==2.11.0",), GOLDEN),
@@ -102,15 +111,22 @@ def show(environment: Environment, folder: Path, saved: Path) -> bool:
     begin = time.perf_counter()
     try:
         python = make(folder, environment.packages)
+        passed, results = True, []
+        if not any(package.startswith("torch==") for package in environment.packages):  # others round in other ways
+            problems = list(differences(python, folder / "home", saved, package=bool(environment.tests)))
+            passed = not problems
+            results += problems or [f"{len(SAVED)} folders bit-equal"]
         if environment.tests:
-            passed, result = run_tests(python, environment.tests)
-        else:
-            problems = list(differences(python, folder / "home", saved))
-            passed, result = not problems, "; ".join(problems) or f"{len(SAVED)} classes bit-equal, folder and Hub id"
+            all_passed, summary = run_tests(python, environment.tests, folder.with_name(f"{folder.name}.log"))
+            passed &= all_passed
+            results.append(summary)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     minutes = (time.perf_counter() - begin) / 60
-    print(f"{environment.name} | {', '.join(environment.packages)} | {result} | {minutes:.1f} min", flush=True)
+    print(
+        f"{environment.name} | {', '.join(environment.packages)} | {'; '.join(results)} | {minutes:.1f} min",
+        flush=True,
+    )
     return passed
 
 
@@ -130,11 +146,13 @@ def make(folder: Path, packages: tuple[str, ...]) -> Path:
     return folder / "bin" / "python"
 
 
-def differences(python: Path, home: Path, saved: Path) -> Iterator[str]:
-    """What the classes compute by remote code in an environment, and not here with the package."""
+def differences(python: Path, home: Path, saved: Path, *, package: bool) -> Iterator[str]:
+    """What the classes compute in an environment, by the package or by remote code, and not here with the package."""
+    sources = ("folder",) if package else ("folder", "hub")
     for name in SAVED:
         put_into_cache(saved / name, home, f"org/{name}")
-    program = [python, ROOT / "tests/support/opened.py", home / "out.json", "--hub", "org"]
+    program = [python, ROOT / "tests/support/opened.py", home / "out.json"]
+    program += ["--package"] if package else ["--hub", "org"]
     environment = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
     result = subprocess.run(
         [*program, *(saved / name for name in SAVED)], env=environment, capture_output=True, text=True
@@ -145,7 +163,7 @@ def differences(python: Path, home: Path, saved: Path) -> Iterator[str]:
     found = json.loads((home / "out.json").read_text())
     for name in SAVED:
         expected = json.loads(json.dumps(opened.opened(str(saved / name), opened.clips(saved / name))))
-        for source in ("folder", "hub"):
+        for source in sources:
             if wrong := [key for key in expected if expected[key] != found[name][source][key]]:
                 yield f"{name} from the {source}: {', '.join(wrong)}"
         again = found[name].get("again", {"equal": True, "code": {}})
@@ -154,10 +172,15 @@ def differences(python: Path, home: Path, saved: Path) -> Iterator[str]:
         shutil.rmtree(saved / f"{name}-again", ignore_errors=True)
 
 
-def run_tests(python: Path, tests: tuple[str, ...]) -> tuple[bool, str]:
-    """Run tests in an environment; whether all passed, and the last line with the names of those that did not."""
-    command = [python, "-m", "pytest", "-q", "--no-header", "--tb=line", "-p", "no:cacheprovider", *tests]
-    lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.splitlines() or ["no output"]
+def run_tests(python: Path, tests: tuple[str, ...], log: Path) -> tuple[bool, str]:
+    """Run tests in an environment; whether all passed, and the last line with the names of those that did not.
+
+    The log, which stays, tells test by test what passed before a run was cut short.
+    """
+    command = [python, "-m", "pytest", "-v", "--no-header", "--tb=short", "--show-capture=no", *tests]
+    with log.open("w", encoding="utf-8") as out:
+        subprocess.run([*command, "-p", "no:cacheprovider"], cwd=ROOT, stdout=out, stderr=subprocess.STDOUT)
+    lines = log.read_text(encoding="utf-8").splitlines() or ["no output"]
     failed = [line.partition(" - ")[0] for line in lines if line.startswith(("FAILED", "ERROR"))]
     return not failed and "passed" in lines[-1], "; ".join([lines[-1].strip("= "), *failed])
 

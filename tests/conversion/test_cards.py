@@ -165,6 +165,28 @@ def test_a_folder_that_no_conversion_made_is_an_error(tmp_path: Path) -> None:
         render_card(tmp_path)
 
 
+SOURCE = {"file": "a.pth", "sha256": "00", "url": None}
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (b"{", "it is not JSON"),
+        ([], "does not name a checkpoint"),
+        ({"source": SOURCE}, "does not name a checkpoint"),
+        ({"checkpoint": 7, "source": SOURCE}, "does not name a checkpoint"),
+        ({"checkpoint": "x"}, "the file, url and sha256"),
+        ({"checkpoint": "x", "source": {"file": "a.pth", "sha256": "00"}}, "the file, url and sha256"),
+        ({"checkpoint": "x", "source": SOURCE | {"sha256": None}}, "the file, url and sha256"),
+    ],
+)
+def test_a_damaged_record_of_a_conversion_is_an_error(record: Any, message: str, tmp_path: Path) -> None:
+    content = record if isinstance(record, bytes) else json.dumps(record).encode()
+    (tmp_path / "conversion.json").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"conversion\.json' is damaged.*{message}"):
+        render_card(tmp_path)
+
+
 def run_blocks(folders: dict[str, Path], path: Path, *, without: tuple[str, ...] = ()) -> str:
     """Run the Python of all cards, that which needs `hf_ast` or that which does not; what it prints."""
     blocks = []

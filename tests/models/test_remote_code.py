@@ -6,18 +6,28 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
-from transformers import AutoModelForAudioClassification, pipeline
+from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, pipeline
 
 from hf_ast import HfASTFeatureExtractor, HfASTForAudioClassification, HfASTModel
 from tests.support import opened
 from tests.support.hub_cache import put_into_cache
 from tests.support.interpreter import ROOT, run
+from tests.support.loopback_hub import TOKEN, serve
 from tests.support.saved import SAVED, save_all
 from tests.support.tiny import randomize, tiny_model
 
+# Of each folder: the files of its model, of its front end, and classes of others
+MODEL_OF = {"ast": "ast", "maest": "ast", "passt": "passt", "ssast": "ssast", "ssast-pretraining": "ssast"}
+FRONT_END_OF = {"ast": "ast", "maest": "maest", "passt": "passt", "ssast": "ast", "ssast-pretraining": "ast"}
 OTHER_FAMILIES = {"ast": ("PaSST", "SSAST"), "passt": ("HfAST", "SSAST"), "ssast": ("HfASTConfig", "PaSST")}
+
+
+def files_of(name: str) -> set[str]:
+    model = MODEL_OF[name]
+    return {f"configuration_{model}.py", f"modeling_{model}.py", f"feature_extraction_{FRONT_END_OF[name]}.py"}
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +62,9 @@ def test_every_class_computes_the_same_bits_by_remote_code(name: str, folders: P
     assert json.loads(json.dumps(expected)) == by_remote_code[name]["folder"] == by_remote_code[name]["hub"]
 
 
-@pytest.mark.parametrize("name", ["ast", "passt", "ssast"])
+@pytest.mark.parametrize("name", ["ast", "maest", "passt", "ssast"])
 def test_what_is_saved_after_training_by_remote_code_is_complete(name: str, by_remote_code: Any) -> None:
-    front_end = "passt" if name == "passt" else "ast"
-    code = {f"configuration_{name}.py", f"modeling_{name}.py", f"feature_extraction_{front_end}.py"}
+    code = files_of(name)
     saved = by_remote_code[name]["again"]
     assert saved["equal"]
     assert saved["code"] == dict.fromkeys(code, True)
@@ -68,10 +77,8 @@ def test_what_is_saved_after_training_by_remote_code_is_complete(name: str, by_r
 @pytest.mark.parametrize("name", SAVED)
 def test_a_folder_has_one_file_per_role_with_the_code_of_its_family(name: str, folders: Path) -> None:
     code = {path.name: path.read_text() for path in (folders / name).glob("*.py")}
-    assert {file.rpartition("_")[0] for file in code} == {"configuration", "modeling", "feature_extraction"}
-    assert len(code) == 3
-    family = "ssast" if name.startswith("ssast") else name
-    for other in OTHER_FAMILIES[family]:
+    assert code.keys() == files_of(name)
+    for other in OTHER_FAMILIES[MODEL_OF[name]]:
         # Not the class of another family, but names such as that of a position table
         assert not any(f"class {other}For" in text or f"class {other}Config" in text for text in code.values())
     assert sum(map(len, code.values())) < 200_000
@@ -86,6 +93,27 @@ def test_whatever_is_saved_comes_with_its_code(saver: str, folders: Path, tmp_pa
     roles = {"model": ["configuration", "modeling"], "config": ["configuration"], "extractor": ["feature_extraction"]}
     expected = roles.get(saver, ["configuration", "feature_extraction", "modeling"])
     assert sorted(path.name for path in tmp_path.glob("*.py")) == [f"{role}_passt.py" for role in expected]
+
+
+@pytest.mark.parametrize("name", ["maest", "passt"])
+def test_what_is_pushed_to_the_hub_comes_with_its_code(
+    name: str, folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By `push_to_hub` of one part after the other, and by saving with `push_to_hub=True`."""
+    model = AutoModelForAudioClassification.from_pretrained(folders / name)
+    extractor = AutoFeatureExtractor.from_pretrained(folders / name)
+    (tmp_path / "storage").mkdir()
+    with serve(tmp_path / "storage") as hub:
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+        for part in (model, extractor):
+            part.push_to_hub("me/pushed", token=TOKEN)
+            part.save_pretrained(tmp_path / "saved", push_to_hub=True, repo_id="me/saved", token=TOKEN)
+        for repo_id in ("me/pushed", "me/saved"):
+            files = hub.repositories[repo_id].commits[-1].files
+            code = {file: (hub.storage / files[file].sha256).read_bytes() for file in files if file.endswith(".py")}
+            assert code == {path.name: path.read_bytes() for path in (folders / name).glob("*.py")}
+            assert {"config.json", "model.safetensors", "preprocessor_config.json"} < files.keys()
 
 
 def test_the_same_code_is_saved_twice_and_the_package_keeps_its_own(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 """What a saved folder computes, by all the ways to open it: with the package, or by the code in the folder.
 
-    python tests/support/opened.py OUT.json [--hub CACHE] FOLDER...
+    python tests/support/opened.py OUT.json [--hub CACHE | --package] FOLDER...
 
 opens by remote code, with `hf_ast` out of reach, on whatever version of transformers is installed. Each folder has a
 file `waveforms.npy`, clips of unequal lengths with NaN after the shorter ones. It also fine-tunes, saves into
-FOLDER-again and opens that. `opened` gives the same numbers with the package.
+FOLDER-again and opens that. With `--package`, all this is done with the package, and without remote code. `opened`
+gives the same numbers in the process that calls it.
 """
 
 import argparse
@@ -95,20 +96,20 @@ def digest(*tensors: torch.Tensor) -> str:
     return result.hexdigest()[:16]
 
 
-def again(folder: Path) -> dict[str, Any]:
-    """Take a step of training by remote code, save, and open what was saved."""
+def again(folder: Path, **trust: bool) -> dict[str, Any]:
+    """Take a step of training, save, and open what was saved."""
     from transformers import Trainer, TrainingArguments
 
     out = folder.with_name(f"{folder.name}-again")
-    extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=True)
-    model = AutoModelForAudioClassification.from_pretrained(folder, trust_remote_code=True)
+    extractor = AutoFeatureExtractor.from_pretrained(folder, **trust)
+    model = AutoModelForAudioClassification.from_pretrained(folder, **trust)
     one, padded = inputs(extractor, clips(folder))
     data = [{"input_values": values, "labels": label} for label, values in enumerate(padded["input_values"])]
     arguments = TrainingArguments(str(out), max_steps=1, report_to=[], save_strategy="no", use_cpu=True)
     trainer = Trainer(model=model, args=arguments, train_dataset=data, processing_class=extractor)
     trainer.train()
     trainer.save_model(str(out))
-    saved = AutoModelForAudioClassification.from_pretrained(out, trust_remote_code=True).eval()
+    saved = AutoModelForAudioClassification.from_pretrained(out, **trust).eval()
     equal = all(map(torch.equal, run(saved, **one), run(model.eval(), **one)))
     return {
         "equal": equal,
@@ -129,16 +130,23 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--hub", help="namespace under which the folders are in the local cache of the Hub, too")
+    parser.add_argument("--package", action="store_true", help="with hf_ast, from which all classes must come")
     args = parser.parse_args()
-    sys.modules["hf_ast"] = None  # type: ignore[assignment]  # cannot be imported
+    trust = {} if args.package else {"trust_remote_code": True}
+    if args.package:
+        import hf_ast
+
+        assert AutoConfig.for_model("ssast").__class__ is hf_ast.SSASTConfig
+    else:
+        sys.modules["hf_ast"] = None  # type: ignore[assignment]  # cannot be imported
     results: dict[str, Any] = {"transformers": transformers.__version__, "torch": torch.__version__}
     for folder in args.folders:
-        found = results[folder.name] = {"folder": opened(str(folder), clips(folder), trust_remote_code=True)}
+        found = results[folder.name] = {"folder": opened(str(folder), clips(folder), **trust)}
         if args.hub:
             source = f"{args.hub}/{folder.name}"
             found["hub"] = opened(source, clips(folder), trust_remote_code=True)
         if "pipeline" in found["folder"]:
-            found["again"] = again(folder)
+            found["again"] = again(folder, **trust)
     args.out.write_text(json.dumps(results))
 
 

@@ -1,16 +1,17 @@
-"""A tiny model of every class, saved with its front end and two clips, for `opened.py`."""
+"""A tiny model of every class, and every front end, saved with two clips, for `opened.py`."""
 
 from pathlib import Path
 
 import numpy as np
 
-from hf_ast import HfASTFeatureExtractor, PaSSTFeatureExtractor, SSASTForAudioClassification
+from hf_ast import HfASTFeatureExtractor, MAESTFeatureExtractor, PaSSTFeatureExtractor, SSASTForAudioClassification
 from tests.support.tiny import randomize, tiny_model, tiny_passt, tiny_ssast, tiny_ssast_config, waveforms
 
 FRONT_END = {"num_mel_bins": 32, "max_length": 50}
 MODELS = {
     "ast": (tiny_model, HfASTFeatureExtractor),
     "passt": (tiny_passt, PaSSTFeatureExtractor),
+    "maest": (tiny_model, MAESTFeatureExtractor),  # opens as a model of AST
     "ssast": (lambda: randomize(SSASTForAudioClassification(tiny_ssast_config(num_labels=5))), HfASTFeatureExtractor),
     "ssast-pretraining": (lambda: tiny_ssast(num_mask_patches=2), HfASTFeatureExtractor),
 }

@@ -60,7 +60,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
         (folder / name).write_text(json.dumps(values), encoding="utf-8")
     provenance = {
         "checkpoint": next(iter(CHECKPOINTS)),
-        "source": {"sha256": "0" * 64, "file": "a.pth"},
+        "source": {"sha256": "0" * 64, "file": "a.pth", "url": None},
         "changes": {},
     }
     (folder / "conversion.json").write_text(json.dumps(provenance), encoding="utf-8")
