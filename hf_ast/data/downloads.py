@@ -77,7 +77,7 @@ class _Download(threading.Thread):
     def _store(self, response: Any) -> None:
         check_size(int(response.headers.get("content-length") or 0), self.name_in_messages)
         encoding = response.headers.get("content-encoding", "identity").lower()
-        chunks: Iterable[bytes] = self._counted(response.iter_raw(CHUNK_BYTES))
+        chunks: Iterable[bytes] = self._counted(response.iter_raw())  # as they come, or a drip would be gathered
         if encoding in ("gzip", "x-gzip", "deflate"):
             chunks = _inflated(chunks)
         elif encoding not in ("", "identity"):

@@ -93,7 +93,7 @@ def test_several_sources_with_weights(folder: Path, tmp_path: Path, capsys: pyte
     assert main(arguments) == 1  # of the recording that is skipped
     output = capsys.readouterr()
     skipped = json.loads(output.out)["skipped"]
-    assert skipped.keys() == {str(tmp_path / "nothing.wav")}
+    assert skipped.keys() == {f"{tmp_path / 'files.jsonl'}: {tmp_path / 'nothing.wav'}"}
     assert "3 recordings (0.000417 h) to train on, 0 to evaluate on; 25.0% of the crops" in output.err
     assert "skipped: 1 files" in output.err
     record = json.loads((out / "training.json").read_text())

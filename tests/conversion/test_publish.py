@@ -260,15 +260,19 @@ def test_a_published_model_opens_by_its_id_with_equal_logits(
 def test_the_plan_refuses_what_licences_leave_unclear_by_name() -> None:
     esc50, unknown, none = (
         find("passt-s-s10-esc50-fold1-0.967"),
-        dataclasses.replace(find(SSAST), license="CC-BY-NC-4.0"),
+        dataclasses.replace(find(SSAST), license="CC-BY-ND-4.0"),
         dataclasses.replace(find(SSAST), license="", license_note="nobody says"),
     )
     assert "unclear, trained on ESC-50 (CC BY-NC 3.0" in publish_all.find_refusal(esc50)
-    assert publish_all.find_refusal(unknown).startswith("CC-BY-NC-4.0 is not among the licences that permit it")
+    assert publish_all.find_refusal(unknown).startswith("CC-BY-ND-4.0 is not among the licences that permit it")
     assert publish_all.find_refusal(none) == "no licence is stated (nobody says)"
     with pytest.raises(ValueError, match=r"fold1-0\.967 is not uploaded: unclear"):
         publish_all.publish(publish_all.plan(esc50))
     refused = {name for name, checkpoint in CHECKPOINTS.items() if publish_all.find_refusal(checkpoint)}
+    of_maest = {name for name, checkpoint in CHECKPOINTS.items() if checkpoint.family == "maest"}
+    assert of_maest < refused
+    assert "forbids commercial use" in publish_all.find_refusal(CHECKPOINTS[min(of_maest)])
+    refused -= of_maest
     assert {name.split("-0.")[0].split("-")[-1] for name in refused} == {*(f"fold{n}" for n in range(1, 6)), "fsd50k"}
 
 

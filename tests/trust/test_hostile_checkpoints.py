@@ -19,7 +19,7 @@ import pytest
 import torch
 from hypothesis import strategies as st
 
-from hf_ast import HfASTModel, load_classifier
+from hf_ast import HfASTFeatureExtractor, HfASTModel, load_classifier
 from hf_ast.conversion.files import CheckpointFile
 from hf_ast.conversion.folders import read_tensors
 from hf_ast.conversion.layouts import Layout
@@ -140,6 +140,7 @@ def test_code_in_a_folder_is_not_run(name: str, tmp_path: Path) -> None:
     """In the place where transformers looks for weights when there is no safetensors file."""
     marker, folder = tmp_path / "code was run", tmp_path / "model"
     tiny_model().config.save_pretrained(folder)
+    HfASTFeatureExtractor(num_mel_bins=32, max_length=50).save_pretrained(folder)
     for file in ("pytorch_model.bin", "model.safetensors"):
         (folder / file).write_bytes(disguises(marker)[name])
         with pytest.raises(ValueError, match="model="):
