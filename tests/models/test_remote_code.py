@@ -104,11 +104,13 @@ def test_what_is_pushed_to_the_hub_comes_with_its_code(
     extractor = AutoFeatureExtractor.from_pretrained(folders / name)
     (tmp_path / "storage").mkdir()
     with serve(tmp_path / "storage") as hub:
+        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
+        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
-        for part in (model, extractor):
+        for part in (model, extractor):  # transformers splits the path of the extractor as text
             part.push_to_hub("me/pushed", token=TOKEN)
-            part.save_pretrained(tmp_path / "saved", push_to_hub=True, repo_id="me/saved", token=TOKEN)
+            part.save_pretrained(str(tmp_path / "saved"), push_to_hub=True, repo_id="me/saved", token=TOKEN)
         for repo_id in ("me/pushed", "me/saved"):
             files = hub.repositories[repo_id].commits[-1].files
             code = {file: (hub.storage / files[file].sha256).read_bytes() for file in files if file.endswith(".py")}
