@@ -16,7 +16,7 @@ FILTERS_PER_GROUP = 32
 
 
 class MelFilterBank(nn.Module):
-    """Mel filters and a symmetric Hann window: power spectra of windowed frames, summed under the filters.
+    """Mel filters and a Hann window: power spectra of windowed frames, summed under the filters.
 
     The constants are non-persistent buffers. They are recomputed wherever they would be converted or replaced, so that
     `.half()` does not round them, and a loader that starts from empty tensors (transformers' `from_pretrained`) does
@@ -29,6 +29,7 @@ class MelFilterBank(nn.Module):
         n_fft: Size of the FFT, in samples.
         window_length: In samples; at most `n_fft`.
         low_frequency_hz, high_frequency_hz: See `kaldi_mel_filters`.
+        periodic_window: Whether the Hann window is periodic instead of symmetric.
         device: Device of the constants; torch's default if None.
         dtype: float32 or float64.
     """
@@ -44,6 +45,7 @@ class MelFilterBank(nn.Module):
         window_length: int,
         low_frequency_hz: float = LOW_FREQUENCY_HZ,
         high_frequency_hz: float | None = None,
+        periodic_window: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
     ):
@@ -55,12 +57,13 @@ class MelFilterBank(nn.Module):
         self.n_fft = n_fft
         self.window_length = window_length
         self.edges_hz = (low_frequency_hz, high_frequency_hz)
+        self.periodic_window = periodic_window
         self._build(device, dtype)
 
     # The backward pass of a later call needs the constants, and autograd cannot save inference tensors for it
     @torch.inference_mode(False)
     def _build(self, device: torch.device | str | None, dtype: torch.dtype) -> None:
-        window = torch.hann_window(self.window_length, periodic=False, dtype=dtype, device=device)
+        window = torch.hann_window(self.window_length, periodic=self.periodic_window, dtype=dtype, device=device)
         window = nn.functional.pad(window, (0, self.n_fft - self.window_length))
         self.register_buffer("window", window, persistent=False)
         low, high = self.edges_hz
@@ -98,6 +101,7 @@ class MelFilterBank(nn.Module):
             window_length=self.window_length,
             low_frequency_hz=low,
             high_frequency_hz=high,
+            periodic_window=self.periodic_window,
             device=waveform.device,
             dtype=waveform.dtype,
         )
