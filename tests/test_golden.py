@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import golden_ast, golden_passt, golden_ssast
+from tests.support import golden_ast, golden_fpasst, golden_passt, golden_ssast
 from tests.support.golden_common import CASES, INDEX, check
 
-RUNNERS = golden_ast.RUNNERS | golden_ssast.RUNNERS | golden_passt.RUNNERS
+RUNNERS = golden_ast.RUNNERS | golden_ssast.RUNNERS | golden_passt.RUNNERS | golden_fpasst.RUNNERS
 
 
 @pytest.mark.parametrize("case", INDEX)
