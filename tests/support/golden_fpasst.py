@@ -40,9 +40,9 @@ def classify(model: FPaSSTForAudioFrameClassification, inputs: dict[str, Any]) -
     seen: dict[str, torch.Tensor] = {}
     embeddings = model.backbone.embeddings
     embeddings.patch_embedding.projection.register_forward_pre_hook(
-        lambda module, args: seen.setdefault("stem", args[0][..., :-1])  # without the column of zeros
+        lambda module, args: seen.update(stem=args[0][..., :-1])  # without the column of zeros
     )
-    model.frame_classifier.register_forward_pre_hook(lambda module, args: seen.setdefault("sequence", args[0]))
+    model.frame_classifier.register_forward_pre_hook(lambda module, args: seen.update(sequence=args[0]))
     outputs, tensors = encode(model, torch.as_tensor(inputs["input_values"]).squeeze(1).transpose(1, 2))
     tensors |= seen | named(outputs.logits, outputs.clip_logits)
     tensors |= {
