@@ -126,7 +126,7 @@ first-run:  ## The first run of a new user, timed step by step; needs `make dist
 	$(BIN)/python -m tests.benchmarks.first_run dist/*.whl
 
 publish-all: .venv/installed  ## Which checkpoints would be uploaded to the Hub, and which are refused; PUBLISH=1 uploads
-	$(BIN)/python -m hf_ast.conversion.publish_all $(if $(PUBLISH),--publish)
+	$(BIN)/python conversion/publish_all.py $(if $(PUBLISH),--publish)
 
 test-quant: .venv/installed  ## The fast setting in 8 bits, with torchao, which is taken out again
 	$(BIN)/pip install -q -c constraints.txt torchao

@@ -10,14 +10,16 @@ from pathlib import Path
 
 from transformers import AutoModel, PreTrainedModel
 
-from hf_ast.checkpoints import converter
+from hf_ast.conversion.folders import convert_file
+from hf_ast.conversion.registry import find
+from hf_ast.conversion.verify import verify_folder
 
 
 def main(file: str, name: str, out: str) -> PreTrainedModel:
     """Convert `file` into the folder `out`, and return the model, if the folder passes its verification."""
-    checkpoint = converter("registry").find(name)
-    folder = converter("folders").convert_file(Path(file), checkpoint, Path(out))
-    verification = converter("verify").verify_folder(folder, Path(file))
+    checkpoint = find(name)
+    folder = convert_file(Path(file), checkpoint, Path(out))
+    verification = verify_folder(folder, Path(file))
     if not verification.passed:
         raise ValueError("\n".join(verification.problems))
     return AutoModel.from_pretrained(folder)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # the names in `_EXPORTS`, for type checkers and editors
     from .models.configuration_ssast import SSASTConfig as SSASTConfig
     from .models.feature_extraction_ast import HfASTFeatureExtractor as HfASTFeatureExtractor
     from .models.feature_extraction_fpasst import FPaSSTFeatureExtractor as FPaSSTFeatureExtractor
+    from .models.feature_extraction_maest import MAESTFeatureExtractor as MAESTFeatureExtractor
     from .models.feature_extraction_passt import PaSSTFeatureExtractor as PaSSTFeatureExtractor
     from .models.modeling_ast import (
         HfASTForAudioClassification as HfASTForAudioClassification,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:  # the names in `_EXPORTS`, for type checkers and editors
     )
     from .models.modules_fbank import KaldiFbank as KaldiFbank
     from .models.modules_fpasst_mel import FPaSSTMel as FPaSSTMel
+    from .models.modules_maest_mel import MAESTLogMel as MAESTLogMel
     from .models.modules_passt_mel import PaSSTMel as PaSSTMel
     from .models.modules_pretraining import MaskedPatchPretraining as MaskedPatchPretraining
     from .models.modules_transformer import (
@@ -81,6 +83,8 @@ _EXPORTS = {
     "KaldiFbank": "models.modules_fbank",
     "load_classifier": "inference.loading",
     "load_encoder": "inference.loading",
+    "MAESTFeatureExtractor": "models.feature_extraction_maest",
+    "MAESTLogMel": "models.modules_maest_mel",
     "MaskedPatchPretraining": "models.modules_pretraining",
     "PaSSTConfig": "models.configuration_passt",
     "PaSSTFeatureExtractor": "models.feature_extraction_passt",

@@ -37,9 +37,14 @@ def _register_configs(configuration_auto: ModuleType) -> None:
 
 def _register_feature_extractors(feature_extraction_auto: ModuleType) -> None:
     for family in FAMILIES:
-        feature_extraction_auto.AutoFeatureExtractor.register(
-            load(family.config), load(family.feature_extractor), exist_ok=True
-        )
+        feature_extractor = load(family.feature_extractor)
+        if family.models:
+            feature_extraction_auto.AutoFeatureExtractor.register(
+                load(family.config), feature_extractor, exist_ok=True
+            )
+        else:
+            # No config leads to it: folders name the class, and transformers looks for the name among the values
+            feature_extraction_auto.FEATURE_EXTRACTOR_MAPPING._extra_content[feature_extractor] = feature_extractor
 
 
 def _register_models(modeling_auto: ModuleType) -> None:

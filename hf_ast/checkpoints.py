@@ -33,20 +33,27 @@ def get_checkpoint(name: str, *, cache: str | os.PathLike[str] | None = None) ->
     return prepare(find(name), cache=None if cache is None else Path(cache))
 
 
-def resolve_model(name: str | os.PathLike[str]) -> str:
+def resolve_model(
+    name: str | os.PathLike[str], *, revision: str | None = None, token: str | bool | None = None
+) -> str:
     """Return the folder or Hub id with which `from_pretrained` opens a given model.
 
     Args:
         name: A folder or the id of a model on the Hub, which is returned unchanged, or any name of a released
             checkpoint, for which the folder from `get_checkpoint` is returned. Names with a slash, such as
             "MIT/ast-finetuned-audioset-10-10-0.4593", are looked up on the Hub first.
+        revision: Branch, tag or commit of a model on the Hub; its main branch if None.
+        token: Access token of the Hub; the one that huggingface_hub finds if None.
 
     Raises:
-        ValueError: The name is none of these. The Hub is asked once, and only if the local cache lacks the model.
+        ValueError: The name is none of these, or has no such revision; only models on the Hub have revisions. The Hub
+            is asked once, and only if the local cache lacks the model.
         OSError: As in `get_checkpoint`.
     """
     name = os.fspath(name)
     if Path(name).is_dir():
+        if revision is not None:
+            raise ValueError(f"revision={revision!r} is for models on the Hub, but model={name!r} is a folder.")
         return name
     if Path(name).is_file():
         raise ValueError(f"model={name!r} is a file; `hf-ast convert` turns a checkpoint file into a folder.")
@@ -54,12 +61,19 @@ def resolve_model(name: str | os.PathLike[str]) -> str:
 
     released = name.lower() in registry.ALIASES
     if released and "/" not in name:
+        if revision is not None:
+            raise ValueError(
+                f"revision={revision!r} is for models on the Hub, but model={name!r} is a released checkpoint, which "
+                "has one version."
+            )
         return str(get_checkpoint(name))
-    problem = _hub_problem(name)
+    problem = _hub_problem(name, revision, token)
     if problem is None:
         return name
-    if released:
+    if released and revision is None:
         return str(get_checkpoint(name))
+    if revision is not None:
+        raise ValueError(f"model={name!r}, revision={revision!r} is not {problem}.")
     raise ValueError(
         f"model={name!r} is neither a folder nor a released checkpoint{registry.close_names(name)}, nor {problem}."
     )
@@ -72,14 +86,14 @@ def classifier_names() -> list[str]:
     return [item.name for item in CHECKPOINTS.values() if item.label_set is not None]
 
 
-def _hub_problem(repo_id: str) -> str | None:
-    """Say why there is no model with that id, in the local cache or on the Hub; None if there is one."""
+def _hub_problem(repo_id: str, revision: str | None, token: str | bool | None) -> str | None:
+    """Say why there is no model with that id and revision, in the local cache or on the Hub; None if there is one."""
     import httpx2
     from huggingface_hub import HfApi, constants, try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
     try:
-        in_cache = try_to_load_from_cache(repo_id, "config.json")
+        in_cache = try_to_load_from_cache(repo_id, "config.json", revision=revision)
     except HFValidationError:
         return "a valid Hub id"
     if isinstance(in_cache, str):
@@ -87,9 +101,12 @@ def _hub_problem(repo_id: str) -> str | None:
     if constants.HF_HUB_OFFLINE:
         return "in the local cache of the Hub, and HF_HUB_OFFLINE forbids asking the Hub"
     try:
-        HfApi().model_info(repo_id, timeout=HUB_TIMEOUT_S)  # unlike downloads, this request is not retried
+        # Unlike downloads, this request is not retried
+        HfApi().model_info(repo_id, revision=revision, token=token, timeout=HUB_TIMEOUT_S)
     except RepositoryNotFoundError:
         return "a model on the Hub that you can access"
+    except RevisionNotFoundError:
+        return "a branch, tag or commit of that model on the Hub"
     except (httpx2.HTTPError, OSError) as error:
         return f"in the local cache of the Hub, and the Hub cannot be reached ({type(error).__name__}: {error})"
     return None

@@ -1,12 +1,29 @@
-"""The table of families: their model types and classes. Data only."""
+"""The table of families: their names, model types and classes. Data only; whoever needs such a fact reads it here.
+
+Not here is what only the converter has: layouts (`conversion.layouts`) and checkpoints (`conversion.registry`).
+"""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """A family of models; its classes are given as "file:class" in `hf_ast/models`."""
+    """A family of models; its classes are given as "file:class" in `hf_ast/models`.
 
+    Args:
+        name: Name in the registry, in commands and in tags.
+        title: Name and what it stands for, as in the papers.
+        front_end: Tag of the front end in model cards.
+        model_type: What `config.json` says.
+        config: Class of the config.
+        feature_extractor: Class of the feature extractor.
+        models: Name of transformers' mapping -> class of the model; empty for models that open as the family before it
+            that has the same model type, with a front end of their own.
+    """
+
+    name: str
+    title: str
+    front_end: str
     model_type: str
     config: str
     feature_extractor: str
@@ -15,6 +32,9 @@ class Family:
 
 FAMILIES = (
     Family(
+        name="ast",
+        title="AST (Audio Spectrogram Transformer)",
+        front_end="kaldi-fbank",
         model_type="hf-ast",
         config="configuration_ast:HfASTConfig",
         feature_extractor="feature_extraction_ast:HfASTFeatureExtractor",
@@ -25,6 +45,9 @@ FAMILIES = (
         },
     ),
     Family(
+        name="passt",
+        title="PaSST (Patchout faSt Spectrogram Transformer)",
+        front_end="mel-spectrogram",
         model_type="passt",
         config="configuration_passt:PaSSTConfig",
         feature_extractor="feature_extraction_passt:PaSSTFeatureExtractor",
@@ -35,6 +58,9 @@ FAMILIES = (
         },
     ),
     Family(
+        name="ssast",
+        title="SSAST (Self-Supervised Audio Spectrogram Transformer)",
+        front_end="kaldi-fbank",
         model_type="ssast",
         config="configuration_ssast:SSASTConfig",
         feature_extractor="feature_extraction_ast:HfASTFeatureExtractor",
@@ -55,5 +81,15 @@ FAMILIES = (
             "MODEL_FOR_AUDIO_FRAME_CLASSIFICATION_MAPPING": "modeling_fpasst:FPaSSTForAudioFrameClassification",
         },
     ),
+    Family(
+        name="maest",
+        title="MAEST (Music Audio Efficient Spectrogram Transformer)",
+        front_end="mel-spectrogram",
+        model_type="hf-ast",
+        config="configuration_ast:HfASTConfig",
+        feature_extractor="feature_extraction_maest:MAESTFeatureExtractor",
+        models={},
+    ),
 )
+BY_NAME = {family.name: family for family in FAMILIES}
 MODEL_TYPES = frozenset(family.model_type for family in FAMILIES)

@@ -26,6 +26,15 @@ def visible(text: str) -> str:
     return text.translate(CONTROL)
 
 
+def storable(name: str) -> str:
+    r"""Return a name as text that any file may hold: bytes that are not UTF-8, and lone surrogates, become `\udcXX`.
+
+    Python stands for a byte XX of a file name that is not UTF-8 by the code point U+DCXX, which files of text and
+    Parquet cannot hold.
+    """
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def markdown(text: str) -> str:
     """Escape a name, whatever it contains, to be plain text on a Markdown page or in one of its tables."""
     return re.sub(r"([\\`*_{}\[\]#|~:$@]|^[-+])", r"\\\1", html.escape(visible(text), quote=False))

@@ -5,6 +5,7 @@ import errno
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -18,6 +19,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import huggingface_hub
+import psutil
 import pytest
 import torch
 from transformers import AutoFeatureExtractor, AutoModel
@@ -25,10 +27,12 @@ from transformers import AutoFeatureExtractor, AutoModel
 import hf_ast
 from hf_ast import SSASTConfig, get_checkpoint
 from hf_ast.checkpoints import resolve_model
-from hf_ast.conversion import layouts, registry
-from hf_ast.conversion.folders import convert_file, read_provenance, write_provenance
+from hf_ast.cli import main
+from hf_ast.conversion import folders, layouts, registry
+from hf_ast.conversion.folders import convert_file, read_provenance, sha256, write_provenance
+from hf_ast.conversion.prepare import is_ready
 from tests.support.file_server import Served, Server, serving
-from tests.support.interpreter import ROOT, run
+from tests.support.interpreter import ROOT
 from tests.support.loopback_hub import TOKEN, LoopbackHub, serve
 from tests.support.official_files import write_official_file
 from tests.support.processes import exit_code, start
@@ -65,8 +69,8 @@ def closed_port() -> int:
 
 
 def names(cache: Path) -> list[str]:
-    """What is in the folder of converted checkpoints, but for locks."""
-    return sorted(path.name for path in (cache / "converted").iterdir() if path.suffix != ".lock")
+    """What is in the folder of converted checkpoints, but for locks and stamps."""
+    return sorted(path.name for path in (cache / "converted").iterdir() if path.suffix not in (".lock", ".stamps"))
 
 
 def modified(folder: Path) -> dict[str, int]:
@@ -233,7 +237,7 @@ def get_without_writing_elsewhere(cache: Path) -> None:
 
     sys.addaudithook(refuse)
     with pytest.raises(PermissionError):
-        (ROOT / "conversion" / "checksums.json").write_text("{}")
+        (ROOT / "hf_ast" / "conversion" / "checksums.json").write_text("{}")
     get_checkpoint(NAME, cache=cache)
 
 
@@ -291,7 +295,7 @@ def test_another_version_entry_or_digest_makes_the_folder_again(
     tensors["module.v.norm.bias"] += 1
     torch.save(tensors, tmp_path / FILE)
     server.served[FILE] = Served((tmp_path / FILE).read_bytes())
-    right = hf_ast.checkpoints.converter("folders").sha256(tmp_path / FILE)
+    right = sha256(tmp_path / FILE)
     monkeypatch.setitem(registry.ALIASES, NAME, dataclasses.replace(entry, sha256=right))
     assert read_provenance(get_checkpoint(NAME, cache=tmp_path))["source"]["sha256"] == right
     assert names(tmp_path) == [folder.name]
@@ -337,18 +341,67 @@ def test_a_conversion_that_does_not_pass_is_an_error_and_leaves_no_folder(
     assert names(tmp_path) == []
 
 
-def test_a_foreign_package_called_conversion_is_not_imported(tmp_path: Path) -> None:
-    (tmp_path / "conversion").mkdir()
-    (tmp_path / "conversion" / "__init__.py").write_text("raise SystemExit('run')")
-    code = f"""
-sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]
-import hf_ast
-try:
-    hf_ast.get_checkpoint("openmic")
-except ImportError as error:
-    print(error)
-"""
-    assert f"Python finds {tmp_path}/conversion/__init__.py under the name `conversion`" in run(code)
+def test_ready_folder_is_hashed_once_and_again_only_after_a_change(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = get_checkpoint(NAME, cache=tmp_path)
+    hashed: list[str] = []
+    monkeypatch.setattr(folders, "sha256", lambda file: hashed.append(file.name) or sha256(file))
+    for _ in range(3):
+        assert get_checkpoint(NAME, cache=tmp_path) == folder
+    assert hashed == []
+    weights, status = folder / "model.safetensors", (folder / "model.safetensors").stat()
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    os.utime(weights, ns=(status.st_atime_ns, status.st_mtime_ns))  # as if nothing had been written
+    assert not is_ready(folder, registry.find(NAME), cache=tmp_path)
+    assert "model.safetensors" in hashed
+
+
+def test_file_fetched_by_hand_makes_the_same_command_work_as_the_message_says(
+    server: Server,
+    official: bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    replace_urls(monkeypatch, f"http://127.0.0.1:{closed_port()}/{FILE}")
+    command = ["convert", NAME, "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
+    for offline in (True, False):
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", offline)
+        assert main(command) == 1
+        message = capsys.readouterr().err
+        found = re.search(r"Once you have the file, copy it to '(.*)', and give the same command again\.\n$", message)
+        assert found is not None
+    Path(found[1]).write_bytes(official)
+    assert main(command) == 0
+    assert read_provenance(tmp_path / "out")["source"]["url"] is None
+    assert get_checkpoint(NAME, cache=tmp_path / "cache").name == NAME
+
+
+def test_conversion_reads_the_official_file_twice(server: Server, official: bytes, tmp_path: Path) -> None:
+    """Once for its digest, and once for its tensors; Python tells of every opening."""
+    (tmp_path / FILE).write_bytes(official)
+    assert exit_code(start(convert_and_count, tmp_path)) == 0
+
+
+def convert_and_count(cache: Path) -> None:
+    opened: list[str] = []
+
+    def count(event: str, arguments: tuple[object, ...]) -> None:
+        if event == "open" and str(arguments[0]) == str(cache / FILE):
+            opened.append(str(arguments[1]))
+
+    sys.addaudithook(count)
+    before = psutil.Process().io_counters().read_chars
+    get_checkpoint(NAME, cache=cache)
+    read = psutil.Process().io_counters().read_chars - before
+    num_bytes = (cache / FILE).stat().st_size
+    # The end of the archive, to see that it is there; the digest; its first bytes; the tensors, mapped into memory
+    assert len(opened) <= 5, opened
+    # The file once, the new weights twice: for their digest, and for the stamps; they are opened by mapping as well
+    assert read < 4.5 * num_bytes
 
 
 # --- resolve_model

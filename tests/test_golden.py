@@ -7,15 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import golden_ast, golden_fpasst, golden_passt, golden_ssast
+from tests.support import golden_ast, golden_fpasst, golden_maest, golden_passt, golden_ssast
 from tests.support.golden_common import CASES, INDEX, check
 
-RUNNERS = golden_ast.RUNNERS | golden_ssast.RUNNERS | golden_passt.RUNNERS | golden_fpasst.RUNNERS
+RUNNERS = (
+    golden_ast.RUNNERS | golden_ssast.RUNNERS | golden_passt.RUNNERS | golden_fpasst.RUNNERS | golden_maest.RUNNERS
+)
 
 
 @pytest.mark.parametrize("case", INDEX)
 def test_golden(case: str, tmp_path: Path) -> None:
     entry = INDEX[case] | {"_folder": CASES.name}
+    if entry["family"] == "frontend_maest":
+        assert golden_maest.compare_front_end(entry) == []
+        return
     run = RUNNERS[entry["family"]]
     inputs = check.build_inputs(entry)
     if "official_raises" in entry["config"]:

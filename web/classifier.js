@@ -24,15 +24,17 @@ export class Classifier {
     this.activation = activations[metadata.activation];
     this.labels = metadata.labels;
     this.rateHz = metadata.sampling_rate;
-    this.minLength = metadata.min_length; // in samples
+    this.minLength = metadata.pads_short_clips ? 1 : metadata.min_length; // in samples
+    this.inputLength = metadata.min_length; // of the shortest input, to which zeros continue a shorter window
     this.maxLength = metadata.max_length;
   }
 
   /** Scores (C) of each window; the windows are arrays of samples, all of the same length. */
   async score(windows) {
-    const batch = new Float32Array(windows.length * windows[0].length);
-    windows.forEach((window, i) => batch.set(window, i * window.length));
-    const input = new ort.Tensor("float32", batch, [windows.length, windows[0].length]);
+    const length = Math.max(windows[0].length, this.inputLength);
+    const batch = new Float32Array(windows.length * length);
+    windows.forEach((window, i) => batch.set(window, i * length));
+    const input = new ort.Tensor("float32", batch, [windows.length, length]);
     const { logits } = await this.session.run({ [this.inputName]: input });
     const numLabels = this.labels.length;
     return windows.map((_, i) => this.activation(logits.data.slice(i * numLabels, (i + 1) * numLabels)));

@@ -24,11 +24,11 @@ async function start() {
     say("");
     return complain(`The model cannot be loaded: ${error.message}`);
   }
-  const { labels, numBytes, rateHz, minLength, maxLength } = classifier;
+  const { labels, numBytes, rateHz, minLength, inputLength, maxLength } = classifier;
   listed = Array.from(labels.keys()).filter((index) => isListed(labels[index]));
   element("about").prepend(`${labels.length} labels, ${(numBytes / 1e6).toFixed(1)} MB. `);
   const input = element("window");
-  input.min = minLength / rateHz;
+  input.min = Math.max(minLength, inputLength) / rateHz;
   input.max = maxLength / rateHz;
   // Shorter than what the model takes: locates better, and still holds a sound as a whole
   input.value = Math.max(input.min, Math.round((maxLength / rateHz) * 6) / 10);

@@ -21,6 +21,7 @@ from .export import export
 from .export_official import export_official
 from .extract import extract
 from .finetune import finetune
+from .info import info
 from .listen import listen
 from .plot import plot
 from .pretrain import pretrain
@@ -33,7 +34,7 @@ from .verify import verify
 Groups = dict[str, tuple[Callable[..., None] | typer.Typer, ...]]
 RECORDINGS: Groups = {"Recordings": (classify, tag, listen, embed, extract, plot, demo)}
 TRAINING: Groups = {"Training": (finetune, pretrain, evaluate, stats)}
-CHECKPOINTS: Groups = {"Checkpoints": (checkpoints, convert, verify, card, export_official, publish)}
+CHECKPOINTS: Groups = {"Checkpoints": (checkpoints, info, convert, verify, card, export_official, publish)}
 DEPLOYMENT: Groups = {"Deployment": (export,)}
 ALL_COMMANDS: Groups = RECORDINGS | TRAINING | CHECKPOINTS | DEPLOYMENT
 EXIT_STATUS = """\

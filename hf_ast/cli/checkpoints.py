@@ -1,20 +1,19 @@
 """`hf-ast checkpoints`."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from hf_ast.families import BY_NAME
 
 from .options import Json
 from .output import results, show_table
 
-
-class Family(StrEnum):
-    """Families of the registry."""
-
-    AST = "ast"
-    SSAST = "ssast"
-    PASST = "passt"
+if TYPE_CHECKING:
+    Family = str
+else:  # typer takes choices as an enum
+    Family = StrEnum("Family", {name.upper(): name for name in BY_NAME})
 
 
 def checkpoints(

@@ -1,7 +1,7 @@
 """`hf-ast classify`."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,16 +9,18 @@ import typer
 from hf_ast.text import visible
 
 from .errors import for_each
-from .files import Recordings, expand_arguments
-from .options import DEFAULT_MODEL, Json, Model, quiet_loading
+from .files import Expanded, Recordings, expand_arguments
+from .options import DEFAULT_MODEL, BatchOptions, Json, Model, with_model_options
 from .output import results
 
 if TYPE_CHECKING:
     from hf_ast.inference.tagging import Tag, Tagging
 
 
+@with_model_options
 def classify(
     files: Recordings,
+    options: BatchOptions,
     model: Model = DEFAULT_MODEL,
     top_k: Annotated[int, typer.Option(min=1, help="Number of labels, the most probable first.")] = 3,
     windows: Annotated[bool, typer.Option("--windows", help="Label every window of the model's length.")] = False,
@@ -30,32 +32,44 @@ def classify(
     With `--windows`, there is one line per window of the model's length, with its time.
 
     With `--json`, the result is an array with one object per recording: `file`, `duration_s`, and `labels`, each with
-    `label` and `score`. With `--windows`, it also has `windows`, each with `start_s`, `end_s` and `labels`. The array
-    is printed element by element, and is valid JSON even if a recording fails or Ctrl-C ends the command.
+    `label` and `score`. With `--windows`, it also has `windows`, each with `start_s`, `end_s` and `labels`. A
+    recording that cannot be labelled has `file` and `error`. The array is printed element by element, and is valid
+    JSON even if Ctrl-C ends the command.
     """
-    found, all_found = expand_arguments(files)
-    if not found:
-        raise typer.Exit(1)
-    from hf_ast import tag
-    from hf_ast.inference.loading import load_classifier
-
-    quiet_loading()
-    classifier, feature_extractor = load_classifier(model)
-    width = max(map(len, found))
-    is_regression = classifier.config.problem_type == "regression"
+    found = expand_arguments(files)
     with results(as_json) as add:
-
-        def label(file: str) -> None:
-            tagging = tag(classifier, feature_extractor, file, progress=sys.stderr.isatty())
-            lines = (
-                f"{visible(file):<{width}}  {line}"
-                for line in as_lines(tagging, top_k, windows, ".4g" if is_regression else ".1%")
-            )
-            add({"file": file} | as_data(tagging, top_k, windows), lines)
-
-        all_labelled = for_each(found, label)
-    if not (all_found and all_labelled):
+        for failure in found.failures:
+            add(failure.as_data(), ())
+        if found.files:
+            _label(found, options, model, top_k, windows, add)
+    if found.failures:
         raise typer.Exit(1)
+
+
+def _label(
+    found: Expanded,
+    options: BatchOptions,
+    model: str,
+    top_k: int,
+    windows: bool,
+    add: Callable[[Any, Iterable[str]], None],
+) -> None:
+    """Load a model, label recordings, and add the results of each."""
+    from hf_ast import tag
+
+    classifier, feature_extractor = options.classifier(model)
+    width = max(map(len, found.files))
+    is_regression = classifier.config.problem_type == "regression"
+
+    def label(file: str) -> None:
+        tagging = tag(classifier, feature_extractor, file, batch_size=options.batch_size, progress=sys.stderr.isatty())
+        lines = (
+            f"{visible(file):<{width}}  {line}"
+            for line in as_lines(tagging, top_k, windows, ".4g" if is_regression else ".1%")
+        )
+        add({"file": file} | as_data(tagging, top_k, windows), lines)
+
+    for_each(found.files, label, lambda file, error: add(found.fail(file, error).as_data(), ()))
 
 
 def as_lines(tagging: "Tagging", top_k: int, windows: bool, score_format: str = ".1%") -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from .checkpoints import Family
-from .errors import for_each, note
+from .errors import for_each, note, report
 from .options import Cache, Json, quiet_loading
 from .output import results, show_result
 
@@ -38,6 +38,14 @@ def convert(
     labels: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Labels of a fine-tuned FILE: one per line, or JSON.")
     ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="average|raw|NAME",
+            help="Which weights of FILE to take, if it has several. NAME: of their container, such as student.",
+            show_default="average",
+        ),
+    ] = None,
     cache: Cache = None,
     verify: Annotated[bool, typer.Option("--verify", help="Verify the folder against the file.")] = False,
     as_json: Json = False,
@@ -48,20 +56,25 @@ def convert(
     Prints its path; with `--all`, one line per checkpoint: name, number of tensors that are the same as in the file,
     largest difference from an independent implementation, and result.
 
-    With `--json`, the result is an object with `name`, `folder`, `source`, `url`, and `verification`, which is null
-    without `--verify`. With `--all`, it is an array of such objects; those of failures have only `name` and `error`.
+    FILE may be what a trainer saved around the tensors: with torch or safetensors, in one file, in several with an
+    index, or in a folder. What was unwrapped, left out, and assumed because no tensor tells it, is printed and
+    recorded.
+
+    With `--json`, the result is an object with `name`, `folder`, `source`, `url`, `unwrapped`, `assumed`, and
+    `verification`, which is null without `--verify`. With `--all`, it is an array of such objects; those of failures
+    have only `name` and `error`.
     """
     if all_checkpoints == (what is not None):
         raise typer.BadParameter("Give either a checkpoint or --all.", param_hint="NAME|FILE")
-    if all_checkpoints and (like or settings or labels):
-        raise typer.BadParameter("--as, --set and --labels are for one file, and cannot be used with --all.")
+    if all_checkpoints and (like or settings or labels or weights):
+        raise typer.BadParameter("--as, --set, --labels and --weights are for one file, not for --all.")
     if family is not None and not all_checkpoints:
         raise typer.BadParameter("--family can only be used with --all.")
     quiet_loading()
     if what is None:
         convert_all(family, out or Path(), cache, as_json)
     else:
-        convert_one(what, like, out, settings or [], labels, cache, verify, as_json)
+        convert_one(what, like, out, settings or [], labels, weights, cache, verify, as_json)
 
 
 def convert_one(
@@ -70,6 +83,7 @@ def convert_one(
     out: Path | None,
     settings: list[str],
     labels: Path | None,
+    weights: str | None,
     cache: Path | None,
     verify: bool,
     as_json: bool,
@@ -83,12 +97,14 @@ def convert_one(
     if labels is not None:
         changes["id2label"] = changing.read_labels(labels)
     folder = out or Path(source.checkpoint.name)
-    verification = commands.convert_source(source, folder, changes=changes, verify=verify)
+    verification = commands.convert_source(source, folder, changes=changes, weights=weights, verify=verify)
+    for remark in commands.remarks(folder):
+        note(remark)
     if verification is not None:
         note(format_verification(verification))
     show_result(as_json, as_data(source, folder, verification), [str(folder)])
     if verification is None:
-        note(f"next: hf-ast verify {folder} --source {source.file}")
+        note(f"next: hf-ast verify {folder} --source {source.file.path}")
     note(f"next: hf-ast publish {folder} --repo ID")
 
 
@@ -98,33 +114,39 @@ def convert_all(family: str | None, out: Path, cache: Path | None, as_json: bool
 
     found = commands.list_checkpoints(family=family)
     width = max(len(checkpoint.name) for checkpoint in found)
+    failed: list[str] = []
     with results(as_json) as add:
 
         def convert(checkpoint: Any) -> None:
             note(f"{checkpoint.name} ...")
             folder = out / checkpoint.name
-            try:
-                source, verification = commands.convert_released(checkpoint, folder, cache=cache)
-            except (OSError, ValueError) as error:
-                reason = str(error).splitlines()[0]
-                data = {"name": checkpoint.name, "error": str(error)}
-                add(data, [f"{checkpoint.name:<{width}}  {'-':>4}  {'-':>7}  failed: {reason}"])
-                raise
+            source, verification = commands.convert_released(checkpoint, folder, cache=cache)
             assert verification.forward is not None  # computed for every released checkpoint
             difference = verification.forward.reference_difference
             line = f"{checkpoint.name:<{width}}  {verification.tensors.kept:>4}  {difference:7.1e}  verified"
             add(as_data(source, folder, verification), [line])
 
-        if not for_each(found, convert, name=lambda checkpoint: checkpoint.name):
-            raise typer.Exit(1)
+        def fail(checkpoint: Any, error: str) -> None:
+            failed.append(checkpoint.name)
+            report(f"{checkpoint.name}: {error}")
+            line = f"{checkpoint.name:<{width}}  {'-':>4}  {'-':>7}  failed: {error.splitlines()[0]}"
+            add({"name": checkpoint.name, "error": error}, [line])
+
+        for_each(found, convert, fail)
+    if failed:
+        raise typer.Exit(1)
 
 
 def as_data(source: Any, folder: Path, verification: Any) -> dict[str, Any]:
     """Return the result of a conversion as data for JSON."""
+    from hf_ast.conversion.folders import read_provenance
+
+    provenance = read_provenance(folder)
     return {
         "name": source.checkpoint.name,
         "folder": str(folder),
-        "source": str(source.file),
+        "source": str(source.file.path),
         "url": source.url,
+        **{name: provenance[name] for name in ("unwrapped", "assumed")},
         "verification": None if verification is None else verification.to_json(),
     }

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .errors import note
+from .errors import note, report
+from .files import note_archives
 
 if TYPE_CHECKING:
     from hf_ast.data.labelled import LabelledData
@@ -19,20 +20,53 @@ Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="Folder with one subfolder per class; manifest (.csv, .tsv, .json, .jsonl, .parquet) with a column of "
-        "paths and one of labels; or data set of `datasets`, as a folder or its id on the Hub.",
+        help="Folder with one subfolder per class, or with annotations beside its recordings; table (.csv, .tsv, "
+        ".txt, .json, .jsonl, .parquet) with a column of paths and one of labels, and of times if its rows are "
+        "segments; or data set of `datasets`, as a folder or its id on the Hub.",
         show_default=False,
     ),
 ]
 LabelColumn = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Column of labels.", show_default="label, labels, category, class or target"),
+    typer.Option(metavar="NAME", help="Column of labels.", show_default="label, labels, category, class, target, ..."),
 ]
 SplitColumn = Annotated[str, typer.Option(metavar="NAME", help="Column of splits: train, validation, test.")]
 GroupColumn = Annotated[
     str, typer.Option(metavar="NAME", help="Column of groups, such as speakers; a group stays in one split.")
 ]
-LabelSeparator = Annotated[str, typer.Option(metavar="TEXT", help="Separator of several labels in one text.")]
+LabelSeparator = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        help="Separator of several labels in one text; '' if each text is one label.",
+        show_default="that of the format, else a semicolon",
+    ),
+]
+MissingLabel = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="Text that stands for no label, such as nan; '' if there is none."),
+]
+LabelCsv = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Table with the names of ids.",
+        show_default="class_labels_indices.csv beside DATA, if it is there",
+    ),
+]
+LabelLevel = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="NUMBER",
+        help="Which folder in the path of a recording is its class, counted from 1.",
+        show_default="the only one",
+    ),
+]
+WholeFiles = Annotated[
+    bool,
+    typer.Option("--whole-files", help="Rows are whole recordings, although the table has columns of times."),
+]
 MultiLabel = Annotated[
     bool,
     typer.Option(
@@ -50,7 +84,7 @@ HeadersOnly = Annotated[
     bool,
     typer.Option("--headers-only", help="Check only the headers of the recordings in advance, for very large data."),
 ]
-BFloat16 = Annotated[bool, typer.Option("--bf16", help="Compute in bfloat16 where that is accurate enough.")]
+BFloat16 = Annotated[bool, typer.Option("--bf16", help="The same as --dtype bfloat16.")]
 GradientAccumulation = Annotated[int, typer.Option(min=1, help="Forward passes per step.")]
 ReportTo = Annotated[
     str, typer.Option(metavar="NAME", help="Where to report: tensorboard, wandb, or any other integration of Trainer.")
@@ -82,10 +116,14 @@ def is_main_process() -> bool:
 
 def read_labelled(source: str, **settings: Any) -> "LabelledData":
     """Find and check recordings, and report on stderr what was found and what was skipped."""
+    from hf_ast.training.extras import expect_train
+
+    expect_train()
     from hf_ast.data.labelled import read_data
 
     data = read_data(source, progress=sys.stderr.isatty(), **settings)
     if is_main_process():
+        note_archives(data.source.archives(), source)
         for line in describe(data):
             note(line)
     return data
@@ -103,6 +141,13 @@ def describe(data: "LabelledData") -> Iterator[str]:
     for label, numbers in counts.items():
         yield "  ".join([f"{label:<{width}}", *(f"{numbers[split]:>10}" for split in splits)])
     yield from data.describe_skipped()
+
+
+def report_failed(evaluation: "Evaluation") -> bool:
+    """Report the recordings that could not be scored on stderr, and return whether there are any."""
+    for name, reason in evaluation.failed.items():
+        report(f"{name}: {reason}")
+    return bool(evaluation.failed)
 
 
 def as_lines(evaluation: "Evaluation") -> Iterator[str]:

@@ -5,11 +5,13 @@ from typing import Annotated
 import typer
 
 from .errors import note
-from .options import DEFAULT_MODEL, Model, quiet_loading
+from .options import DEFAULT_MODEL, BatchOptions, Model, quiet_loading, with_model_options
 from .output import show
 
 
+@with_model_options
 def demo(
+    options: BatchOptions,
     model: Model = DEFAULT_MODEL,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address on which to listen.")] = "127.0.0.1",
     port: Annotated[
@@ -30,7 +32,7 @@ def demo(
     from hf_ast.demo import launch
 
     quiet_loading()
-    page = launch(model, host=host, port=port, open_browser=open_browser)
+    page = launch(model, host=host, port=port, open_browser=open_browser, **options.settings())
     show(page.local_url)
     note("press Ctrl-C to stop")
     page.block_thread()

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
+from hf_ast.text import storable
 from hf_ast.whole import whole_file
 
 from .errors import for_each
 from .files import Recordings, expand_arguments
-from .options import DEFAULT_MODEL, Json, Model, positive, quiet_loading
+from .options import DEFAULT_MODEL, BatchOptions, Json, Model, positive, with_model_options
 from .output import show_result
 
 if TYPE_CHECKING:
@@ -27,8 +28,10 @@ class Mode(StrEnum):
     ALL = "all"
 
 
+@with_model_options
 def embed(
     files: Recordings,
+    options: BatchOptions,
     out: Annotated[Path, typer.Option(metavar="FILE", help="File to create: .npz or .parquet.")],
     model: Model = DEFAULT_MODEL,
     moments: Annotated[
@@ -64,19 +67,20 @@ def embed(
     these are columns. In an .npz file they are arrays with one element per row; `embedding` has the shape (rows, D).
 
     If a recording fails, or Ctrl-C ends the command, the file holds all recordings that were finished. Prints the path
-    of the file; with `--json`, an object with `out`, `num_recordings`, `num_rows` and `num_dimensions`.
+    of the file; with `--json`, an object with `out`, `num_recordings`, `num_rows`, `num_dimensions` and `failed`, the
+    recordings that could not be embedded, each with `file` and `error`.
     """
     write = writer(out)
-    found, all_found = expand_arguments(files)
-    if not found:
+    found = expand_arguments(files)
+    if not found.files:
+        show_result(as_json, {"out": None, "num_recordings": 0, "failed": found.failed()}, [])
         raise typer.Exit(1)
     import numpy as np
 
     import hf_ast
 
-    quiet_loading()
-    encoder, feature_extractor = hf_ast.load_encoder(model)
-    settings: dict[str, Any] = {"mode": mode.value}
+    encoder, feature_extractor = options.encoder(model)
+    settings: dict[str, Any] = {"mode": mode.value, "batch_size": options.batch_size}
     settings |= {name: value for name, value in (("window_s", window), ("hop_s", hop)) if value is not None}
     rows: list[tuple[str, np.ndarray, np.ndarray]] = []
 
@@ -90,8 +94,9 @@ def embed(
             rows.append((file, np.zeros(1), embeddings.numpy()))
 
     try:
-        all_embedded = for_each(found, embed_file, progress="Embedding")
+        for_each(found.files, embed_file, found.fail, progress="Embedding")
     finally:
+        data: dict[str, Any] = {"out": None, "num_recordings": 0}
         if rows:
             columns = as_columns(rows, moments)
             write(columns)
@@ -101,8 +106,8 @@ def embed(
                 "num_rows": len(columns["embedding"]),
                 "num_dimensions": columns["embedding"].shape[1],
             }
-            show_result(as_json, data, [str(out)])
-    if not (all_found and all_embedded):
+        show_result(as_json, data | {"failed": found.failed()}, [str(out)] if rows else [])
+    if found.failures:
         raise typer.Exit(1)
 
 
@@ -152,6 +157,7 @@ def write_parquet(stream: BinaryIO, columns: dict[str, "np.ndarray"]) -> None:
     from pyarrow import parquet
 
     num_dimensions = columns["embedding"].shape[1]
-    table = {name: pa.array(values) for name, values in columns.items() if name != "embedding"}
+    table = {"path": pa.array([storable(path) for path in columns["path"].tolist()])}
+    table |= {name: pa.array(values) for name, values in columns.items() if name not in ("path", "embedding")}
     table["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(columns["embedding"].ravel()), num_dimensions)
     parquet.write_table(pa.table(table), stream)

@@ -2,13 +2,16 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import typer
 from typer.core import TyperGroup
 
+from hf_ast.data.formats import RecordingWarning
 from hf_ast.text import CONTROL_IN_LINES
 
 from .output import show
@@ -27,7 +30,8 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command that the arguments name."""
         try:
-            return super().invoke(ctx)
+            with warnings_as_sentences():
+                return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
             below = "\n" if sys.stderr.isatty() else ""  # the echoed ^C, and a progress bar that is still open
             note(f"{below}interrupted{interrupt}")
@@ -45,39 +49,36 @@ class Commands(TyperGroup):
 def for_each(
     items: Sequence[Item],
     work: Callable[[Item], None],
+    fail: Callable[[Item, str], object],
     *,
-    name: Callable[[Item], str] = str,
     progress: str | None = None,
-) -> bool:
-    """Call a function for each item. An error of one item is reported, and the next item follows.
+) -> None:
+    """Call a function for each item. An error of one item does not keep the next one from its turn.
 
     Args:
         items: Arguments of the function.
         work: The function.
-        name: Gives the name of an item, for error messages.
+        fail: Called for an item with an error, and a sentence that says what is wrong.
         progress: Label of a progress bar; no bar if None, for a function that prints its results.
-
-    Returns:
-        Whether there was no error.
 
     Raises:
         KeyboardInterrupt: After Ctrl-C; the message says how many items were finished.
-        Exception: Errors that do not belong to one item: a bug, a missing package, or a closed pipe.
+        Exception: Errors that do not belong to one item: a missing package, too little memory, or a closed pipe; with
+            the option --traceback, every error.
     """
-    num_failed = 0
     for number, item in enumerate(items if progress is None else _with_progress_bar(items, progress)):
         try:
             work(item)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f" after {number} of {len(items)}") from None
-        except (BrokenPipeError, ImportError):  # every other item would fail as well
+        except (BrokenPipeError, ImportError, MemoryError):  # every other item would fail as well
             raise
         except Exception as error:
-            if not is_for_users(error):
+            if SHOW_TRACEBACK.get():
                 raise
-            report(f"{name(item)}: {sentence(error)}")
-            num_failed += 1
-    return num_failed == 0
+            # An error of no known kind may come from a decoder or a model that this one item is too much for
+            what = sentence(error) if is_for_users(error) else f"{type(error).__name__}: {error}"
+            fail(item, what)
 
 
 def is_for_users(error: Exception) -> bool:
@@ -106,12 +107,31 @@ def unwrapped(error: Exception) -> Exception:
     return error
 
 
-def report(message: str) -> None:
-    """Print an error message to stderr."""
+@contextmanager
+def warnings_as_sentences() -> Iterator[None]:
+    """Print what is said about damaged recordings as a sentence, once each; other warnings come as ever."""
+    seen: set[str] = set()
+    show_other = warnings.showwarning
+
+    def show_sentence(message: Warning | str, category: type[Warning], *place: Any, **others: Any) -> None:
+        if not issubclass(category, RecordingWarning):
+            show_other(message, category, *place, **others)
+        elif str(message) not in seen:
+            seen.add(str(message))
+            report(str(message), "warning")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RecordingWarning)
+        warnings.showwarning = show_sentence
+        yield
+
+
+def report(message: str, kind: str = "error") -> None:
+    """Print a message to stderr, an error or a warning."""
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
-    console.print("error: ", style="bold red", end="")
+    console.print(f"{kind}: ", style="bold red" if kind == "error" else "bold yellow", end="")
     console.print(message.translate(CONTROL_IN_LINES))
 
 

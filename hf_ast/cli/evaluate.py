@@ -13,16 +13,21 @@ from .datasets import (
     Data,
     GroupColumn,
     LabelColumn,
+    LabelCsv,
+    LabelLevel,
     LabelSeparator,
+    MissingLabel,
     MultiLabel,
     SplitColumn,
     Subset,
+    WholeFiles,
     as_lines,
     describe,
     read_labelled,
+    report_failed,
 )
 from .errors import note
-from .options import Json, positive, quiet_loading
+from .options import BatchOptions, Json, positive, quiet_loading, with_model_options
 from .output import show_result
 
 
@@ -41,6 +46,7 @@ class Protocol(StrEnum):
     ESC50 = "esc50"
 
 
+@with_model_options
 def evaluate(
     model: Annotated[
         str,
@@ -52,6 +58,7 @@ def evaluate(
         ),
     ],
     data: Data,
+    options: BatchOptions,
     split: Annotated[
         Split | None,
         typer.Option(help="Part of the data.", show_default="test, if the data name such a split, else all"),
@@ -88,11 +95,14 @@ def evaluate(
     label_column: LabelColumn = None,
     split_column: SplitColumn = "split",
     group_column: GroupColumn = "group",
-    label_separator: LabelSeparator = ";",
+    label_separator: LabelSeparator = None,
+    missing_label: MissingLabel = None,
+    label_csv: LabelCsv = None,
+    label_level: LabelLevel = None,
     multi_label: MultiLabel = False,
     audio_folder: AudioFolder = None,
+    whole_files: WholeFiles = False,
     subset: Subset = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Recordings per forward pass.")] = 8,
     num_workers: Annotated[int, typer.Option(min=0, help="Processes that read audio in training.")] = 2,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the held-out part, and of training.")] = 0,
     as_json: Json = False,
@@ -100,16 +110,16 @@ def evaluate(
     """Measure how well a model labels recordings.
 
     Whole recordings are scored, in windows where they are longer than the model's input, as `hf-ast classify` does.
-    Prints accuracy (single-label data), mAP, AUC and d-prime. With `--json`, an object with `split`, `num_recordings`,
-    `metrics`, `classes`, `confusion` and `skipped`; with `--protocol`, with `folds` and their `mean`. A class without
-    a recording has no average precision and is left out of the means.
+    Prints accuracy (single-label data), mAP, AUC and d-prime. With `--json`, an object with `split`,
+    `num_recordings`, `metrics`, `classes`, `confusion`, `failed` (recordings that could not be scored, which no figure
+    counts), `skipped` and `warned`; with `--protocol`, with `folds` and their `mean`. A class without a recording has
+    no average precision and is left out of the means.
     """
-    from hf_ast.inference.loading import load_classifier
     from hf_ast.training.evaluate import evaluate
 
     quiet_loading()
     if protocol is not None:
-        _run_esc50(model, data, out, epochs, learning_rate, batch_size, num_workers, seed, as_json)
+        _run_esc50(model, data, out, epochs, learning_rate, options, num_workers, seed, as_json)
         return
     found = read_labelled(
         data,
@@ -117,19 +127,26 @@ def evaluate(
         split_column=split_column,
         group_column=group_column,
         label_separator=label_separator,
+        missing_label=missing_label,
+        label_names=label_csv,
+        label_level=label_level,
         multi_label=multi_label,
         audio_folder=audio_folder,
+        whole_files=whole_files,
         subset=subset,
         seed=seed,
     )
     part = ("test" if found.of("test") else "all") if split is None else split.value
-    classifier, feature_extractor = load_classifier(model)
+    classifier, feature_extractor = options.classifier(model)
     result = evaluate(
-        classifier, feature_extractor, found, split=part, batch_size=batch_size, progress=sys.stderr.isatty()
+        classifier, feature_extractor, found, split=part, batch_size=options.batch_size, progress=sys.stderr.isatty()
     )
     if figure is not None:
         result.figure().savefig(figure, dpi=100)
-    show_result(as_json, {"split": part} | result.as_data() | {"skipped": found.skipped}, as_lines(result))
+    reasons = {"skipped": found.skipped, "warned": found.warned}
+    show_result(as_json, {"split": part} | result.as_data() | reasons, as_lines(result))
+    if report_failed(result) or found.failed:
+        raise typer.Exit(1)
 
 
 def _run_esc50(
@@ -138,7 +155,7 @@ def _run_esc50(
     out: Path | None,
     epochs: float | None,
     learning_rate: float | None,
-    batch_size: int,
+    options: BatchOptions,
     num_workers: int,
     seed: int,
     as_json: bool,
@@ -165,6 +182,7 @@ def _run_esc50(
             num_workers=num_workers,
             seed=seed,
             progress=progress,
+            **options.loading(),
         )
         return done.model, done.feature_extractor
 
@@ -173,11 +191,15 @@ def _run_esc50(
             data,
             model,
             train=train if out is not None and "{fold}" not in model else None,
-            batch_size=batch_size,
+            batch_size=options.batch_size,
             progress=progress,
+            **options.loading(),
         )
     folds = [result.metrics.values for result in results]
     mean = {name: sum(fold[name] for fold in folds) / len(folds) for name in ("accuracy", "balanced_accuracy", "mAP")}
     lines = [f"fold {number}  {fold['accuracy']:.4f}" for number, fold in enumerate(folds, start=1)]
     data_of_folds = [result.as_data()["metrics"] for result in results]
     show_result(as_json, {"folds": data_of_folds, "mean": mean}, [*lines, f"mean    {mean['accuracy']:.4f}"])
+    num_failed = sum(report_failed(result) for result in results)
+    if num_failed or data.failed:
+        raise typer.Exit(1)

@@ -1,10 +1,10 @@
 """Events of recordings as documents, in the formats of `hf-ast tag`."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from hf_ast.inference.event_formats import (
     CSV_HEADER,
@@ -16,6 +16,7 @@ from hf_ast.inference.event_formats import (
     table_lines,
 )
 
+from .files import Failure
 from .output import results, show
 
 if TYPE_CHECKING:
@@ -58,20 +59,33 @@ LAYOUTS = {
 }
 
 
-@contextmanager
-def document(
-    file_format: Format, stream: TextIO | None = None
-) -> Iterator[Callable[[str, float, Sequence["Event"]], None]]:
-    """Write a document with the events of recordings to a stream; to stdout if None.
+@dataclass(frozen=True)
+class Document:
+    """A document that grows by one recording at a time.
 
-    The block gets a function that adds a recording: its name, its duration in seconds, and its events.
+    Attributes:
+        layout: How it looks.
+        result: What prints a result, given as data for JSON and as lines of text.
     """
+
+    layout: Layout
+    result: Callable[[Any, Iterable[str]], None]
+
+    def __call__(self, file: str, duration_s: float, events: Sequence["Event"]) -> None:
+        """Add a recording: its name, its duration in seconds, and its events."""
+        lines = self.layout.lines(file, events) if self.layout.lines else ()
+        self.result(as_data(file, duration_s, events), lines)
+
+    def fail(self, failure: Failure) -> None:
+        """Add a recording that has no events because of an error, where the format has a place for it."""
+        self.result(failure.as_data(), ())
+
+
+@contextmanager
+def document(file_format: Format, stream: TextIO | None = None) -> Iterator[Document]:
+    """Write a document with the events of recordings to a stream; to stdout if None."""
     layout = LAYOUTS[file_format]
     if layout.header is not None:
         show(layout.header, stream)
-    with results(layout.lines is None, stream) as add:
-
-        def add_recording(file: str, duration_s: float, events: Sequence["Event"]) -> None:
-            add(as_data(file, duration_s, events), layout.lines(file, events) if layout.lines else ())
-
-        yield add_recording
+    with results(layout.lines is None, stream) as result:
+        yield Document(layout, result)

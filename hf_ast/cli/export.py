@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .errors import note
-from .options import DEFAULT_MODEL, Json, quiet_loading
+from .options import DEFAULT_MODEL, HubOptions, Json, with_model_options
 from .output import show_result
 
 
@@ -26,6 +26,7 @@ class Source(StrEnum):
     FEATURES = "features"
 
 
+@with_model_options
 def export(
     to: Annotated[
         Target,
@@ -35,6 +36,7 @@ def export(
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to create.")],
+    options: HubOptions,
     model: Annotated[
         str,
         typer.Argument(
@@ -69,12 +71,10 @@ def export(
         raise typer.BadParameter("--int8 and --opset can only be used with --to onnx.")
     if out.exists():
         raise typer.BadParameter(f"{out} exists; give another name, or remove it.", param_hint="--out")
-    import hf_ast
     from hf_ast.export.folder import export_model
     from hf_ast.export.onnx_file import DEFAULT_OPSET
 
-    quiet_loading()
-    classifier, feature_extractor = hf_ast.load_classifier(model)
+    classifier, feature_extractor = options.classifier(model)
     result = export_model(
         classifier,
         feature_extractor,

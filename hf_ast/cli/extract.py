@@ -9,8 +9,13 @@ from typing import Annotated
 
 import typer
 
-from .options import DEFAULT_MODEL, Hop, Json, Model, Window, quiet_loading
+from .errors import note, report
+from .files import Failure, note_archives
+from .options import DEFAULT_MODEL, BatchOptions, Hop, Json, Model, Window, quiet_loading, with_model_options
 from .output import show_result
+
+# Number of recordings with errors that are shown by name
+MAX_FAILURES = 100
 
 
 class What(StrEnum):
@@ -35,18 +40,20 @@ class Engine(StrEnum):
     RAY = "ray"
 
 
+@with_model_options
 def extract(
     source: Annotated[
         str,
         typer.Argument(
             metavar="SRC",
             help="Folder; manifest (.csv, .tsv, .json, .jsonl, .parquet) with a column `path`, `file` or `audio`; "
-            "data set of `datasets`, as a folder or its id on the Hub; or URL of a folder or manifest, such as "
-            "`s3://...`.",
+            "tar shards, such as `'shard-{000..005}.tar'`, or a folder of them; data set of `datasets`, as a folder "
+            "or its id on the Hub; or URL of a folder, manifest or shard, such as `s3://...`.",
             show_default=False,
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the results.", show_default=False)],
+    options: BatchOptions,
     model: Model = DEFAULT_MODEL,
     what: Annotated[What, typer.Option(help="What to extract.")] = What.TAGS,
     rows: Annotated[Rows, typer.Option(help="One row per recording, or one per window.")] = Rows.FILES,
@@ -76,10 +83,6 @@ def extract(
         int | None,
         typer.Option(min=1, help="Models on the Ray cluster.", show_default="one per GPU, or else per processor"),
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="Where the models run.", show_default="the first GPU, or else the processor")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Windows per forward pass.")] = 8,
     num_workers: Annotated[
         int | None,
         typer.Option(
@@ -93,20 +96,25 @@ def extract(
     """Extract tags and embeddings of a corpus into Parquet files.
 
     DIR/data gets files with the columns `path`, `start_s`, `end_s`, `labels`, `scores`, `events`, `embedding`,
-    `error`, `model` and `revision`, as far as they were asked for. However a run ended, the same command continues
-    with what is left; other settings need another folder. A recording that cannot be read becomes a row with its
-    `error`, and the exit status is 1.
+    `error`, `warnings`, `model` and `revision`, as far as they were asked for. However a run ended, the same command
+    continues with what is left; other settings need another folder. Where a manifest names parts of recordings, each
+    part has a row. A recording that cannot be read becomes a row with its `error`, and the exit status is 1; one that
+    is damaged, but was read as far as it goes, has `warnings`.
 
-    Prints a summary; with `--json`, an object with `out`, `num_files`, `num_done_before`, `num_errors`, `audio_s` and
-    `elapsed_s`, where errors, audio and time are those of this run.
+    Prints a summary; with `--json`, an object with `out`, `num_files`, `num_done_before`, `num_errors`,
+    `num_warnings`, `audio_s`, `elapsed_s` and `failed`, each with `file` and `error`. Errors, warnings, audio and time
+    are those of this run.
     """
     import hf_ast
+    from hf_ast.data.sources import find_source
 
     quiet_loading()
+    place = find_source(source, subset=subset, split=split)
+    note_archives(place.archives(), source)
     try:
         with redirect_stdout(sys.stderr):  # for what Ray prints about its workers
             done = hf_ast.extract(
-                source,
+                place,
                 out,
                 model=model,
                 what=what.value,
@@ -114,25 +122,30 @@ def extract(
                 window_s=window,
                 hop_s=hop,
                 threshold=threshold,
-                subset=subset,
-                split=split,
                 num_files_per_shard=files_per_shard,
                 retry_errors=retry_errors,
                 engine=engine.value,
                 address=address,
                 num_actors=num_actors,
-                device=device,
-                batch_size=batch_size,
                 num_workers=num_workers,
                 progress=sys.stderr.isatty(),
+                **options.settings(),
             )
     except KeyboardInterrupt:
         raise KeyboardInterrupt("; the same command continues with what is left") from None
-    data = dataclasses.asdict(done) | {"out": str(done.out)}
+    failures = [Failure(file, error) for file, error in done.failed]
+    for failure in failures[:MAX_FAILURES]:
+        report(f"{failure.file}: {failure.error}")
+    if len(failures) > MAX_FAILURES:
+        note(f"and {len(failures) - MAX_FAILURES} others, which the column `error` names")
+    if done.num_warnings:
+        note(f"{done.num_warnings} recordings were read, but have warnings, in the column `warnings`")
+    data = dataclasses.asdict(done) | {"out": str(done.out), "failed": [failure.as_data() for failure in failures]}
     num_new = done.num_files - done.num_done_before
     line = (
         f"{done.out}: {done.num_files} recordings, {num_new} of them in this run "
-        f"({done.audio_s / 3600:.2f} h in {done.elapsed_s:.0f} s, {done.num_errors} could not be read)"
+        f"({done.audio_s / 3600:.2f} h in {done.elapsed_s:.0f} s, {done.num_errors} could not be read, "
+        f"{done.num_warnings} with warnings)"
     )
     show_result(as_json, data, [line])
     if done.num_errors:

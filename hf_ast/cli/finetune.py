@@ -15,7 +15,10 @@ from .datasets import (
     GroupColumn,
     HeadersOnly,
     LabelColumn,
+    LabelCsv,
+    LabelLevel,
     LabelSeparator,
+    MissingLabel,
     MultiLabel,
     NumWorkers,
     PushToHub,
@@ -23,12 +26,14 @@ from .datasets import (
     Resume,
     SplitColumn,
     Subset,
+    WholeFiles,
     as_lines,
     read_labelled,
+    report_failed,
     resumable,
 )
 from .errors import note
-from .options import DEFAULT_MODEL, Json, Model, positive, quiet_loading
+from .options import DEFAULT_MODEL, Json, Model, ModelOptions, positive, quiet_loading, with_model_options
 from .output import show_result
 
 
@@ -52,8 +57,10 @@ class Stats(StrEnum):
 OF_PRESET = "that of the preset"
 
 
+@with_model_options
 def finetune(
     data: Data,
+    options: ModelOptions,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the model.", show_default=False)],
     model: Model = DEFAULT_MODEL,
     preset: Annotated[
@@ -94,9 +101,13 @@ def finetune(
     label_column: LabelColumn = None,
     split_column: SplitColumn = "split",
     group_column: GroupColumn = "group",
-    label_separator: LabelSeparator = ";",
+    label_separator: LabelSeparator = None,
+    missing_label: MissingLabel = None,
+    label_csv: LabelCsv = None,
+    label_level: LabelLevel = None,
     multi_label: MultiLabel = False,
     audio_folder: AudioFolder = None,
+    whole_files: WholeFiles = False,
     subset: Subset = None,
     headers_only: HeadersOnly = False,
     eval_every: Annotated[
@@ -124,7 +135,7 @@ def finetune(
     Counts of the classes are shown first, with the files that cannot be used. --out gets the model that did best on
     the validation recordings, its metrics (metrics.json), a figure (results.png) and a model card (README.md); it
     opens with `hf-ast classify --model`. Prints the metrics; with `--json`, an object with `folder`, `split`,
-    `num_recordings`, `metrics`, `classes`, `confusion` and `skipped`.
+    `num_recordings`, `metrics`, `classes`, `confusion`, `failed`, `skipped` and `warned`.
 
     On several processes: `accelerate launch -m hf_ast.cli finetune DATA --model MODEL --out DIR`, or the same with
     `torchrun --nproc-per-node N -m`. `accelerate config` sets up FSDP and DeepSpeed. --batch-size is per process.
@@ -141,8 +152,12 @@ def finetune(
             split_column=split_column,
             group_column=group_column,
             label_separator=label_separator,
+            missing_label=missing_label,
+            label_names=label_csv,
+            label_level=label_level,
             multi_label=multi_label,
             audio_folder=audio_folder,
+            whole_files=whole_files,
             subset=subset,
             validation_fraction=validation,
             decode=not headers_only,
@@ -168,12 +183,19 @@ def finetune(
             push_to_hub=push_to_hub,
             license=license,
             progress=sys.stderr.isatty(),
+            **options.settings(),
         )
     if not done.is_main_process:
         return
+    damaged = dict.fromkeys(done.damaged, "it turned out to be damaged in training")
+    reasons = {"skipped": found.skipped | damaged, "warned": found.warned}
     if done.evaluation is None:
         note("nothing was measured: no recording was held out")
-        show_result(as_json, {"folder": str(out), "skipped": found.skipped}, [str(out)])
+        show_result(as_json, {"folder": str(out)} | reasons, [str(out)])
+        if found.failed or damaged:
+            raise typer.Exit(1)
         return
-    result = {"folder": str(out), "split": done.split} | done.evaluation.as_data() | {"skipped": found.skipped}
+    result = {"folder": str(out), "split": done.split} | done.evaluation.as_data() | reasons
     show_result(as_json, result, [f"{out}, {done.split}:", *as_lines(done.evaluation)])
+    if report_failed(done.evaluation) or found.failed or damaged:
+        raise typer.Exit(1)

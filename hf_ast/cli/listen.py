@@ -10,7 +10,7 @@ import typer
 from hf_ast.text import visible
 
 from .errors import note
-from .options import DEFAULT_MODEL, Json, Model, Window, positive, quiet_loading
+from .options import DEFAULT_MODEL, BatchOptions, Json, Model, Window, positive, with_model_options
 from .output import results
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 BAR_WIDTH = 40
 
 
+@with_model_options
 def listen(
+    options: BatchOptions,
     model: Model = DEFAULT_MODEL,
     window: Window = None,
     hop: Annotated[
@@ -34,9 +36,14 @@ def listen(
         float | None,
         typer.Option(metavar="SECONDS", callback=positive, help="How long to listen.", show_default="until Ctrl-C"),
     ] = None,
-    device: Annotated[
+    source: Annotated[
         str | None,
-        typer.Option(help="Number or part of the name of a microphone.", show_default="the default of the system"),
+        typer.Option(
+            "--microphone",
+            metavar="NAME",
+            help="Number or part of the name of a microphone.",
+            show_default="the default of the system",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -50,10 +57,11 @@ def listen(
     import hf_ast
     from hf_ast.inference.microphone import microphone
 
-    quiet_loading()
-    classifier, feature_extractor = hf_ast.load_classifier(model)
-    tagger = hf_ast.StreamTagger(classifier, feature_extractor, window_s=window, hop_s=hop)
-    number = int(device) if device is not None and device.isdecimal() else device
+    classifier, feature_extractor = options.classifier(model)
+    tagger = hf_ast.StreamTagger(
+        classifier, feature_extractor, window_s=window, hop_s=hop, batch_size=options.batch_size
+    )
+    number = int(source) if source is not None and source.isdecimal() else source
     note(f"listening: a result every {hop:g} s; press Ctrl-C to stop")
     with ExitStack() as stack:
         if not as_json and sys.stdout.isatty():

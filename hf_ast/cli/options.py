@@ -1,12 +1,25 @@
 """Options and arguments that several commands have."""
 
+import dataclasses
+import functools
+import inspect
 import math
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hf_ast.assets import EMBEDDED_MODEL
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from hf_ast.inference.features import FeatureExtractor
+    from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 
 
 def positive(value: float | None) -> float | None:
@@ -64,3 +77,148 @@ def quiet_loading() -> None:
     logging.disable_progress_bar()
     if not constants.HF_HUB_DISABLE_PROGRESS_BARS:
         enable_progress_bars()
+
+
+class DType(StrEnum):
+    """Precisions of a model."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+def usable(device: str | None) -> str | None:
+    """Check that this machine has a device."""
+    if device is not None:
+        from hf_ast.inference.devices import find_device
+
+        try:
+            find_device(device)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+    return device
+
+
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        callback=usable,
+        help="Where the model and its front end run: cpu, cuda, cuda:1, mps, xpu, ...",
+        show_default="the accelerator, if there is one",
+    ),
+]
+Precision = Annotated[
+    DType, typer.Option("--dtype", help="Precision of the model; front ends, scores and losses are in float32.")
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        min=1,
+        help="Inputs per forward pass.",
+        show_default="few on a CPU, four times as many elsewhere",
+    ),
+]
+Revision = Annotated[
+    str | None,
+    typer.Option(
+        "--revision",
+        metavar="NAME",
+        help="Branch, tag or commit of a model on the Hub.",
+        show_default="its main branch",
+    ),
+]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        "--token",
+        metavar="TOKEN",
+        help="Access token of the Hub, for private and gated models.",
+        show_default="HF_TOKEN, or that of `hf auth login`",
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubOptions:
+    """Which version of a model on the Hub, and who asks for it."""
+
+    revision: Revision = None
+    token: Token = None
+
+    def settings(self) -> dict[str, Any]:
+        """The options as keywords of the functions of `hf_ast`."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value.value if isinstance(value, DType) else value for name, value in values.items()}
+
+    def loading(self) -> dict[str, Any]:
+        """Those of them that functions which load a model take."""
+        return {name: value for name, value in self.settings().items() if name != "batch_size"}
+
+    def classifier(self, model: str) -> "tuple[PreTrainedModel, FeatureExtractor]":
+        """Load a classifier as these options say."""
+        from hf_ast.inference.loading import load_classifier
+
+        quiet_loading()
+        return load_classifier(model, **self.loading())
+
+    def encoder(self, model: str) -> "tuple[PreTrainedModel, SpectrogramFeatureExtractor]":
+        """Load a model for embeddings, or for its front end, as these options say."""
+        from hf_ast.inference.loading import load_encoder
+
+        quiet_loading()
+        return load_encoder(model, **self.loading())
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontEndOptions(HubOptions):
+    """Also where it runs, for commands that run the front end of a model only."""
+
+    device: Device = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(FrontEndOptions):
+    """Also in which precision, for commands that run a model, or train one."""
+
+    dtype: Precision = DType.FLOAT32
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchOptions(ModelOptions):
+    """Also how many inputs at a time."""
+
+    batch_size: BatchSize = None
+
+
+def with_model_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of its parameter of the type `HubOptions`, or of a type made from it.
+
+    The command line gets the fields of that type, in the place of the parameter; the function gets them as one value.
+    """
+    hints = typing.get_type_hints(command, include_extras=True)
+    name, options = next(
+        (name, hint) for name, hint in hints.items() if isinstance(hint, type) and issubclass(hint, HubOptions)
+    )
+    fields = typing.get_type_hints(options, include_extras=True)
+    defaults = {field.name: field.default for field in dataclasses.fields(options)}
+    expanded = [
+        inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, annotation=fields[field], default=default)
+        for field, default in defaults.items()
+    ]
+    own = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[key])
+        for key, parameter in inspect.signature(command).parameters.items()
+    ]
+    parameters = [new for old in own for new in (expanded if old.name == name else [old])]
+
+    @functools.wraps(command)
+    def run(**arguments: Any) -> None:
+        values = {field: arguments.pop(field) for field in defaults}
+        command(**arguments, **{name: options(**values)})
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run

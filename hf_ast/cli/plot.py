@@ -11,10 +11,23 @@ from hf_ast.whole import whole_file
 
 from .errors import note
 from .files import Recordings, expand_arguments
-from .options import DEFAULT_MODEL, Hop, Json, Model, Window, positive, quiet_loading
+from .options import (
+    DEFAULT_MODEL,
+    BatchOptions,
+    FrontEndOptions,
+    Hop,
+    Json,
+    Model,
+    ModelOptions,
+    Window,
+    positive,
+    quiet_loading,
+    with_model_options,
+)
 from .output import show_result
 
 if TYPE_CHECKING:
+    import torch
     from matplotlib.figure import Figure
     from torch import Tensor
 
@@ -57,9 +70,11 @@ Result = Annotated[
 
 
 @plot.command()
+@with_model_options
 def spectrogram(
     file: Recording,
     out: Out,
+    options: FrontEndOptions,
     model: Model = DEFAULT_MODEL,
     start: Start = 0.0,
     duration: Annotated[
@@ -69,21 +84,24 @@ def spectrogram(
     as_json: Json = False,
 ) -> None:
     """Draw the log-mel spectrogram of a recording of any length, as the front end of a model makes it."""
-    from hf_ast import audio, load_encoder
+    from hf_ast import audio
     from hf_ast.plotting import plot_spectrogram
 
-    quiet_loading()
-    _, feature_extractor = load_encoder(model)
+    encoder, feature_extractor = options.encoder(model)
     rate = feature_extractor.sampling_rate
     waveform, _ = audio.read(file, rate, start_s=start, duration_s=duration)
-    values = feature_extractor(waveform, rate, return_tensors="pt", padding=False, truncation=False)["input_values"]
+    values = feature_extractor(
+        waveform, rate, return_tensors="pt", padding=False, truncation=False, device=encoder.device
+    )["input_values"]
     write(plot_spectrogram(feature_extractor, values, start_s=start), out, as_json)
 
 
 @plot.command()
+@with_model_options
 def timeline(
     file: Recording,
     out: Out,
+    options: BatchOptions,
     model: Model = DEFAULT_MODEL,
     window: Window = None,
     hop: Hop = None,
@@ -97,8 +115,7 @@ def timeline(
     import hf_ast
     from hf_ast.plotting import plot_timeline
 
-    quiet_loading()
-    classifier, feature_extractor = hf_ast.load_classifier(model)
+    classifier, feature_extractor = options.classifier(model)
     tagging = hf_ast.tag(
         classifier,
         feature_extractor,
@@ -106,30 +123,36 @@ def timeline(
         window_s=window,
         hop_s=hop,
         threshold=threshold,
+        batch_size=options.batch_size,
         progress=sys.stderr.isatty(),
     )
     write(plot_timeline(tagging, max_labels=max_labels), out, as_json)
 
 
 @plot.command()
+@with_model_options
 def attention(
-    file: Recording, out: Out, model: Model = DEFAULT_MODEL, start: Start = 0.0, as_json: Json = False
+    file: Recording,
+    out: Out,
+    options: ModelOptions,
+    model: Model = DEFAULT_MODEL,
+    start: Start = 0.0,
+    as_json: Json = False,
 ) -> None:
     """Draw where in a spectrogram a model looks, by attention rollout.
 
     The picture shows one input of the model, padded as the model pads it.
     """
-    from hf_ast import load_encoder
     from hf_ast.plotting import plot_attention
 
-    quiet_loading()
-    encoder, feature_extractor = load_encoder(model)
-    values, duration_s = read_input(file, feature_extractor, start, padded=True)
+    encoder, feature_extractor = options.encoder(model)
+    values, duration_s = read_input(file, feature_extractor, start, padded=True, device=encoder.device)
     figure = plot_attention(encoder, feature_extractor, values, start_s=start, duration_s=duration_s)
     write(figure, out, as_json)
 
 
 @plot.command()
+@with_model_options
 def reconstruction(
     file: Recording,
     out: Out,
@@ -141,6 +164,7 @@ def reconstruction(
             show_default=False,
         ),
     ],
+    options: ModelOptions,
     start: Start = 0.0,
     seed: Seed = 0,
     as_json: Json = False,
@@ -152,17 +176,19 @@ def reconstruction(
     from hf_ast.plotting import plot_reconstruction
 
     quiet_loading()
-    network, feature_extractor = load_pretraining(model)
-    values, _ = read_input(file, feature_extractor, start, padded=False)
+    network, feature_extractor = load_pretraining(model, **options.loading())
+    values, _ = read_input(file, feature_extractor, start, padded=False, device=network.device)
     generator = torch.Generator().manual_seed(seed)
     figure = plot_reconstruction(network, feature_extractor, values, start_s=start, generator=generator)
     write(figure, out, as_json)
 
 
 @plot.command()
+@with_model_options
 def patchout(
     file: Recording,
     out: Out,
+    options: FrontEndOptions,
     model: Model = DEFAULT_MODEL,
     columns: Annotated[
         int | None,
@@ -183,32 +209,35 @@ def patchout(
     """Draw what patchout leaves of a spectrogram in training."""
     import torch
 
-    from hf_ast import load_encoder
     from hf_ast.plotting import plot_patchout
 
-    quiet_loading()
-    encoder, feature_extractor = load_encoder(model)
+    encoder, feature_extractor = options.encoder(model)
     config: Any = encoder.config
     numbers = {"time_patchout": columns, "frequency_patchout": rows, "unstructured_patchout": single}
     for name, number in numbers.items():
         if number is not None:
             setattr(config, name, number)
-    values, _ = read_input(file, feature_extractor, start, padded=False)
+    values, _ = read_input(file, feature_extractor, start, padded=False, device=encoder.device)
     generator = torch.Generator().manual_seed(seed)
     write(plot_patchout(config, feature_extractor, values, start_s=start, generator=generator), out, as_json)
 
 
 @plot.command()
+@with_model_options
 def similarity(
     files: Recordings,
     out: Out,
+    options: BatchOptions,
     model: Model = DEFAULT_MODEL,
     keep_order: Annotated[
         bool, typer.Option("--keep-order", help="Keep the order of the files, instead of grouping similar ones.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Draw how alike the embeddings of recordings are. A recording that cannot be read is named and left out."""
+    """Draw how alike the embeddings of recordings are.
+
+    A recording that cannot be read is named and left out; with `--json`, it is in `failed`.
+    """
     import torch
 
     import hf_ast
@@ -216,22 +245,23 @@ def similarity(
 
     from .errors import for_each
 
-    found, all_found = expand_arguments(files)
-    if not found:
+    found = expand_arguments(files)
+    if not found.files:
         raise typer.Exit(1)
-    quiet_loading()
-    encoder, feature_extractor = hf_ast.load_encoder(model)
+    encoder, feature_extractor = options.encoder(model)
     embeddings: dict[str, Tensor] = {}
 
     def embed(file: str) -> None:
         waveform, _ = hf_ast.audio.read(file, feature_extractor.sampling_rate)
-        embeddings[file] = hf_ast.scene_embeddings(encoder, feature_extractor, waveform)[0]
+        embeddings[file] = hf_ast.scene_embeddings(
+            encoder, feature_extractor, waveform, batch_size=options.batch_size
+        )[0]
 
-    all_embedded = for_each(found, embed, progress="Embedding")
+    for_each(found.files, embed, found.fail, progress="Embedding")
     if embeddings:
         figure = plot_similarity(torch.stack(list(embeddings.values())), list(embeddings), keep_order=keep_order)
-        write(figure, out, as_json)
-    if not (all_found and all_embedded):
+        write(figure, out, as_json, failed=found.failed())
+    if found.failures:
         raise typer.Exit(1)
 
 
@@ -283,12 +313,17 @@ def learning_curves(
 
 
 def read_input(
-    file: str, feature_extractor: "SpectrogramFeatureExtractor", start_s: float, *, padded: bool
+    file: str,
+    feature_extractor: "SpectrogramFeatureExtractor",
+    start_s: float,
+    *,
+    padded: bool,
+    device: "torch.device | None" = None,
 ) -> "tuple[Tensor, float]":
     """Read from a recording what a model hears at once, and say so if that is not all of it.
 
     Returns:
-        Model input, shape (1, T, M), padded to the model's length or not at all; and the seconds that were read.
+        Model input, shape (1, T, M), padded to the model's length or only to a patch; and the seconds that were read.
     """
     from hf_ast.data import audio
 
@@ -297,8 +332,8 @@ def read_input(
     if len(waveform) > longest:
         note(f"showing {longest / rate:.4g} s, what the model hears at once; --start chooses which")
         waveform = waveform[:longest]
-    settings: dict[str, Any] = {} if padded else {"padding": False}
-    values = feature_extractor(waveform, rate, return_tensors="pt", **settings)["input_values"]
+    settings: dict[str, Any] = {} if padded else {"padding": "longest"}
+    values = feature_extractor(waveform, rate, return_tensors="pt", device=device, **settings)["input_values"]
     return values, len(waveform) / rate
 
 
@@ -314,9 +349,9 @@ def read_result(path: Path) -> dict[str, Any]:
     return data
 
 
-def write(figure: "Figure", out: Path, as_json: bool) -> None:
-    """Write a figure, completely or not at all, and print its path."""
+def write(figure: "Figure", out: Path, as_json: bool, **more: Any) -> None:
+    """Write a figure, completely or not at all, and print its path, in JSON with whatever else is to be said."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(out) as partial:
         figure.savefig(partial, dpi=DOTS_PER_INCH, format=out.suffix[1:].lower())
-    show_result(as_json, {"out": str(out)}, [str(out)])
+    show_result(as_json, {"out": str(out)} | more, [str(out)])

@@ -17,11 +17,13 @@ from .datasets import (
     Resume,
     SplitColumn,
     Subset,
+    WholeFiles,
     is_main_process,
     resumable,
 )
 from .errors import note
-from .options import Json, positive
+from .files import note_archives
+from .options import Json, ModelOptions, positive, with_model_options
 from .output import show_result
 
 
@@ -54,16 +56,19 @@ def all_positive(values: list[float] | None) -> list[float] | None:
     return values
 
 
+@with_model_options
 def pretrain(
     data: Annotated[
         list[str],
         typer.Argument(
             metavar="DATA...",
             help="Recordings: a folder with its subfolders; manifest (.csv, .tsv, .json, .jsonl, .parquet) with a "
-            "column of paths; or data set of `datasets`, as a folder or its id on the Hub. Labels are not needed.",
+            "column of paths; tar shards, such as `'shard-{000..005}.tar'`, or a folder of them; or data set of "
+            "`datasets`, as a folder or its id on the Hub. Labels are not needed.",
             show_default=False,
         ),
     ],
+    options: ModelOptions,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the model.")] = Path("ssast"),
     size: Annotated[Size, typer.Option(help="Size of the model.")] = Size.TINY,
     kind: Annotated[
@@ -104,6 +109,7 @@ def pretrain(
     ] = None,
     split_column: SplitColumn = "split",
     audio_folder: AudioFolder = None,
+    whole_files: WholeFiles = False,
     subset: Subset = None,
     num_workers: NumWorkers = 2,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of weights, clips and masks.")] = 0,
@@ -115,28 +121,33 @@ def pretrain(
 ) -> None:
     """Pretrain an SSAST on recordings without labels.
 
-    The recordings may have any format that libsndfile reads. Files that cannot be read are named first, damaged ones
+    The recordings may have any format of docs/recordings.md. Files that cannot be read are named first, damaged ones
     at the end. Where DATA name splits, only the training split is trained on. Prints the folder of the model; with
-    `--json`, an object with `folder`, `num_parameters` and `skipped`.
+    `--json`, an object with `folder`, `num_parameters`, `skipped` and
+    `warned`.
 
     On several processes: `accelerate launch -m hf_ast.cli pretrain DATA --out DIR`, or the same with `torchrun
     --nproc-per-node N -m`. --batch-size is per process.
     """
-    from hf_ast.checkpoints import resolve_model
     from hf_ast.training import mixtures, pretraining
+    from hf_ast.training.extras import expect_train
 
-    start = None if model is None else resolve_model(model)
+    expect_train()
+
     with resumable(out):
         mixture = mixtures.read_mixture(
             data,
             weights=weight or None,
             split_column=split_column,
             audio_folder=audio_folder,
+            whole_files=whole_files,
             subset=subset,
             seed=seed,
             progress=sys.stderr.isatty(),
         )
         if is_main_process():
+            for part in mixture.parts:
+                note_archives(part.source.archives(), part.source.location)
             for line in mixture.describe():
                 note(line)
         network = pretraining.pretrain(
@@ -144,7 +155,7 @@ def pretrain(
             out,
             size=size,
             kind=kind,
-            model=start,
+            model=model,
             duration_s=duration,
             num_steps=steps,
             batch_size=batch_size,
@@ -159,8 +170,16 @@ def pretrain(
             resume=resume,
             push_to_hub=push_to_hub,
             progress=sys.stderr.isatty(),
+            **options.settings(),
         )
     if is_main_process():
-        skipped = {name: reason for part in mixture.parts for name, reason in part.skipped.items()}
-        result = {"folder": str(out), "num_parameters": network.num_parameters(), "skipped": skipped}
+        skipped, warned = mixture.reasons()
+        result = {
+            "folder": str(out),
+            "num_parameters": network.num_parameters(),
+            "skipped": skipped,
+            "warned": warned,
+        }
         show_result(as_json, result, [str(out)])
+        if skipped:
+            raise typer.Exit(1)

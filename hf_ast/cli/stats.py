@@ -10,18 +10,24 @@ from .datasets import (
     Data,
     GroupColumn,
     LabelColumn,
+    LabelCsv,
+    LabelLevel,
     LabelSeparator,
+    MissingLabel,
     MultiLabel,
     SplitColumn,
     Subset,
+    WholeFiles,
     read_labelled,
 )
-from .options import DEFAULT_MODEL, Json, Model, quiet_loading
+from .options import DEFAULT_MODEL, FrontEndOptions, Json, Model, with_model_options
 from .output import show_result
 
 
+@with_model_options
 def stats(
     data: Data,
+    options: FrontEndOptions,
     model: Model = DEFAULT_MODEL,
     num_recordings: Annotated[
         int, typer.Option(min=1, help="Number of recordings, drawn from the training split.")
@@ -29,9 +35,13 @@ def stats(
     label_column: LabelColumn = None,
     split_column: SplitColumn = "split",
     group_column: GroupColumn = "group",
-    label_separator: LabelSeparator = ";",
+    label_separator: LabelSeparator = None,
+    missing_label: MissingLabel = None,
+    label_csv: LabelCsv = None,
+    label_level: LabelLevel = None,
     multi_label: MultiLabel = False,
     audio_folder: AudioFolder = None,
+    whole_files: WholeFiles = False,
     subset: Subset = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the recordings that are drawn.")] = 0,
     as_json: Json = False,
@@ -40,27 +50,35 @@ def stats(
 
     They are the `mean` and `std` of a feature extractor; the model says which spectrogram. `hf-ast finetune --stats
     data` uses them. Counts of the classes and files that cannot be used are reported on stderr. With `--json`, an
-    object with `mean`, `std`, those of the `checkpoint`, `num_recordings`, `classes` and `skipped`.
+    object with `mean`, `std`, those of the `checkpoint`, `num_recordings`, `classes`, `skipped` and `warned`.
     """
-    from hf_ast.inference.loading import load_encoder
     from hf_ast.training.preparation import data_statistics
 
-    quiet_loading()
-    _, feature_extractor = load_encoder(model)
+    encoder, feature_extractor = options.encoder(model)
     found = read_labelled(
         data,
         label_column=label_column,
         split_column=split_column,
         group_column=group_column,
         label_separator=label_separator,
+        missing_label=missing_label,
+        label_names=label_csv,
+        label_level=label_level,
         multi_label=multi_label,
         audio_folder=audio_folder,
+        whole_files=whole_files,
         subset=subset,
         validation_fraction=0.0,
     )
     clips = found.of("train") or found.clips
     mean, std = data_statistics(
-        feature_extractor, found, clips, num_recordings=num_recordings, seed=seed, progress=sys.stderr.isatty()
+        feature_extractor,
+        found,
+        clips,
+        num_recordings=num_recordings,
+        seed=seed,
+        device=encoder.device,
+        progress=sys.stderr.isatty(),
     )
     result = {
         "mean": mean,
@@ -69,6 +87,9 @@ def stats(
         "num_recordings": min(num_recordings, len(clips)),
         "classes": found.counts(),
         "skipped": found.skipped,
+        "warned": found.warned,
     }
     of_checkpoint = f"checkpoint: {feature_extractor.mean:.6g}, {feature_extractor.std:.6g}"
     show_result(as_json, result, [f"mean {mean:.6g}", f"std  {std:.6g}", f"({of_checkpoint})"])
+    if found.failed:
+        raise typer.Exit(1)

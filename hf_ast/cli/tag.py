@@ -2,21 +2,28 @@
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .errors import for_each
 from .event_formats import LAYOUTS, Format, document
 from .files import Recordings, expand_arguments
-from .options import DEFAULT_MODEL, Hop, Json, Model, Window, quiet_loading
+from .options import DEFAULT_MODEL, BatchOptions, Hop, Json, Model, Window, with_model_options
 from .output import show
 
+if TYPE_CHECKING:
+    from hf_ast import Event
 
+    Events = tuple[float, Sequence[Event]]
+
+
+@with_model_options
 def tag(
     files: Recordings,
+    options: BatchOptions,
     model: Model = DEFAULT_MODEL,
     file_format: Annotated[
         Format,
@@ -48,51 +55,67 @@ def tag(
     recording are printed as soon as it is finished; with `--out`, the path of the file that holds them.
 
     With `--json`, which is the same as `--format json`, the result is an array with one object per recording: `file`,
-    `duration_s`, and `events`, each with `label`, `start_s`, `end_s` and `peak`. CSV has a line per event with the
-    columns `file`, `start_s`, `end_s`, `label` and `peak`.
+    `duration_s`, and `events`, each with `label`, `start_s`, `end_s` and `peak`; a recording that cannot be tagged has
+    `file` and `error`. CSV has a line per event with the columns `file`, `start_s`, `end_s`, `label` and `peak`.
     """
     file_format = Format.JSON if as_json else file_format
     layout = LAYOUTS[file_format]
-    found, all_found = expand_arguments(files)
-    if not found:
-        raise typer.Exit(1)
-    if len(found) > 1 and layout.one_recording and out is None:
+    found = expand_arguments(files)
+    if len(found.files) > 1 and layout.one_recording and out is None:
         raise typer.BadParameter(
-            f"{file_format} holds the events of one recording, but there are {len(found)}; give a folder as --out.",
+            f"{file_format} holds the events of one recording, but there are {len(found.files)}; give a folder as "
+            "--out.",
             param_hint="--format",
         )
-    targets = None if out is None else output_files(found, out, layout.suffix)
+    targets = {} if out is None else output_files(found.files, out, layout.suffix)
+    settings = {"window_s": window, "hop_s": hop, "threshold": threshold}
+    if out is None:
+        with document(file_format) as written:
+            for failure in found.failures:
+                written.fail(failure)
+            if found.files:
+                events_of = _tagger(options, model, top_k, settings)
+                for_each(
+                    found.files,
+                    lambda file: written(file, *events_of(file)),
+                    lambda file, error: written.fail(found.fail(file, error)),
+                )
+    elif found.files:
+        events_of = _tagger(options, model, top_k, settings)
+        for_each(found.files, lambda file: _write(file, events_of, targets[file], file_format), found.fail)
+    if found.failures:
+        raise typer.Exit(1)
+
+
+def _tagger(
+    options: BatchOptions, model: str, top_k: int | None, settings: Mapping[str, Any]
+) -> "Callable[[str], Events]":
+    """Load a model, and return a function that gives the length of a recording in seconds and its events."""
     import hf_ast
 
-    quiet_loading()
-    classifier, feature_extractor = hf_ast.load_classifier(model)
+    classifier, feature_extractor = options.classifier(model)
 
-    def events_of(file: str) -> "tuple[float, list[hf_ast.Event]]":
+    def events_of(file: str) -> "Events":
         tagging = hf_ast.tag(
             classifier,
             feature_extractor,
             file,
-            window_s=window,
-            hop_s=hop,
-            threshold=threshold,
+            **settings,
+            batch_size=options.batch_size,
             progress=sys.stderr.isatty(),
         )
         kept = {label for label, _ in tagging.top(top_k or len(tagging.labels))}
         return tagging.duration_s, [event for event in tagging.events if event.label in kept]
 
-    def write(file: str, target: Path) -> None:
-        duration_s, events = events_of(file)
-        with target.open("x", encoding="utf-8") as stream, document(file_format, stream) as add:
-            add(file, duration_s, events)
-        show(str(target))
+    return events_of
 
-    if targets is None:
-        with document(file_format) as add:
-            all_tagged = for_each(found, lambda file: add(file, *events_of(file)))
-    else:
-        all_tagged = for_each(found, lambda file: write(file, targets[file]))
-    if not (all_found and all_tagged):
-        raise typer.Exit(1)
+
+def _write(file: str, events_of: "Callable[[str], Events]", target: Path, file_format: Format) -> None:
+    """Write the events of a recording into a file of its own, and print its path."""
+    duration_s, events = events_of(file)
+    with target.open("x", encoding="utf-8") as stream, document(file_format, stream) as written:
+        written(file, duration_s, events)
+    show(str(target))
 
 
 def output_files(files: Sequence[str], folder: Path, suffix: str) -> dict[str, Path]:

@@ -1,4 +1,4 @@
-"""Convert official checkpoints to our models and back; `hf_ast.conversion` in the wheel."""
+"""Convert official checkpoints to our models and back."""
 
 from .convert import convert_checkpoint
 

@@ -10,25 +10,21 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoFeatureExtractor, PreTrainedConfig, SequenceFeatureExtractor
 
 import hf_ast  # noqa: F401  Registers our classes
+from hf_ast.families import BY_NAME
+from hf_ast.opening import open_safely
 from hf_ast.text import code, markdown
 from hf_ast.whole import whole_file
 
-from .checkpoint import MULTI_LABEL, Checkpoint, Metric, file_name
-from .folders import read_provenance
+from .assumptions import grouped_assumptions
+from .checkpoint import MULTI_LABEL, Checkpoint, Metric
+from .folders import is_released, read_provenance
 from .registry import find
 from .verification import TensorComparison, read_verification
 
-# In the wheel the templates are inside this package, in a checkout they are beside it
 MODEL_CARDS = Path(__file__).parent / "model_cards"
 AUDIO_CLASSIFICATION = "audio-classification"
 # Ending of a class name -> the kind of model that the card describes
 KINDS = {"ForAudioClassification": "classifier", "ForPreTraining": "pretraining", "Model": "backbone"}
-FAMILY_NAMES = {
-    "ast": "AST (Audio Spectrogram Transformer)",
-    "ssast": "SSAST (Self-Supervised Audio Spectrogram Transformer)",
-    "passt": "PaSST (Patchout faSt Spectrogram Transformer)",
-}
-FRONT_END_TAGS = {"ast": "kaldi-fbank", "ssast": "kaldi-fbank", "passt": "mel-spectrogram"}
 # Names in the registry -> datasets on the Hub; other datasets are named in the text only
 DATASETS = {
     "AudioSet-20K": "agkphysics/AudioSet",
@@ -66,13 +62,14 @@ def render_card(folder: Path, repo_id: str | None = None) -> str:
     """
     provenance = read_provenance(folder)
     checkpoint = find(provenance["checkpoint"])
+    released = is_released(checkpoint, provenance["source"])
     card = model_card(
         checkpoint,
         provenance,
-        AutoConfig.from_pretrained(folder),
-        AutoFeatureExtractor.from_pretrained(folder),
+        open_safely(AutoConfig, folder),
+        open_safely(AutoFeatureExtractor, folder),
         num_parameters=_num_parameters(folder),
-        repo_id=repo_id or (checkpoint.hub_id if is_released(checkpoint, provenance) else folder.resolve().name),
+        repo_id=repo_id or (checkpoint.hub_id if released else folder.resolve().name),
     )
     return str(card) + "\n"
 
@@ -96,7 +93,7 @@ def model_card(
         num_parameters: Number of parameters of the converted model.
         repo_id: Repository from which the snippets load.
     """
-    released = is_released(checkpoint, provenance)
+    released = is_released(checkpoint, provenance["source"])
     assert config.architectures, "save_pretrained records the class"
     class_name = config.architectures[0]
     changes = provenance["changes"] | provenance.get("front_end_changes", {})
@@ -117,7 +114,7 @@ def model_card(
         },
         converter=provenance["hf_ast"],
         paper_url=f"https://arxiv.org/abs/{checkpoint.paper}",
-        family_name=FAMILY_NAMES[checkpoint.family],
+        family_name=BY_NAME[checkpoint.family].title,
         class_name=class_name,
         kind=kind_of(class_name),
         config=config,
@@ -129,6 +126,10 @@ def model_card(
         metrics=metrics,
         hub_copies=[alias for alias in checkpoint.aliases if "/" in alias],
         verification=verification,
+        unwrapped=_unwrapped(provenance.get("unwrapped", {})),
+        assumed={
+            source: markdown(fields) for source, fields in grouped_assumptions(provenance.get("assumed", {})).items()
+        },
         derived=_grouped(tensors.derived),
         dropped=_grouped(tensors.dropped),
         new_tensors=_names(tensors.new),
@@ -141,7 +142,8 @@ def card_data(checkpoint: Checkpoint, *, kind: str, released: bool, metrics: Ite
 
     Licence, training data and results hold for the released file only, and are left out for any other file.
     """
-    tags = ("audio-spectrogram-transformer", checkpoint.family, "audio", FRONT_END_TAGS[checkpoint.family], "hf-ast")
+    family = BY_NAME[checkpoint.family]
+    tags = ("audio-spectrogram-transformer", family.name, "audio", family.front_end, "hf-ast")
     facts: dict[str, Any] = {}
     if released:
         names = (DATASETS[name] for name in checkpoint.datasets if name in DATASETS)
@@ -177,13 +179,6 @@ def eval_results(checkpoint: Checkpoint, metrics: Iterable[Metric]) -> list[Eval
     ]
 
 
-def is_released(checkpoint: Checkpoint, provenance: Mapping[str, Any]) -> bool:
-    """Whether the source is the released file itself: its URL or name is known, and its digest matches."""
-    source = provenance["source"]
-    named = source["url"] in checkpoint.urls or source["file"] in {file_name(url) for url in checkpoint.urls}
-    return named and source["sha256"].startswith(checkpoint.sha256)
-
-
 def kind_of(class_name: str) -> str:
     """Return the kind of a model by the name of its class: a value of `KINDS`."""
     return next(kind for ending, kind in KINDS.items() if class_name.endswith(ending))
@@ -204,6 +199,16 @@ def _grouped(reasons: Mapping[str, str]) -> dict[str, str]:
     for name, reason in reasons.items():
         groups.setdefault(reason, []).append(name)
     return {reason: _names(names) for reason, names in groups.items()}
+
+
+def _unwrapped(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return what was unwrapped and left out as plain text, which no name in a file can break out of."""
+    left_out = record.get("left_out", {})
+    return {
+        "containers": markdown(".".join(record["containers"])) if record.get("containers") else "",
+        "weights": record.get("weights", ""),
+        "left_out": ", ".join(f"{markdown(name)} ({markdown(what)})" for name, what in left_out.items()),
+    }
 
 
 def _names(names: Iterable[str]) -> str:

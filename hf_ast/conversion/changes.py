@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import FAMILIES, Checkpoint
+from .checkpoint import Checkpoint
 
 
 def split_changes(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -22,7 +22,7 @@ def split_changes(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> tuple[d
         ValueError: A name is a field of neither (the message suggests similar names), a numeric field of the feature
             extractor is not a number, or the labels contradict each other.
     """
-    config_class, feature_extractor_class = FAMILIES[checkpoint.family]
+    config_class, feature_extractor_class = checkpoint.config_class, checkpoint.feature_extractor_class
     config_fields = {field.name for field in dataclasses.fields(config_class)} | {"num_labels"}
     parameters = inspect.signature(feature_extractor_class).parameters
     front_end_fields = parameters.keys() - {"kwargs"}

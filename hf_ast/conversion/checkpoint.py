@@ -10,7 +10,9 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from hf_ast import HfASTConfig, HfASTFeatureExtractor, PaSSTConfig, PaSSTFeatureExtractor, SSASTConfig
+from hf_ast.auto import load
+from hf_ast.families import BY_NAME
+from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 
 MULTI_LABEL, SINGLE_LABEL = "multi_label_classification", "single_label_classification"
 # Name of a file in labels/ -> problem type
@@ -18,13 +20,10 @@ LABEL_SETS = {
     "audioset_527": MULTI_LABEL,
     "fsd50k_200": MULTI_LABEL,
     "openmic_20": MULTI_LABEL,
+    "discogs_400": MULTI_LABEL,
+    "discogs_519": MULTI_LABEL,
     "esc50": SINGLE_LABEL,
     "speech_commands_v2_35": SINGLE_LABEL,
-}
-FAMILIES = {
-    "ast": (HfASTConfig, HfASTFeatureExtractor),
-    "ssast": (SSASTConfig, HfASTFeatureExtractor),
-    "passt": (PaSSTConfig, PaSSTFeatureExtractor),
 }
 # Namespace on the Hub under which our conversions are published
 HUB_NAMESPACE = "hf-ast"
@@ -66,7 +65,7 @@ class Checkpoint:
     Args:
         name: Our name, composed of family, size, kind, geometry, data and result; also the name of the folder and the
             Hub repository.
-        family: Key of `FAMILIES`.
+        family: Name in `hf_ast.families`.
         title: Description in one line.
         urls: Where the file can be downloaded, the official place first. The first URL gives the name of the file.
         pages: Web pages that offer the file in a browser if no URL works.
@@ -117,16 +116,28 @@ class Checkpoint:
 
     def build_config(self, **changes: Any) -> PreTrainedConfig:
         """Build the config, with labels and problem type; `changes` take precedence."""
-        config_class, _ = FAMILIES[self.family]
         fields = dict(self.config)
         if self.label_set is not None:
             names = label_names(self.label_set)
             fields["id2label"] = dict(enumerate(names))
             fields["label2id"] = {name: index for index, name in enumerate(names)}
             fields["problem_type"] = LABEL_SETS[self.label_set]
-        return config_class(**fields | changes)
+        config: PreTrainedConfig = self.config_class(**fields | changes)
+        return config
 
-    def build_feature_extractor(self, **changes: Any) -> HfASTFeatureExtractor | PaSSTFeatureExtractor:
+    def build_feature_extractor(self, **changes: Any) -> SpectrogramFeatureExtractor:
         """Build the feature extractor, with the statistics of the training data; `changes` take precedence."""
-        _, feature_extractor_class = FAMILIES[self.family]
-        return feature_extractor_class(**dict(self.front_end) | changes)
+        min_length = self.config_class(**self.config).min_frames
+        values = {"min_length": min_length} | dict(self.front_end) | changes
+        extractor: SpectrogramFeatureExtractor = self.feature_extractor_class(**values)
+        return extractor
+
+    @property
+    def config_class(self) -> Any:
+        """Class of the config of the family."""
+        return load(BY_NAME[self.family].config)
+
+    @property
+    def feature_extractor_class(self) -> Any:
+        """Class of the feature extractor of the family."""
+        return load(BY_NAME[self.family].feature_extractor)

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .assumptions import format_assumptions
 from .cards import CARD, write_card
 from .checkpoint import Checkpoint
+from .containers import AVERAGE
 from .downloads import cached, digest_problem, fetch
-from .folders import convert_file, read_provenance, sha256
+from .files import CheckpointFile
+from .folders import convert_file, read_provenance
 from .registry import ALIASES, close_names, find, search
 from .verification import Verification
 from .verify import verify_folder
@@ -20,12 +23,12 @@ class Source:
 
     Args:
         checkpoint: Registry entry of the file, or of the checkpoint that it resembles.
-        file: Path of the file.
+        file: The file.
         url: URL from which the file was downloaded; None for a local file.
     """
 
     checkpoint: Checkpoint
-    file: Path
+    file: CheckpointFile
     url: str | None = None
 
 
@@ -48,7 +51,8 @@ def find_source(what: str, like: str | None = None, *, cache: Path | None = None
     """Find the file for a name or a path. The file of a name is downloaded if it is not in the cache.
 
     Args:
-        what: Any name of a checkpoint, or the path of a file.
+        what: Any name of a checkpoint, or the path of a file, or with `like` of a folder with one
+            (`files.CheckpointFile`).
         like: Any name of the checkpoint that a renamed or fine-tuned file resembles.
         cache: Folder of the official files.
 
@@ -56,8 +60,9 @@ def find_source(what: str, like: str | None = None, *, cache: Path | None = None
         ValueError: There is no such checkpoint or file, or a file with an official name has another digest.
         OSError: As in `downloads.fetch`.
     """
-    file = Path(what)
-    if not file.is_file():
+    path = Path(what)
+    # A folder may be the result of an earlier conversion of that name
+    if not (path.is_file() or (like is not None and path.is_dir())):
         if like is not None:
             raise ValueError(f"--as is for files, and {what!r} is not a file.")
         try:
@@ -65,26 +70,33 @@ def find_source(what: str, like: str | None = None, *, cache: Path | None = None
         except ValueError as error:
             raise ValueError(f"{what!r} is not a file. {error}") from error
         return Source(checkpoint, *fetch(checkpoint, cache=cache))
+    file = CheckpointFile(path)
     if like is not None:
         return Source(find(like), file)
     try:
-        checkpoint = find(file.name)
+        checkpoint = find(file.path.name)
     except ValueError as error:
         raise ValueError(f"{error} Use --as to say what {what!r} is, or resembles.") from error
-    if (problem := digest_problem(checkpoint, sha256(file), file.name)) is not None:
+    if (problem := digest_problem(checkpoint, file.sha256, file.path.name)) is not None:
         raise ValueError(f"{what}: {problem}. If it is meant to differ, use --as {checkpoint.name}.")
     return Source(checkpoint, file)
 
 
 def convert_source(
-    source: Source, folder: Path, *, changes: Mapping[str, Any] | None = None, verify: bool = False
+    source: Source,
+    folder: Path,
+    *,
+    changes: Mapping[str, Any] | None = None,
+    weights: str | None = None,
+    verify: bool = False,
 ) -> Verification | None:
     """Convert a file into a folder with a model card.
 
     Args:
         source: The file.
         folder: Folder to make.
-        changes: Fields in which a fine-tuned file differs; see `folders.convert_file`.
+        changes, weights: Fields in which a fine-tuned file differs, and which weights of it to take; see
+            `folders.convert_file`.
         verify: Whether to verify the folder against the file.
 
     Returns:
@@ -94,11 +106,11 @@ def convert_source(
         ValueError: As in `folders.convert_file`, or the folder does not pass its verification.
         OSError: The folder cannot be written.
     """
-    convert_file(source.file, source.checkpoint, folder, url=source.url, changes=changes)
+    convert_file(source.file, source.checkpoint, folder, url=source.url, changes=changes, weights=weights)
     verification = None
     if verify:
         verification = verify_folder(folder, source.file)
-        expect_passed(verification, folder, source.file)
+        expect_passed(verification, folder, source.file.path)
     if verify or not (folder / CARD).is_file():
         write_card(folder)
     return verification
@@ -133,3 +145,21 @@ def expect_passed(verification: Verification, folder: Path, source: Path) -> Non
     """Raise a ValueError with all problems if a folder did not pass its verification."""
     if not verification.passed:
         raise ValueError(f"{folder} is not what {source} holds: {'; '.join(verification.problems)}")
+
+
+def remarks(folder: Path) -> list[str]:
+    """Say what of its file a folder was made from, what of it was left out, and what was assumed; a sentence each."""
+    provenance = read_provenance(folder)
+    unwrapped, assumed = provenance["unwrapped"], provenance["assumed"]
+    lines = []
+    if unwrapped["containers"]:
+        lines.append(f"unwrapped: {'.'.join(unwrapped['containers'])}")
+    if unwrapped["weights"]:
+        kind = "averaged" if unwrapped["weights"] == AVERAGE else unwrapped["weights"]
+        others = [f"--weights {name} takes {where or 'the others'}" for name, where in unwrapped["others"].items()]
+        lines.append("; ".join([f"weights: the {kind} ones", *others]))
+    if unwrapped["left_out"]:
+        lines.append(f"left out: {', '.join(f'{name} ({what})' for name, what in unwrapped['left_out'].items())}")
+    if assumed:
+        lines.append(f"assumed, as no tensor tells it: {format_assumptions(assumed)}")
+    return lines

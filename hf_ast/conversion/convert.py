@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from .containers import Unwrapped, unwrap
 from .key_maps import look_up
 from .layouts import LAYOUTS, Layout
 
@@ -16,18 +17,23 @@ HEADS = ("classifier", "objectives")
 
 
 def convert_checkpoint(
-    state_dict: Mapping[str, Any], config: PreTrainedConfig, *, model_class: type[PreTrainedModel] | None = None
+    state_dict: Mapping[str, Any],
+    config: PreTrainedConfig,
+    *,
+    model_class: type[PreTrainedModel] | None = None,
+    weights: str | None = None,
 ) -> PreTrainedModel:
     """Convert an official checkpoint.
 
     Args:
-        state_dict: Content of the official file, as `torch.load(file, weights_only=True)` gives it: with or without
-            the `module.` prefix of `DataParallel`, or under a top-level `model` key (DeiT, TorchOnlyAST).
+        state_dict: Content of the official file, as `torch.load(file, weights_only=True)` gives it, or what a trainer
+            saved around it; see `containers.unwrap`.
         config: Geometry and labels of the model; its class determines the family.
         model_class: Class to build; by default the one whose parameters the checkpoint fills completely. Heads that
             the class does not have are left out. A classification model gets a new, random head if the checkpoint has
             none (DeiT, SSAST pretraining). A pretraining model is built without an objective whose head is not in the
             checkpoint, or whose weight is 0 in the config.
+        weights: Which weights to take, where there are several; see `containers.unwrap`.
 
     Returns:
         The model, in eval mode.
@@ -36,14 +42,20 @@ def convert_checkpoint(
         ValueError: The layout is unknown for the config, or a tensor is unknown, missing, or has another shape than
             the config describes; the message names it.
     """
-    tensors = unwrapped(state_dict)
-    layout = layout_of(tensors, config)
+    return build_model(unwrap(state_dict, layouts_of(config), weights), config, model_class=model_class)
+
+
+def build_model(
+    found: Unwrapped, config: PreTrainedConfig, *, model_class: type[PreTrainedModel] | None = None
+) -> PreTrainedModel:
+    """Build a model of ours from the tensors of a layout; arguments and errors as in `convert_checkpoint`."""
+    layout = found.layout
     model_class = model_class or layout.model_class
-    renamed = rename(tensors, layout)
+    renamed = rename(found.tensors, layout)
     layout.adapt(renamed, config)
     config = settle_objectives(renamed, config)
     expected = expected_shapes(model_class, config)
-    new_head = not any(name.startswith("classifier.") for name in renamed)
+    new_head = model_class is not layout.model_class and not any(name.startswith("classifier.") for name in renamed)
     if not hasattr(model_class, "backbone_class"):  # a bare backbone: no prefix, no head
         prefix = f"{model_class.base_model_prefix}."
         renamed = {key.removeprefix(prefix): value for key, value in renamed.items() if key.startswith(prefix)}
@@ -54,35 +66,12 @@ def convert_checkpoint(
     return model_class.from_pretrained(None, config=config, state_dict=renamed)
 
 
-def unwrapped(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Remove the nesting (`model`) and the prefix (`module.`) that training code adds to a state dict.
-
-    Raises:
-        ValueError: An entry is not a tensor.
-    """
-    if isinstance(state_dict.get("model"), Mapping):
-        state_dict = state_dict["model"]
-    for key, value in state_dict.items():
-        if not isinstance(value, Tensor):
-            raise ValueError(f"state_dict[{key!r}] is a {type(value).__name__}, but must be a tensor.")
-    if all(key.startswith("module.") for key in state_dict):
-        return {key.removeprefix("module."): value for key, value in state_dict.items()}
-    return dict(state_dict)
-
-
-def layout_of(tensors: Mapping[str, Tensor], config: PreTrainedConfig) -> Layout:
-    """Find the layout of a file's tensors among those of the config's family; an unknown layout is an error."""
+def layouts_of(config: PreTrainedConfig) -> tuple[Layout, ...]:
+    """Return the layouts of the config's family."""
     layouts = LAYOUTS.get(type(config))
     if layouts is None:
         raise ValueError(f"config is a {type(config).__name__}, but must be one of {[c.__name__ for c in LAYOUTS]}.")
-    for layout in layouts:
-        if layout.marker in tensors:
-            return layout
-    markers = {layout.name: layout.marker for layout in layouts}
-    raise ValueError(
-        f"state_dict is in no layout known for {type(config).__name__}: it has none of {markers}, but "
-        f"{sorted(tensors)[:5]} ..."
-    )
+    return layouts
 
 
 def rename(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:

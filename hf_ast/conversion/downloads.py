@@ -20,7 +20,8 @@ from huggingface_hub import constants
 from tqdm import tqdm
 
 from .checkpoint import Checkpoint, file_name
-from .folders import sha256, write_json
+from .files import CheckpointFile
+from .folders import write_json
 
 # File in the cache with the digests of first downloads. Few files have a published digest to check later ones against
 CHECKSUMS = "checksums.json"
@@ -47,7 +48,7 @@ def cached(checkpoint: Checkpoint, *, cache: Path | None = None) -> Path | None:
     return file if file.is_file() else None
 
 
-def fetch(checkpoint: Checkpoint, *, cache: Path | None = None) -> tuple[Path, str | None]:
+def fetch(checkpoint: Checkpoint, *, cache: Path | None = None) -> tuple[CheckpointFile, str | None]:
     """Return the official file from the cache, after downloading it if necessary.
 
     Args:
@@ -56,7 +57,8 @@ def fetch(checkpoint: Checkpoint, *, cache: Path | None = None) -> tuple[Path, s
             the same file, the second waits for the first.
 
     Returns:
-        The file, and the URL from which it was downloaded; None if it was put into the cache by hand.
+        The file, read once for its digest, and the URL from which it was downloaded; None if it was put into the
+        cache by hand.
 
     Raises:
         DownloadError: No URL gives the file, or HF_HUB_OFFLINE is set. The message gives the reason for each URL, and
@@ -71,8 +73,7 @@ def fetch(checkpoint: Checkpoint, *, cache: Path | None = None) -> tuple[Path, s
         if file.is_file():
             url = _read_json(_origin(file)).get("url")
             try:
-                _check_and_record(checkpoint, file, url)
-                return file, url
+                return _check_and_record(checkpoint, file, url), url
             except DownloadError as error:
                 damaged = file.with_name(f"{file.name}.damaged")
                 logger.warning("%s: %s. It is now called %s; downloading it again.", file, error, damaged.name)
@@ -80,19 +81,17 @@ def fetch(checkpoint: Checkpoint, *, cache: Path | None = None) -> tuple[Path, s
                 _origin(file).unlink(missing_ok=True)
         if constants.HF_HUB_OFFLINE:
             raise DownloadError(
-                f"{checkpoint.file_name} is not in the cache {str(cache)!r}, and HF_HUB_OFFLINE forbids downloads."
+                f"{checkpoint.file_name} is not in the cache {str(cache)!r}, and HF_HUB_OFFLINE forbids downloads. "
+                + _by_hand(checkpoint, file)
             )
         failures = []
         for url in checkpoint.urls:
             try:
-                _fetch_from(url, checkpoint, file)
-                return file, url
+                return _fetch_from(url, checkpoint, file), url
             except (DownloadError, httpx2.HTTPError) as error:
                 failures.append(f"  {url}: {_reason(error)}")
-    browser = f"A browser may get it from {' or '.join(checkpoint.pages)} . " if checkpoint.pages else ""
     raise DownloadError(
-        "\n".join((f"{checkpoint.file_name} cannot be downloaded:", *failures))
-        + f"\n{browser}Once you have the file: hf-ast convert FILE --as {checkpoint.name}"
+        "\n".join((f"{checkpoint.file_name} cannot be downloaded:", *failures, _by_hand(checkpoint, file)))
     )
 
 
@@ -118,11 +117,21 @@ def recorded_digest(name: str, *, cache: Path | None = None) -> str:
     return _read_json((cache or default_cache()) / CHECKSUMS).get(name, "")
 
 
-def _check_and_record(checkpoint: Checkpoint, file: Path, url: str | None) -> None:
-    """Raise `DownloadError` if a file is cut or its digest is wrong; record the digest of a first download."""
+def _by_hand(checkpoint: Checkpoint, file: Path) -> str:
+    """Say how a file that was fetched by hand takes the place of the download."""
+    browser = f"A browser may get it from {' or '.join(checkpoint.pages)} . " if checkpoint.pages else ""
+    return f"{browser}Once you have the file, copy it to {str(file.absolute())!r}, and give the same command again."
+
+
+def _check_and_record(checkpoint: Checkpoint, file: Path, url: str | None) -> CheckpointFile:
+    """Return a file, and record the digest of a first download; `DownloadError` if it is damaged or another one."""
     if _is_cut(file):
         raise DownloadError(f"{file.stat().st_size} bytes are only the beginning of a checkpoint: it was cut off")
-    digest, name = sha256(file), file_name(url or checkpoint.file_name)
+    opened, name = CheckpointFile(file), file_name(url or checkpoint.file_name)
+    try:
+        digest = opened.sha256
+    except ValueError as error:
+        raise DownloadError(str(error)) from error
     if (problem := digest_problem(checkpoint, digest, name, cache=file.parent)) is not None:
         raise DownloadError(problem)
     checksums = file.with_name(CHECKSUMS)
@@ -131,6 +140,7 @@ def _check_and_record(checkpoint: Checkpoint, file: Path, url: str | None) -> No
             recorded = _read_json(checksums)
             if name not in recorded:
                 write_json(checksums, dict(sorted((recorded | {name: digest}).items())))
+    return opened
 
 
 def _is_cut(file: Path) -> bool:
@@ -139,7 +149,7 @@ def _is_cut(file: Path) -> bool:
         return stream.read(len(ZIP)) == ZIP and not zipfile.is_zipfile(stream)
 
 
-def _fetch_from(url: str, checkpoint: Checkpoint, file: Path) -> None:
+def _fetch_from(url: str, checkpoint: Checkpoint, file: Path) -> CheckpointFile:
     """Download from one URL. The file gets its final name once it is complete and has the right digest."""
     incomplete = file.with_name(f"{file.name}.incomplete")
     with httpx2.Client(follow_redirects=True, timeout=TIMEOUT, headers={"Accept-Encoding": "identity"}) as client:
@@ -152,12 +162,12 @@ def _fetch_from(url: str, checkpoint: Checkpoint, file: Path) -> None:
                 if _kept(incomplete, url) <= before:
                     raise
     try:
-        _check_and_record(checkpoint, incomplete, url)
+        opened = _check_and_record(checkpoint, incomplete, url)
     except DownloadError:
         _remove(incomplete)
         raise
     _origin(incomplete).replace(_origin(file))
-    incomplete.replace(file)
+    return opened.renamed(file)
 
 
 def _receive(client: httpx2.Client, url: str, incomplete: Path) -> bool:

@@ -23,12 +23,13 @@ from transformers import (
 )
 
 import hf_ast
-from hf_ast.models.modeling_ast_native import to_native_name
+from hf_ast.models.modeling_native_common import to_native_name
+from hf_ast.opening import open_safely
 from hf_ast.whole import whole_folder
 
 from .convert import expected_shapes
 from .key_maps import ConfigField, Dropped, KeyMap, Target
-from .layouts import EMBEDDINGS, JOINT_TABLE, LAYOUTS, POSITIONS, Layout, restore_native
+from .layouts import EMBEDDINGS, FREQUENCY_TABLE, JOINT_TABLE, LAYOUTS, POSITIONS, Layout, restore_native
 
 FORMATS = ("official", "native")
 # Settings that the official code fixes (the number of heads by hidden size): its files do not hold them
@@ -75,7 +76,7 @@ def export_folder(folder: Path, out: Path, layout: str) -> list[str]:
         _save(tensors, out)
         return zeros
     native = to_native_ast(model)
-    front_end = to_native_front_end(AutoFeatureExtractor.from_pretrained(folder))
+    front_end = to_native_front_end(open_safely(AutoFeatureExtractor, folder))
     with whole_folder(out) as partial:
         native.save_pretrained(partial)
         front_end.save_pretrained(partial)
@@ -90,14 +91,14 @@ def open_model(folder: Path) -> PreTrainedModel:
     """
     if not (folder / "config.json").is_file():
         raise ValueError(f"folder={str(folder)!r} has no config.json: `save_pretrained` and conversions make one.")
-    config = AutoConfig.from_pretrained(folder)
+    config = open_safely(AutoConfig, folder)
     architecture = (config.architectures or [""])[0]
     model_class = getattr(hf_ast, architecture, None)
     auto_classes = {name: auto for auto, name in getattr(model_class, "_auto_classes", {}).items()}
     if architecture not in auto_classes:
         raise ValueError(f"folder={str(folder)!r} holds a {architecture or type(config).__name__}, not one of ours.")
     auto_class = getattr(transformers, auto_classes[architecture])
-    model, found = auto_class.from_pretrained(folder, output_loading_info=True)
+    model, found = open_safely(auto_class, folder, output_loading_info=True)
     for kind in ("missing_keys", "unexpected_keys"):
         if found[kind]:
             raise ValueError(f"folder={str(folder)!r} has {kind.replace('_', ' ')}: {sorted(found[kind])}.")
@@ -229,7 +230,9 @@ def _official_layout(model: PreTrainedModel) -> Layout:
     layouts = LAYOUTS.get(type(model.config))
     if layouts is None:
         raise ValueError(f"model is a {type(model).__name__}, but must be one of ours.")
-    return next((layout for layout in layouts if layout.model_class is type(model) and not layout.derived), layouts[0])
+    table = FREQUENCY_TABLE if model.config.position_table == "factorised" else POSITIONS
+    fitting = [layout for layout in layouts if not layout.derived and table in layout.key_map.values()]
+    return next((layout for layout in fitting if layout.model_class is type(model)), (*fitting, *layouts)[0])
 
 
 def _require(config: PreTrainedConfig, settings: Mapping[str, Any], what: str) -> None:

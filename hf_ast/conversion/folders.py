@@ -1,24 +1,26 @@
 """Convert a checkpoint file to a folder that `from_pretrained` opens, completely or not at all."""
 
-import hashlib
+import dataclasses
 import json
-import pickle
-import re
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from torch import Tensor, nn
+from transformers import PreTrainedConfig, SequenceFeatureExtractor
 
 import hf_ast
 from hf_ast.whole import whole_file, whole_folder, written_with_os_errors
 
+from .assumptions import find_assumptions, with_heads
 from .changes import split_changes
-from .checkpoint import Checkpoint
-from .convert import convert_checkpoint, unwrapped
+from .checkpoint import Checkpoint, file_name
+from .containers import Unwrapped, unwrap
+from .convert import build_model, layouts_of
+from .files import CheckpointFile, as_checkpoint_file, is_plain, sha256
+from .layouts import Layout
 
 # File that records the origin of a folder, and the result of `verify_folder`
 PROVENANCE = "conversion.json"
@@ -26,47 +28,137 @@ WEIGHTS = "model.safetensors"
 READ_SUFFIXES = (".bin", ".json", ".py", ".safetensors")
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a conversion of a file makes: its tensors, the config, and what of it no tensor tells.
+
+    Args:
+        found: Tensors of the file, and what was unwrapped and left out.
+        config: Config of the model.
+        front_end: Feature extractor of the model.
+        assumed: What no tensor tells; see `assumptions.find_assumptions`. Nothing for a released file, of which it is
+            published.
+    """
+
+    found: Unwrapped
+    config: PreTrainedConfig
+    front_end: SequenceFeatureExtractor
+    assumed: Mapping[str, Mapping[str, Any]]
+
+
+def plan_conversion(
+    file: CheckpointFile, checkpoint: Checkpoint, origin: Mapping[str, Any], weights: str | None
+) -> Plan:
+    """Find the tensors in a file, and the settings that belong to them.
+
+    Args:
+        file: The file.
+        checkpoint: Entry of the registry for the file, or for a released file of the same kind.
+        origin: Record of the conversion, with `changes`, `front_end_changes` and `source`.
+        weights: As in `convert_file`.
+
+    Raises:
+        ValueError: As in `convert_file`.
+    """
+    changes, front_end_changes = origin["changes"], origin.get("front_end_changes", {})
+    found = read_tensors(file, layouts_of(checkpoint.config_class()), weights)
+    if not found.layout.model_class.__name__.endswith("ForAudioClassification"):
+        checkpoint = dataclasses.replace(checkpoint, label_set=None)
+    try:
+        config = checkpoint.build_config(**changes)
+    except StrictDataclassError as error:  # is not a ValueError
+        raise ValueError(f"changes={changes} do not fit: {' '.join(str(error).split())}") from error
+    front_end = checkpoint.build_feature_extractor(**{"min_length": config.min_frames} | front_end_changes)
+    given = origin.get("given", ())
+    assumed: Mapping[str, Mapping[str, Any]] = {}
+    if given or not is_released(checkpoint, origin["source"]):
+        assumed = find_assumptions(checkpoint, found.layout, config, front_end, given)
+    return Plan(found, config, front_end, assumed)
+
+
+def read_tensors(file: CheckpointFile, layouts: Sequence[Layout], weights: str | None = None) -> Unwrapped:
+    """Find the tensors of a model in a file, as `containers.unwrap` does, and check that they are whole and finite.
+
+    Raises:
+        ValueError: As by `containers.unwrap`, or a tensor has fewer values in the file than its shape says, or a value
+            that is not finite; the message names it.
+    """
+    found = unwrap(file.content, layouts, weights)
+    for name, tensor in found.tensors.items():
+        if not is_plain(tensor):
+            raise ValueError(
+                f"file={str(file.path)!r} is not a checkpoint as training code saves it: the tensor {name!r} is a "
+                f"{tensor.layout} {type(tensor).__name__} of shape {tuple(tensor.shape)} on {tensor.device}, with "
+                "fewer values in the file than it claims to have."
+            )
+        if not torch.isfinite(tensor).all():
+            raise ValueError(
+                f"file={str(file.path)!r} is damaged: the tensor {name!r} holds values that are not finite."
+            )
+    return found
+
+
 def convert_file(
-    file: Path, checkpoint: Checkpoint, out: Path, *, url: str | None = None, changes: Mapping[str, Any] | None = None
+    file: Path | CheckpointFile,
+    checkpoint: Checkpoint,
+    out: Path,
+    *,
+    url: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+    weights: str | None = None,
 ) -> Path:
     """Convert an official file into a folder with weights, config, front end, code and provenance.
 
     Args:
-        file: Official file, in any known layout.
+        file: File in any known layout, or what a trainer saved around it; see `containers.unwrap`.
         checkpoint: Entry of the registry for the file, or for a released file of the same kind.
         out: Folder to make. A folder from an earlier conversion is kept if it already holds the same conversion, and
             replaced otherwise. Any other existing folder is an error, and so is one that was changed since.
         url: Where the file was downloaded from.
         changes: Fields of the config and of the feature extractor that differ from the registry's, for a file that
-            was fine-tuned with other labels, statistics or geometry.
+            was fine-tuned with other labels, statistics or geometry. Another `hidden_size` brings the official number
+            of heads with it.
+        weights: Which weights to take, where the file has several: "average", "raw", or the container of one set.
 
     Returns:
         `out`.
 
     Raises:
-        ValueError: The file is damaged, not a state dict, in an unknown layout or of another checkpoint; a tensor is
-            not finite; a change names no field or has an invalid value; `out` must not be replaced.
+        ValueError: The file is damaged, without tensors, in an unknown layout or of another checkpoint; a tensor is
+            not finite; `weights` must choose; a change names no field or has an invalid value; `out` must not be
+            replaced.
         OSError: The folder cannot be written, for example because the disk is full. Nothing incomplete is left.
     """
     config_changes, front_end_changes = split_changes(checkpoint, changes or {})
-    origin = describe_conversion(checkpoint, config_changes, front_end_changes) | {
-        "source": {"file": file.name, "url": url, "sha256": sha256(file), "num_bytes": file.stat().st_size},
-    }
+    file = as_checkpoint_file(file)
+    origin = describe_conversion(
+        checkpoint, with_heads(checkpoint, config_changes), front_end_changes, weights, given=changes or {}
+    ) | {"source": describe_file(file, url)}
     if out.exists() and _holds(out, origin):
         return out
-    try:
-        config = checkpoint.build_config(**config_changes)
-    except StrictDataclassError as error:  # is not a ValueError
-        raise ValueError(f"changes={config_changes} do not fit: {' '.join(str(error).split())}") from error
-    model = convert_checkpoint(read_state_dict(file), config)
+    plan = plan_conversion(file, checkpoint, origin, weights)
+    model = build_model(plan.found, plan.config)
+    origin |= {"unwrapped": plan.found.to_json(), "assumed": json.loads(json.dumps(plan.assumed))}
     with whole_folder(out) as folder:
         with written_with_os_errors(out):
             model.save_pretrained(folder)
         # safetensors makes the file readable by its owner only
         (folder / WEIGHTS).chmod((folder / "config.json").stat().st_mode)
-        checkpoint.build_feature_extractor(**front_end_changes).save_pretrained(folder)
+        plan.front_end.save_pretrained(folder)
         write_provenance(folder, origin | {"files": file_digests(folder)})
     return out
+
+
+def describe_file(file: CheckpointFile, url: str | None) -> dict[str, Any]:
+    """Return the name, origin, digest and size of a file, and the digests of its parts if it has several."""
+    source = {"file": file.path.name, "url": url, "sha256": file.sha256, "num_bytes": file.num_bytes}
+    return source if len(file.parts) == 1 else source | {"parts": file.digests}
+
+
+def is_released(checkpoint: Checkpoint, source: Mapping[str, Any]) -> bool:
+    """Whether a source is the released file itself: its URL or name is known, and its digest matches."""
+    named = source["url"] in checkpoint.urls or source["file"] in {file_name(url) for url in checkpoint.urls}
+    return named and source["sha256"].startswith(checkpoint.sha256)
 
 
 def _holds(out: Path, origin: Mapping[str, Any]) -> bool:
@@ -87,8 +179,18 @@ def describe_conversion(
     checkpoint: Checkpoint,
     changes: Mapping[str, Any] | None = None,
     front_end_changes: Mapping[str, Any] | None = None,
+    weights: str | None = None,
+    *,
+    given: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """Return all that a conversion depends on besides the file: the registry entry, the changes and our version."""
+    """Return all that a conversion depends on besides the file: the registry entry, the changes and our version.
+
+    Args:
+        checkpoint: Entry of the registry.
+        changes, front_end_changes: What differs from the entry.
+        weights: Which weights of the file were asked for.
+        given: Names of the changes that were not derived from others.
+    """
     entry = {
         "config": dict(checkpoint.config),
         "front_end": dict(checkpoint.front_end),
@@ -99,100 +201,31 @@ def describe_conversion(
         "entry": json.loads(json.dumps(entry)),  # as it is when read back
         "changes": dict(changes or {}),
         "front_end_changes": dict(front_end_changes or {}),
+        "given": sorted(given),
+        "weights": weights,
         "hf_ast": hf_ast.__version__,
     }
 
 
 def file_digests(folder: Path) -> dict[str, str]:
-    """Return the digests of all files that `from_pretrained` may read: weights, settings and code."""
+    """Return the digests of `digested_files`, by their names."""
+    return {name: sha256(folder / name) for name in digested_files(folder)}
+
+
+def digested_files(folder: Path) -> list[str]:
+    """List all files that `from_pretrained` may read: weights, settings and code."""
     names = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.suffix in READ_SUFFIXES)
-    return {
-        name.as_posix(): sha256(folder / name)
+    return [
+        name.as_posix()
         for name in names
         if name.name != PROVENANCE and not any(part.startswith(".") for part in name.parts)
-    }
+    ]
 
 
 def changed_files(folder: Path, provenance: Mapping[str, Any]) -> list[str]:
     """List the files for `from_pretrained` that were changed, added or removed since the conversion."""
     recorded, found = provenance.get("files", {}), file_digests(folder)
     return sorted(name for name in recorded.keys() | found.keys() if recorded.get(name) != found.get(name))
-
-
-_DAMAGED = "file={!r} is not a checkpoint of torch, or is damaged; download it again."
-
-
-def read_state_dict(file: Path) -> dict[str, Tensor]:
-    """Read the tensors of an official file, as `unwrapped` returns them, memory-mapped where the format allows it.
-
-    Raises:
-        ValueError: The file is truncated or not a checkpoint, would run code, or holds a value that is not finite.
-        OSError: The file cannot be read.
-    """
-    if not file.is_file():
-        raise ValueError(f"file={str(file)!r} is not a regular file, but must be a checkpoint of torch.")
-    zipped = _is_whole_zip(file)  # files from before torch 1.6 are not, and cannot be memory-mapped
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
-    except Exception as error:  # damaged bytes can be any instruction of pickle, and raise anything
-        code = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
-        if code is not None:
-            raise ValueError(
-                f"file={str(file)!r} holds more than tensors: opening it would run {code[1]}. None of it was run; "
-                "if you trust the file, open it yourself and save only its state dict."
-            ) from error
-        raise ValueError(_DAMAGED.format(str(file))) from error
-    if not isinstance(content, Mapping):
-        raise ValueError(f"file={str(file)!r} holds a {type(content).__name__}, but must hold a state dict.")
-    tensors = unwrapped(content)
-    for name, tensor in tensors.items():
-        if not _is_plain(tensor):
-            raise ValueError(
-                f"file={str(file)!r} is not a checkpoint as training code saves it: the tensor {name!r} is a "
-                f"{tensor.layout} {type(tensor).__name__} of shape {tuple(tensor.shape)} on {tensor.device}, with "
-                "fewer values in the file than it claims to have."
-            )
-        if not torch.isfinite(tensor).all():
-            raise ValueError(f"file={str(file)!r} is damaged: the tensor {name!r} holds values that are not finite.")
-    return tensors
-
-
-def _is_whole_zip(file: Path) -> bool:
-    """Whether it is a zip archive, as torch writes them; one that is damaged, or larger when unpacked, is an error."""
-    with file.open("rb") as stream:
-        try:
-            if not zipfile.is_zipfile(stream):
-                return False
-            with zipfile.ZipFile(stream) as archive:
-                entries = archive.infolist()
-                is_stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
-                # Before it is unpacked: few bytes may stand for terabytes
-                fits = is_stored and sum(entry.file_size for entry in entries) <= file.stat().st_size
-                is_damaged = fits and archive.testzip() is not None
-        # Names that cannot be decoded give ValueErrors, and offsets before the beginning give OSErrors
-        except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, ValueError) as error:
-            raise ValueError(_DAMAGED.format(str(file))) from error
-    if is_damaged:
-        raise ValueError(_DAMAGED.format(str(file)))
-    if not fits:
-        raise ValueError(
-            f"file={str(file)!r} is a compressed archive, or claims to hold more than its size; torch writes "
-            "checkpoints uncompressed. None of it was unpacked."
-        )
-    return True
-
-
-def _is_plain(tensor: Tensor) -> bool:
-    """Whether a tensor has all of its values in memory, rather than none of them, or a few that it repeats."""
-    if type(tensor) not in (Tensor, nn.Parameter) or tensor.layout is not torch.strided or tensor.device.type != "cpu":
-        return False
-    return not tensor.is_quantized and tensor.nbytes <= tensor.untyped_storage().nbytes()
-
-
-def sha256(file: Path) -> str:
-    """Return the digest of a file, in hexadecimal digits."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:

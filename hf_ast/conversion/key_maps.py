@@ -30,7 +30,18 @@ class ConfigField:
     name: str
 
 
-Target = str | Dropped | ConfigField
+@dataclass(frozen=True)
+class Ignored:
+    """A tensor that a file may have, that is left out on purpose, and that the official loader makes itself.
+
+    Args:
+        reason: Why it is left out.
+    """
+
+    reason: str
+
+
+Target = str | Dropped | ConfigField | Ignored
 KeyMap = Mapping[str, Target]
 
 
@@ -154,6 +165,13 @@ def _fpasst(prefix: str) -> KeyMap:
 
 # The released files, the public model, and the backbone alone
 FPASST_FILE, FPASST_MODEL, FPASST_BACKBONE = _fpasst("model."), _fpasst("model.fpasst."), _fpasst("")
+# palonso/MAEST, models/maest.py: the names of PaSST. What it saves today holds its front end for raw audio as well
+_MAEST_FRONT_END = Ignored("a constant of the official front end")
+MAEST: KeyMap = {
+    **PASST,
+    "melspectrogram.spec.window": _MAEST_FRONT_END,
+    "melspectrogram.mel_scale.fb": _MAEST_FRONT_END,
+}
 
 # tky823/TorchOnlyAST, around `nn.TransformerEncoder`: all families, with or without a head
 TORCH_ONLY: KeyMap = {

@@ -238,6 +238,7 @@ LAYOUTS: dict[type[PreTrainedConfig], tuple[Layout, ...]] = {
                 "pos_embed": "cut or stretched from the image's grid to the spectrogram's",
             },
         ),
+        Layout("MAEST", "time_new_pos_embed", key_maps.MAEST, HfASTForAudioClassification, adapt_passt, restore_passt),
         _torch_only("embedding.positional_embedding", HfASTForAudioClassification),
     ),
     SSASTConfig: (

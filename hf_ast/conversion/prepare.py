@@ -16,6 +16,7 @@ from .cards import CARD, write_card
 from .checkpoint import Checkpoint, file_name
 from .downloads import default_cache, digest_problem, fetch
 from .folders import changed_files, convert_file, describe_conversion, read_provenance
+from .stamps import is_unchanged
 from .verification import read_verification
 from .verify import verify_folder
 
@@ -62,7 +63,8 @@ def converted_folder(checkpoint: Checkpoint, cache: Path) -> Path:
 def is_ready(folder: Path, checkpoint: Checkpoint, *, cache: Path) -> bool:
     """Whether a folder holds the checkpoint as this version converts it, verified, and with no file changed since.
 
-    The card is written last: without it, a process was killed before.
+    The files are hashed once, and then again only if the file system says that one of them was changed (`stamps`). The
+    card is written last: without it, a process was killed before.
     """
     if not (folder / CARD).is_file():
         return False
@@ -78,8 +80,13 @@ def is_ready(folder: Path, checkpoint: Checkpoint, *, cache: Path) -> bool:
     return (
         describe_conversion(checkpoint).items() <= provenance.items()
         and digest_problem(checkpoint, source["sha256"], name, cache=cache) is None
-        and not changed_files(folder, provenance)
+        and is_unchanged(folder, provenance.get("files", {}), stamps(folder))
     )
+
+
+def stamps(folder: Path) -> Path:
+    """Return where the cache records the stamps of the files in a folder, with which they need not be hashed again."""
+    return folder.with_name(f".{folder.name}.stamps")
 
 
 @contextmanager
@@ -109,9 +116,12 @@ def _make(folder: Path, checkpoint: Checkpoint, *, cache: Path) -> None:
         if not verification.passed:
             shutil.rmtree(folder)
             problems = "; ".join(verification.problems)
-            raise ValueError(f"{file}, converted as {checkpoint.name}, does not pass its verification: {problems}")
+            raise ValueError(
+                f"{file.path}, converted as {checkpoint.name}, does not pass its verification: {problems}"
+            )
         step("describing")
         write_card(folder)
+        is_unchanged(folder, read_provenance(folder)["files"], stamps(folder))  # records them for the next call
 
 
 def _set_aside_changes(folder: Path) -> None:

@@ -7,8 +7,23 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from hf_ast.hub import upload_timeout
 
 from .cards import write_card
+from .checkpoint import Checkpoint
 from .folders import changed_files, read_provenance
+from .registry import find
 from .verification import read_verification
+
+# SPDX identifiers of licences that forbid commercial use; whoever takes weights from the Hub may not see that
+NON_COMMERCIAL_LICENSES = frozenset({"CC-BY-NC-4.0", "CC-BY-NC-SA-4.0"})
+
+
+def license_refusal(checkpoint: Checkpoint) -> str:
+    """Say why weights with the licence of a checkpoint are not published; "" if they are."""
+    if checkpoint.license not in NON_COMMERCIAL_LICENSES:
+        return ""
+    return (
+        f"{checkpoint.license} forbids commercial use; use the copy that its authors published. "
+        f"{checkpoint.license_note}"
+    )
 
 
 def publish_folder(folder: Path, repo_id: str, *, private: bool = False) -> str:
@@ -24,11 +39,13 @@ def publish_folder(folder: Path, repo_id: str, *, private: bool = False) -> str:
 
     Raises:
         ValueError: The folder was not made by a conversion, did not pass a verification, or was changed after its
-            conversion in a file that `from_pretrained` reads.
+            conversion in a file that `from_pretrained` reads; or its licence forbids commercial use.
         HfHubHTTPError: The Hub refuses the upload, for example without a token.
         httpx2.TransportError: The Hub cannot be reached, or is silent. The repository then has all or nothing.
     """
     provenance = read_provenance(folder)
+    if refusal := license_refusal(find(provenance["checkpoint"])):
+        raise ValueError(f"folder={str(folder)!r} is not published: {refusal}")
     verification = read_verification(provenance)
     if verification is None or not verification.passed:
         state = "is not verified"

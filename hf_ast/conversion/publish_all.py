@@ -1,32 +1,24 @@
-"""Upload the whole zoo to the Hub, or show the plan: what would be uploaded, and what is refused and why.
+"""The whole zoo on the Hub: what would be uploaded, what is refused and why, and the upload of one of them.
 
-    python -m hf_ast.conversion.publish_all [--search WORDS] [--namespace NAME] [--cache DIR] [--private] [--publish]
-
-Without `--publish` the plan is printed, and nothing is downloaded, converted or sent. With it, every checkpoint that
-is not refused is downloaded, converted and verified, unless its folder is ready in the cache, and uploaded in one
-commit; what is on the Hub already, unchanged, is not sent again. A checkpoint that fails is reported, the others
-follow, and the exit status is 1. The cache then holds an official file and a folder for each.
+`conversion/publish_all.py` in a checkout shows the plan and carries it out. A checkpoint is downloaded, converted and
+verified unless its folder is ready in the cache, and uploaded in one commit; what is on the Hub already, unchanged, is
+not sent again. The cache then holds an official file and a folder for each.
 """
 
-import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import torch
-from huggingface_hub.errors import HfHubHTTPError
 from transformers import AutoModel, AutoModelForAudioClassification, AutoModelForPreTraining
 
-from hf_ast.families import FAMILIES
+from hf_ast.families import BY_NAME
 
 from .checkpoint import HUB_NAMESPACE, Checkpoint
 from .downloads import cached, default_cache
 from .prepare import converted_folder, is_ready, prepare
-from .publish import publish_folder
-from .registry import search
+from .publish import license_refusal, publish_folder
 
 # SPDX identifiers of licences under which converted weights may be redistributed
 REDISTRIBUTABLE = frozenset({"Apache-2.0", "BSD-3-Clause", "CC-BY-4.0", "MIT"})
@@ -90,6 +82,8 @@ def find_refusal(checkpoint: Checkpoint) -> str:
     """Say why the licence of a checkpoint does not permit redistributing its weights, or is unclear; "" if it does."""
     if not checkpoint.license:
         return f"no licence is stated ({checkpoint.license_note})"
+    if refusal := license_refusal(checkpoint):
+        return refusal
     if checkpoint.license not in REDISTRIBUTABLE:
         return f"{checkpoint.license} is not among the licences that permit it ({', '.join(sorted(REDISTRIBUTABLE))})"
     for dataset in checkpoint.datasets:
@@ -103,7 +97,7 @@ def weight_bytes(checkpoint: Checkpoint) -> int:
     config = checkpoint.build_config()
     auto_class: Any = AutoModelForAudioClassification
     if checkpoint.label_set is None:
-        classes = next(family.models for family in FAMILIES if family.model_type == config.model_type)
+        classes = BY_NAME[checkpoint.family].models
         auto_class = AutoModelForPreTraining if "MODEL_FOR_PRETRAINING_MAPPING" in classes else AutoModel
     with torch.device("meta"):
         model = auto_class.from_config(config)
@@ -131,35 +125,3 @@ def table(uploads: Sequence[Upload]) -> list[str]:
     accepted = [upload for upload in uploads if not upload.refusal]
     size_mb = sum(upload.num_bytes for upload in accepted) / MB
     return [*lines, f"{len(accepted)} of {len(uploads)} are uploaded, {size_mb:.0f} MB; the others are refused"]
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the plan, carry it out if asked to, and return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--search", default="", metavar="WORDS", help="only checkpoints with these words in a name")
-    parser.add_argument("--namespace", default=HUB_NAMESPACE, help=f"user or organisation; {HUB_NAMESPACE} by default")
-    parser.add_argument("--cache", type=Path, help="folder of official files and converted folders")
-    parser.add_argument("--private", action="store_true", help="make new repositories private")
-    parser.add_argument("--publish", action="store_true", help="carry the plan out")
-    args = parser.parse_args(arguments)
-    uploads = [plan(item, namespace=args.namespace, cache=args.cache) for item in search(words=args.search)]
-    if not uploads:
-        parser.error(f"--search {args.search!r} finds no checkpoint; `hf-ast checkpoints` lists them")
-    print("\n".join(table(uploads)), flush=True)
-    if not args.publish:
-        print("Nothing was sent: this is the plan. --publish carries it out.")
-        return 0
-    num_failed = 0
-    for upload in uploads:
-        if upload.refusal:
-            continue
-        try:
-            print(publish(upload, cache=args.cache, private=args.private), flush=True)
-        except (ValueError, OSError, HfHubHTTPError, httpx2.TransportError) as error:
-            num_failed += 1
-            print(f"{upload.checkpoint.name} failed: {error}", file=sys.stderr, flush=True)
-    return int(num_failed > 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -56,12 +56,14 @@ class Verification:
         tensors: The comparison of the tensors.
         forward: The comparison of a forward pass; None if settings or tensors are wrong already.
         versions: Versions of the packages that did it.
+        unproved: Settings that no tensor tells and that were assumed; see `assumptions.find_assumptions`.
     """
 
     problems: tuple[str, ...]
     tensors: TensorComparison
     forward: ForwardComparison | None
     versions: Mapping[str, str]
+    unproved: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -86,6 +88,7 @@ class Verification:
                 tensors=TensorComparison(**_with_tuples(content["tensors"], "new")),
                 forward=None if forward is None else ForwardComparison(**_with_tuples(forward, "shape", "sample")),
                 versions=dict(content["versions"]),
+                unproved=tuple(content.get("unproved", ())),  # conversions before 0.3 do not have it
             )
             passed = content["passed"]
         except (KeyError, TypeError, ValueError) as error:
@@ -122,6 +125,8 @@ def format_verification(verification: Verification) -> str:
         if forward.native_difference is not None:
             lines.append(f"  largest difference from transformers' own AST: {forward.native_difference:.2g}")
         lines.append(f"  largest value: {forward.scale:.3g}")
+    if verification.unproved:
+        lines.append(f"NOT proved, as no tensor tells it: {', '.join(verification.unproved)}")
     lines.append("with " + ", ".join(f"{name} {version}" for name, version in verification.versions.items()))
     return "\n".join(lines)
 

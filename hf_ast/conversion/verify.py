@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from transformers import AutoFeatureExtractor, PreTrainedConfig, PreTrainedModel, SequenceFeatureExtractor
 
 import hf_ast
+from hf_ast.opening import open_safely
 
-from .convert import layout_of, rename, settle_objectives
+from .convert import rename, settle_objectives
 from .export import file_names, official_tensors, open_model, to_native_ast
-from .folders import read_provenance, read_state_dict, sha256, write_provenance
-from .key_maps import Dropped
+from .files import CheckpointFile, as_checkpoint_file
+from .folders import plan_conversion, read_provenance, write_provenance
+from .key_maps import Dropped, Ignored, look_up
 from .layouts import Layout
 from .reference import HEAD_EPS, reference_forward, spectrogram_start
 from .registry import find
@@ -34,12 +36,12 @@ TOLERANCE = 1e-4
 NOT_COMPARED = ("_name_or_path", "architectures", "auto_map", "dtype", "id2label", "label2id", "transformers_version")
 
 
-def verify_folder(folder: Path, source: Path) -> Verification:
+def verify_folder(folder: Path, source: Path | CheckpointFile) -> Verification:
     """Verify a folder, and write the result into its conversion.json, as `verification`.
 
     Args:
         folder: Made by `convert_file`.
-        source: The official file that it was made from.
+        source: The file that it was made from. One that was opened for the conversion is not read again.
 
     Raises:
         ValueError: No conversion made the folder, or the registry does not know the checkpoint. Everything else that
@@ -49,26 +51,26 @@ def verify_folder(folder: Path, source: Path) -> Verification:
     checkpoint = find(origin["checkpoint"])
     problems: list[str] = []
     compared, forward = TensorComparison(), None
+    assumed: tuple[str, ...] = ()
     with _errors_as_problems(problems):
-        problems += _source_problems(source, origin["source"]["sha256"])
-        front_end = checkpoint.build_feature_extractor(**origin.get("front_end_changes", {}))
-        problems += _front_end_problems(AutoFeatureExtractor.from_pretrained(folder), front_end)
-    with _errors_as_problems(problems):
-        tensors = read_state_dict(source)
-        config = checkpoint.build_config(**origin["changes"])
-        layout = layout_of(tensors, config)
-        config = settle_objectives(rename(tensors, layout), config)
+        file = as_checkpoint_file(source)
+        problems += _source_problems(file, origin["source"]["sha256"])
+        plan = plan_conversion(file, checkpoint, origin, origin.get("weights"))
+        assumed = tuple(plan.assumed)
+        problems += _front_end_problems(open_safely(AutoFeatureExtractor, folder), plan.front_end)
+        tensors, layout = plan.found.tensors, plan.found.layout
+        config = settle_objectives(rename(tensors, layout), plan.config)
         model = open_model(folder)
         found = _config_problems(model, config, layout)
         if layout.derived:  # For DeiT, compare with the tensors after AST's initialisation
-            tensors |= spectrogram_start(tensors, config.grid)
+            tensors = tensors | spectrogram_start(tensors, config.grid)
         compared, different = _compare_tensors(model, tensors, layout)
         problems += found + different
         if not found + different:
             forward = _compare_forward(model, tensors, config)
             problems += _forward_problems(forward)
     versions = {"torch": torch.__version__, "transformers": transformers.__version__, "hf_ast": hf_ast.__version__}
-    verification = Verification(tuple(problems), compared, forward, versions)
+    verification = Verification(tuple(problems), compared, forward, versions, assumed)
     write_provenance(folder, origin | {"verification": verification.to_json()})
     return verification
 
@@ -82,11 +84,12 @@ def _errors_as_problems(problems: list[str]) -> Iterator[None]:
         problems.append(f"{type(error).__name__}: {error}")
 
 
-def _source_problems(source: Path, expected: str) -> list[str]:
-    digest = sha256(source)
-    if digest == expected:
+def _source_problems(source: CheckpointFile, expected: str) -> list[str]:
+    if source.sha256 == expected:
         return []
-    return [f"source={str(source)!r} has sha256 {digest}, the folder was made from a file with {expected}."]
+    return [
+        f"source={str(source.path)!r} has sha256 {source.sha256}, the folder was made from a file with {expected}."
+    ]
 
 
 def _front_end_problems(front_end: SequenceFeatureExtractor, expected: SequenceFeatureExtractor) -> list[str]:
@@ -129,6 +132,8 @@ def _compare_tensors(
             target = targets[name]
             reason = target.reason if isinstance(target, Dropped) else "head of an objective of weight 0"
             dropped[name] = reason
+        elif isinstance(ignored := look_up(name, layout.key_map)[0], Ignored):
+            dropped[name] = ignored.reason
         elif name not in ours:
             problems.append(f"The file has the tensor {name!r}, which the folder does not have.")
         elif (difference := _difference(ours[name], tensor)) is not None:

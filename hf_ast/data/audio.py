@@ -10,30 +10,28 @@ Recordings come in many forms, and every function here takes all of them as its 
 Several channels are mixed down to their mean.
 """
 
-import io
-import math
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from numbers import Real
-from types import ModuleType
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
-# Suffixes of the formats that libsndfile recognises by content. A file that is given by name may have any suffix
-SUFFIXES = frozenset(
-    ".aif .aifc .aiff .au .avr .caf .flac .htk .iff .ircam .m1a .mp1 .mp2 .mp3 .mpc .nist .oga .ogg .opus .paf .pvf "
-    ".rf64 .sd2 .sds .sf .snd .sph .svx .voc .w64 .wav .wave .wve .xi".split()
-)
+from .checks import checked_rate, checked_seconds, import_for_audio
+from .decoding import decode, measure
+from .downloads import download
+from .files import describe, is_file, open_recording
+from .formats import SUFFIXES, RecordingWarning
+
+__all__ = ["SUFFIXES", "RecordingWarning", "duration", "read", "resample", "stream"]
+
 BLOCK_S = 10.0
 # A two-dimensional array is taken for a recording of several channels if exactly one axis is no longer than this
 MAX_CHANNELS = 32
-# Rates outside this range are mistakes or attacks: from 1 Hz, resampling would turn each sample into 16,000
-LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1000, 10**7
-# Values that are read at once, over all channels, whatever rate and number of channels a header claims
-MAX_BLOCK_VALUES = 2**26
-URL_TIMEOUT_S = 60.0
+# A two-dimensional array is taken for a recording of several channels if exactly one axis is no longer than this
+MAX_CHANNELS = 32
 
 
 def read(
@@ -43,6 +41,7 @@ def read(
     source_rate: int | None = None,
     start_s: float = 0.0,
     duration_s: float | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> tuple[np.ndarray, int]:
     """Read a recording as one mono waveform.
 
@@ -52,6 +51,8 @@ def read(
         source_rate: Rate of a waveform that does not carry its own, in Hz; `sampling_rate` if None.
         start_s: Where to begin, in seconds.
         duration_s: How much to read, in seconds; up to the end if None, or if less is left.
+        warn: Called with a sentence for whatever is wrong with a recording that is still read, such as an end before
+            its header says; by default a `RecordingWarning`.
 
     Returns:
         The mean of the channels, float32 in [-1, 1], shape (S,), and its sampling rate.
@@ -64,85 +65,103 @@ def read(
     """
     sampling_rate = None if sampling_rate is None else checked_rate("sampling_rate", sampling_rate)
     source_rate = sampling_rate if source_rate is None else source_rate
-    rate, blocks = 0, []
-    for block, rate in _mono_blocks(source, source_rate, BLOCK_S, start_s, duration_s):  # noqa: B007
-        blocks.append(block)
-    waveform = np.concatenate(blocks)
-    if sampling_rate is None:
-        return waveform, rate
-    return resample(waveform, rate, sampling_rate), sampling_rate
+    warn = _warner(warn)
+    runs: list[tuple[int, list[np.ndarray]]] = []  # a rate, and what is read at it
+    for block, rate in _mono_blocks(source, source_rate, BLOCK_S, start_s, duration_s, warn):
+        if not runs or runs[-1][0] != rate:
+            runs.append((rate, []))
+        runs[-1][1].append(block)
+    to_rate = runs[0][0] if sampling_rate is None else sampling_rate
+    _report_rates([rate for rate, _ in runs], to_rate, source, warn)
+    pieces = [resample(np.concatenate(blocks), rate, to_rate) for rate, blocks in runs if any(map(len, blocks))]
+    return np.concatenate(pieces) if len(pieces) > 1 else pieces[0], to_rate
 
 
 def stream(
-    source: Any, sampling_rate: int, *, source_rate: int | None = None, block_s: float = BLOCK_S
+    source: Any,
+    sampling_rate: int,
+    *,
+    source_rate: int | None = None,
+    block_s: float = BLOCK_S,
+    start_s: float = 0.0,
+    duration_s: float | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> Iterator[np.ndarray]:
     """Read a recording piece by piece: the same samples as `read`, in memory that does not grow with its length.
 
     Args:
-        source, sampling_rate, source_rate: As in `read`.
+        source, sampling_rate, source_rate, start_s, duration_s, warn: As in `read`.
         block_s: How much to read at once, in seconds.
 
     Yields:
         Consecutive mono pieces, float32, each of shape (S,); together they are the waveform of `read`.
     """
     sampling_rate = checked_rate("sampling_rate", sampling_rate)
-    resampler = None
     source_rate = sampling_rate if source_rate is None else source_rate
-    for block, rate in _mono_blocks(source, source_rate, block_s, 0.0, None):
-        if rate == sampling_rate:
-            yield block
-            continue
-        if resampler is None:
-            resampler = _import("soxr").ResampleStream(rate, sampling_rate, 1, dtype="float32")
-        yield resampler.resample_chunk(block)
-    if resampler is not None:
-        yield resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
+    warn = _warner(warn)
+    rates: list[int] = []
+    for rate, run in groupby(_mono_blocks(source, source_rate, block_s, start_s, duration_s, warn), key=itemgetter(1)):
+        rates.append(rate)
+        yield from _resampled((block for block, _ in run), rate, sampling_rate)
+    _report_rates(rates, sampling_rate, source, warn)
+
+
+def _resampled(blocks: Iterator[np.ndarray], from_rate: int, to_rate: int) -> Iterator[np.ndarray]:
+    """Consecutive pieces of a waveform at another rate; together what `resample` returns for the whole."""
+    if from_rate == to_rate:
+        yield from blocks
+        return
+    resampler = import_for_audio("soxr").ResampleStream(from_rate, to_rate, 1, dtype="float32")
+    num_samples, first = 0, None
+    for block in blocks:
+        first = block[:1] if first is None else first
+        yield (piece := resampler.resample_chunk(block))
+        num_samples += len(piece)
+    last = resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
+    yield last if num_samples + len(last) or first is None else first  # as in `resample`
+
+
+def _report_rates(rates: list[int], to_rate: int, source: Any, warn: Callable[[str], None]) -> None:
+    if len(rates) > 1:
+        warn(
+            f"{describe(source)} changes its sampling rate ({' -> '.join(f'{rate:,}' for rate in rates[:8])} Hz); "
+            f"all of it is read at {to_rate:,} Hz."
+        )
 
 
 def duration(source: Any, *, source_rate: int | None = None) -> float:
-    """Length of a recording in seconds, from its header; arguments and errors as in `read`."""
+    """Length of a recording in seconds; arguments and errors as in `read`.
+
+    It comes from the header where the format stores samples one by one and the file is as long as that takes. Headers
+    of other formats state estimates, or nothing, so that the recording is decoded.
+    """
     source = unwrap(source)
-    if _is_file(source):
-        with _open(source) as recording:
-            return recording.frames / recording.samplerate
+    if is_file(source):
+        with open_recording(source) as recording:
+            return measure(recording)
     waveform, rate = _as_mono(source, source_rate)
     return len(waveform) / rate
 
 
 def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
-    """Resample a mono waveform (S,) between two rates in Hz, with soxr's high quality; keeps the dtype."""
+    """Resample a mono waveform (S,) between two rates in Hz, with soxr's high quality; keeps the dtype.
+
+    A waveform of a few samples, of which soxr would leave none, keeps its first one.
+    """
     if from_rate == to_rate:
         return waveform
-    return _import("soxr").resample(waveform, from_rate, to_rate)
-
-
-def checked_rate(name: str, rate: Any) -> int:
-    """Return a sampling rate in Hz as an int, or raise a ValueError that names the argument."""
-    number = rate.item() if hasattr(rate, "item") and math.prod(getattr(rate, "shape", ())) == 1 else rate
-    is_number = isinstance(number, Real) and not isinstance(number, bool)
-    if not is_number or not LOWEST_RATE_HZ <= number <= HIGHEST_RATE_HZ or number != int(number):
-        raise ValueError(
-            f"{name}={rate!r:.80} must be a whole number of Hz, from {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}, as audio "
-            "recordings have."
-        )
-    return int(number)
-
-
-def _checked_seconds(name: str, seconds: Any) -> float:
-    is_number = isinstance(seconds, Real) and not isinstance(seconds, bool)
-    if not is_number or not 0 <= seconds < 1e9:
-        raise ValueError(f"{name}={seconds!r:.80} must be a finite, non-negative number of seconds.")
-    return float(seconds)
+    resampled = import_for_audio("soxr").resample(waveform, from_rate, to_rate)
+    return resampled if len(resampled) else waveform[:1]
 
 
 def unwrap(source: Any) -> Any:
     """Return the file or waveform in a row or an audio value of `datasets`, or at a URL; other sources unchanged.
 
     Returns:
-        A path or bytes; or a waveform, or a mapping with `array` and `sampling_rate`.
+        A path, bytes or a file object; or a waveform, or a mapping with `array` and `sampling_rate`.
     """
     if isinstance(source, str) and source.startswith(("http://", "https://")):
-        return _download(source)
+        return download(source)
     if hasattr(source, "get_all_samples"):  # the decoder object of `datasets`
         samples = source.get_all_samples()
         return {"array": samples.data, "sampling_rate": samples.sample_rate}
@@ -161,26 +180,23 @@ def unwrap(source: Any) -> Any:
 
 
 def _mono_blocks(
-    source: Any, source_rate: int | None, block_s: float, start_s: float, duration_s: float | None
+    source: Any,
+    source_rate: int | None,
+    block_s: float,
+    start_s: float,
+    duration_s: float | None,
+    warn: Callable[[str], None],
 ) -> Iterator[tuple[np.ndarray, int]]:
     """Consecutive pieces (S,) of a recording at its own rate, and that rate; at least one piece."""
     source = unwrap(source)
     num_read = 0
-    start_s = _checked_seconds("start_s", start_s)
-    duration_s = None if duration_s is None else _checked_seconds("duration_s", duration_s)
-    if _is_file(source):
-        with _open(source) as recording:
-            rate = recording.samplerate
-            max_samples = max(1, min(round(block_s * rate), MAX_BLOCK_VALUES // recording.channels))
-            recording.seek(min(round(start_s * rate), recording.frames))
-            num_wanted = np.inf if duration_s is None else round(duration_s * rate)
-            while num_read < num_wanted:
-                num_samples = int(min(max_samples, num_wanted - num_read))
-                samples = recording.read(num_samples, dtype="float32", always_2d=True)
-                if len(samples) == 0:
-                    break
+    start_s = checked_seconds("start_s", start_s)
+    duration_s = None if duration_s is None else checked_seconds("duration_s", duration_s)
+    if is_file(source):
+        with open_recording(source) as recording:
+            for samples, rate in decode(recording, warn, block_s=block_s, start_s=start_s, duration_s=duration_s):
                 num_read += len(samples)
-                yield _finite(samples.mean(axis=1), source), rate
+                yield _finite(samples, source), rate
     else:
         waveform, rate = _as_mono(source, source_rate)
         start = round(start_s * rate)
@@ -189,12 +205,12 @@ def _mono_blocks(
         for first in range(0, num_read, size):
             yield _finite(waveform[first : first + size], source), rate
     if num_read == 0:
-        raise ValueError(f"{_name(source)} holds no samples{' in that part' if start_s or duration_s else ''}.")
+        raise ValueError(f"{describe(source)} holds no samples{' in that part' if start_s or duration_s else ''}.")
 
 
 def _finite(samples: np.ndarray, source: Any) -> np.ndarray:
     if not np.isfinite(samples).all():
-        raise ValueError(f"{_name(source)} holds samples that are NaN or infinite; remove them.")
+        raise ValueError(f"{describe(source)} holds samples that are NaN or infinite; remove them.")
     return samples
 
 
@@ -240,52 +256,14 @@ def _mixed_down(waveform: np.ndarray) -> np.ndarray:
     return waveform.mean(axis=few[0])
 
 
-def _is_file(source: Any) -> bool:
-    return isinstance(source, str | os.PathLike | bytes | bytearray)
+def _warner(warn: Callable[[str], None] | None) -> Callable[[str], None]:
+    """What is called with sentences about damaged recordings; by default, they are warnings of Python."""
+    return warn or (lambda sentence: warnings.warn(sentence, RecordingWarning, stacklevel=_stacklevel()))
 
 
-@contextmanager
-def _open(file: str | os.PathLike[str] | bytes) -> Iterator[Any]:
-    """The recording as a `soundfile.SoundFile`; errors of libsndfile become errors that name the file."""
-    soundfile = _import("soundfile")
-    if not isinstance(file, bytes | bytearray):
-        if os.path.isdir(file):
-            raise IsADirectoryError(f"{_name(file)} is a folder, but must be an audio file.")
-        if not os.path.exists(file):
-            raise FileNotFoundError(f"{_name(file)} does not exist.")
-        if not os.path.isfile(file):  # reading it might never end
-            raise ValueError(f"{_name(file)} is a device, pipe or socket, but must be an audio file.")
-    try:
-        with soundfile.SoundFile(
-            io.BytesIO(file) if isinstance(file, bytes | bytearray) else os.fspath(file)
-        ) as recording:
-            checked_rate(f"{_name(file)}: the sampling rate in its header", recording.samplerate)
-            yield recording
-    except soundfile.LibsndfileError as error:
-        known = ", ".join(sorted(soundfile.available_formats()))
-        raise ValueError(f"{_name(file)} cannot be read ({error}). Convert it to one of: {known}.") from error
-
-
-def _download(url: str) -> bytes:
-    import httpx2
-
-    try:
-        response = httpx2.get(url, follow_redirects=True, timeout=URL_TIMEOUT_S)
-        response.raise_for_status()
-    except httpx2.HTTPError as error:
-        raise OSError(f"file={url!r} cannot be downloaded: {error}") from error
-    return response.content
-
-
-def _name(source: Any) -> str:
-    """Return what an error message calls a recording."""
-    if isinstance(source, bytes | bytearray):
-        return f"file={f'{len(source)} bytes of audio'!r}"
-    return f"file={os.fspath(source)!r:.500}" if _is_file(source) else "source"
-
-
-def _import(name: str) -> ModuleType:
-    try:
-        return __import__(name)
-    except ImportError as error:
-        raise ImportError(f'Reading audio needs {name}: pip install "hf-ast[audio]"') from error
+def _stacklevel() -> int:
+    """How many frames below the caller of `warnings.warn` the code outside of this package begins."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("hf_ast.data"):
+        frame, level = frame.f_back, level + 1
+    return level

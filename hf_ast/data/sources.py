@@ -1,24 +1,19 @@
-"""Where the recordings of a corpus are: a folder, a manifest, a data set of `datasets`, or a URL that fsspec knows."""
+"""Where the recordings of a corpus are: a folder, a manifest, tar shards, a data set of `datasets`, or a URL."""
 
-import csv
-import io
-import json
 import os
-import posixpath
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from hf_ast.data.audio import SUFFIXES
+from .dataset_reader import DatasetReader, import_datasets
+from .readers import FolderReader, ManifestReader, Reader, ShardReader, filesystem_of, read_bytes as read_bytes
+from .shards import SHARD_SUFFIXES, expand_pattern, is_shard
+from .tables import MANIFEST_SUFFIXES, suffix_of
 
-MANIFEST_SUFFIXES = frozenset((".csv", ".tsv", ".json", ".jsonl", ".parquet"))
-# Names of the column of paths; the last three are those of `datasets`, ESC-50 and the official AST code
-PATH_COLUMNS = ("path", "file", "audio", "file_name", "filename", "wav")
+# Number of names in an error
+MAX_NAMES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +21,8 @@ class Source:
     """Where recordings are, in a form small enough to be recorded in a plan and sent to other machines.
 
     Attributes:
-        kind: "folder", "manifest", or "dataset" (of `datasets`).
-        location: Absolute path, URL or id of a data set.
+        kind: "folder", "manifest", "shards" (tar files), or "dataset" (of `datasets`).
+        location: Absolute path, URL, pattern of shards, or id of a data set.
         subset, split: Which part of a data set; all splits if None.
     """
 
@@ -39,20 +34,14 @@ class Source:
     def names(self) -> list[str]:
         """Names of the recordings, each once, in an order that is always the same.
 
-        Names are relative to the folder, or as in the manifest. Those of a data set are its paths if every row has one
-        of its own, else the split and the number of the row.
+        Names are relative to the folder, or as in the manifest, or those of a shard and a member of it. Those of a
+        data set are its paths if every row has one of its own, else the split and the number of the row.
 
         Raises:
             ValueError: There is no recording, or the manifest has no column of paths.
         """
-        if self.kind == "dataset":
-            names = _Dataset(self).names()
-        elif self.kind == "manifest":
-            names = list(dict.fromkeys(path for path, _ in _manifest_rows(self.location, only_paths=True)))
-        else:
-            names = sorted(_files_below(self.location))
-        if not names:
-            raise ValueError(f"source={self.location!r} holds no recording.")
+        names = self._contents.names()
+        self._expect_some(names)
         return names
 
     def rows(self) -> list[tuple[str, dict[str, Any]]]:
@@ -60,23 +49,54 @@ class Source:
 
         They come in the order of `names`, but a recording in several rows of a manifest comes as often. Class numbers
         of `datasets` become names of classes, and rows of a data set have its `split`, if there are several and no
-        column has that name. Recordings in a folder have no metadata.
+        column has that name. Recordings in a folder have no metadata, those in shards what is beside them in their
+        sample: the entries of a `.json` member, and the texts of `.cls` and `.txt` members under these names.
 
         Raises:
             ValueError: As in `names`.
         """
-        if self.kind == "dataset":
-            return _Dataset(self).rows()
-        if self.kind == "folder":
-            return [(name, {}) for name in self.names()]
-        rows = _manifest_rows(self.location)
-        if not rows:
-            raise ValueError(f"source={self.location!r} holds no recording.")
+        rows = self._contents.rows()
+        self._expect_some(rows)
         return rows
 
-    def reader(self) -> "Reader":
+    def unreadable(self) -> dict[str, str]:
+        """Name of whatever may hold recordings, but cannot be searched or opened -> the reason.
+
+        These are folders, files whose kind only their content could tell, shards, and members of shards. Recordings
+        among `names` that cannot be decoded are not here: nobody has opened them yet.
+        """
+        return self._contents.unreadable()
+
+    def archives(self) -> list[str]:
+        """Names of the archives in a folder, which are not opened."""
+        return self._contents.archives()
+
+    def reader(self) -> Reader:
         """Return a reader, which opens the recordings; one per process."""
-        return _Dataset(self) if self.kind == "dataset" else _Files(self)
+        if self.kind == "folder":
+            return FolderReader(self.location)
+        if self.kind == "manifest":
+            return ManifestReader(self.location)
+        if self.kind == "shards":
+            return ShardReader(self.location)
+        return DatasetReader(self.location, self.subset, self.split)
+
+    @cached_property
+    def _contents(self) -> Reader:
+        """A reader that keeps what it found."""
+        return self.reader()
+
+    def _expect_some(self, recordings: list[Any]) -> None:
+        if recordings:
+            return
+        found = self.unreadable()
+        reasons = [f"{name!r}: {reason}" for name, reason in found.items()]
+        reasons += [f"{name!r} is an archive, which must be unpacked" for name in self.archives()]
+        more = f" ({'; '.join(reasons[:MAX_NAMES])}{'; ...' if len(reasons) > MAX_NAMES else ''})" if reasons else ""
+        raise ValueError(f"source={self.location!r} holds no recording{more}.")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_contents"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,52 +111,41 @@ class LoadedSource(Source):
     location: str = "data set in memory"
     data: Any
 
-
-class Reader:
-    """Opens the recordings of a source."""
-
-    @contextmanager
-    def open(self, name: str, index: int) -> Iterator[str | bytes]:
-        """Yield a recording as a local file or as its bytes, for as long as it is needed.
-
-        Args:
-            name: Its name in the source.
-            index: Its place in `Source.names`.
-        """
-        raise NotImplementedError
-        yield
+    def reader(self) -> Reader:
+        """Return a reader, which opens the recordings; one per process."""
+        return DatasetReader(self.location, self.subset, self.split, self.data)
 
 
 def find_source(source: str | os.PathLike[str], *, subset: str | None = None, split: str | None = None) -> Source:
     """Find out what a user means by the source of a corpus.
 
     Args:
-        source: A folder, searched with its subfolders for files whose endings libsndfile knows; a CSV, TSV, JSON, JSON
+        source: A folder, searched with its subfolders for recordings (see `find_recordings`); a CSV, TSV, JSON, JSON
             lines or Parquet manifest with a column of paths (one of `PATH_COLUMNS`), absolute or relative to the
-            manifest; a folder of `datasets` or the id of a data set on the Hub; or the URL of a folder or manifest in
-            any filesystem of fsspec, such as "s3://bucket/recordings".
+            manifest; tar shards: one file, a pattern such as "shard-{000..005}.tar" (see `expand_pattern`), or a
+            folder of them without any other recording; a folder of `datasets` or the id of a data set on the Hub; or
+            the URL of a folder, manifest or shard in any filesystem of fsspec, such as "s3://bucket/recordings".
         subset, split: Which part of a data set; all splits if None.
 
     Raises:
         ValueError: It is none of these.
+        OSError: A folder cannot be searched.
     """
     text = os.fspath(source)
-    is_url = "://" in text
-    if is_url or Path(text).is_file():
-        if not is_url and _suffix(text) not in MANIFEST_SUFFIXES:
-            known = ", ".join(sorted(MANIFEST_SUFFIXES))
-            raise ValueError(f"source={text!r} is a file, but no manifest ({known}); give its folder instead.")
-        location = text.rstrip("/") if is_url else os.path.abspath(text)
-        kind = "manifest" if _suffix(location) in MANIFEST_SUFFIXES else "folder"
-        if _suffix(location) == ".parquet" and _holds_recordings(location):
-            kind = "dataset"
-    elif Path(text).is_dir():
-        kind, location = "dataset" if _is_dataset_folder(Path(text)) else "folder", os.path.abspath(text)
-    elif re.fullmatch(r"[\w.-]+/[\w.-]+", text):
+    if "://" in text:
+        kind, location = _kind_of_url(text), text.rstrip("/")
+    elif os.path.isdir(text):
+        kind, location = _kind_of_folder(Path(text)), os.path.abspath(text)
+    elif is_shard(text) and (os.path.isfile(text) or expand_pattern(text) not in ([], [text])):
+        kind, location = "shards", os.path.abspath(text)
+    elif os.path.isfile(text):
+        kind, location = _kind_of_file(text), os.path.abspath(text)
+    elif re.fullmatch(r"[\w.-]+/[\w.-]+", text) and suffix_of(text) not in MANIFEST_SUFFIXES | {*SHARD_SUFFIXES}:
         kind, location = "dataset", text
     else:
         raise ValueError(
-            f"source={text!r} is not a folder, a manifest or a URL, and cannot be the id of a data set (owner/name)."
+            f"source={text!r} is not a folder, a manifest, tar shards or a URL, and cannot be the id of a data set "
+            "(owner/name)."
         )
     if kind != "dataset" and (subset or split):
         raise ValueError(f"source={text!r} is not a data set, so subset={subset!r} and split={split!r} do not apply.")
@@ -155,11 +164,7 @@ def as_source(source: Any, *, subset: str | None = None) -> Source:
         raise ValueError(f"subset={subset!r} applies only to a data set that is given by its name.")
     if isinstance(source, Source):
         return source
-    try:
-        import datasets
-    except ImportError as error:
-        raise ImportError("Reading a data set needs datasets: pip install datasets") from error
-
+    datasets = import_datasets()
     if isinstance(source, datasets.Dataset | datasets.DatasetDict):
         return LoadedSource(data=source)
     raise ValueError(
@@ -167,228 +172,45 @@ def as_source(source: Any, *, subset: str | None = None) -> Source:
     )
 
 
-def _suffix(location: str) -> str:
-    return posixpath.splitext(location)[1].lower()
+def _kind_of_url(url: str) -> str:
+    if is_shard(url):
+        return "shards"
+    if suffix_of(url) == ".parquet" and _holds_recordings(url):
+        return "dataset"
+    return "manifest" if suffix_of(url) in MANIFEST_SUFFIXES else "folder"
 
 
-def _is_dataset_folder(folder: Path) -> bool:
-    """Whether `save_to_disk` wrote it, or it holds Parquet or Arrow files and no recordings."""
+def _kind_of_file(path: str) -> str:
+    if suffix_of(path) not in MANIFEST_SUFFIXES:
+        known = ", ".join(sorted(MANIFEST_SUFFIXES))
+        raise ValueError(
+            f"source={path!r} is a file, but no manifest ({known}) and no tar shard; give its folder instead."
+        )
+    return "dataset" if suffix_of(path) == ".parquet" and _holds_recordings(path) else "manifest"
+
+
+def _kind_of_folder(folder: Path) -> str:
+    """A folder of recordings, or else of tar shards, or of what `save_to_disk` and `datasets` write."""
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
-        return True
-    suffixes = {path.suffix.lower() for path in folder.rglob("*")}
-    return not suffixes & SUFFIXES and bool(suffixes & {".parquet", ".arrow"})
-
-
-def _files_below(location: str) -> Iterator[str]:
-    """Recordings in a folder and its subfolders, as paths relative to it; hidden ones are left out."""
-    if "://" in location:
-        filesystem, root = _filesystem(location)
-        paths = [path.removeprefix(root).lstrip("/") for path in filesystem.find(root)]
-    else:
-        # A broken link is listed, so that the results say that it cannot be read
-        paths = [path.relative_to(location).as_posix() for path in Path(location).rglob("*") if not path.is_dir()]
-    for path in paths:
-        if _suffix(path) in SUFFIXES and not any(part.startswith(".") for part in path.split("/")):
-            yield path
-
-
-def _manifest_rows(location: str, *, only_paths: bool = False) -> list[tuple[str, dict[str, Any]]]:
-    """The path of each row of a manifest, with the other columns of the row, which need not be read from Parquet."""
-    suffix = _suffix(location)
-    filesystem, path = _filesystem(location)
-    content = filesystem.cat_file(path)
-    if suffix == ".parquet":
-        import pyarrow.parquet
-
-        table = pyarrow.parquet.ParquetFile(io.BytesIO(content))
-        column = _path_column(table.schema_arrow.names, location)
-        entries = table.read(columns=[column] if only_paths else None).to_pylist()
-    elif suffix in (".csv", ".tsv"):
-        text = io.StringIO(content.decode("utf-8-sig"), newline="")
-        entries = list(csv.DictReader(text, delimiter="\t" if suffix == ".tsv" else ","))
-    else:
-        entries = _json_entries(content.decode("utf-8-sig"), location)
-    rows = []
-    for number, entry in enumerate(entries):
-        others = dict(entry) if isinstance(entry, dict) else {PATH_COLUMNS[0]: entry}
-        value = others.pop(_path_column(list(others), location))
-        if not isinstance(value, str) or not value:
-            raise ValueError(f"source={location!r} has {value!r} instead of a path in its entry {number}.")
-        rows.append((value, others))
-    return rows
-
-
-def _json_entries(text: str, location: str) -> list[Any]:
-    """Entries of JSON lines, or of a JSON array of paths or objects, which may be the `data` of an object."""
-    try:
-        if _suffix(location) == ".jsonl":
-            entries = [json.loads(line) for line in text.splitlines() if line.strip()]
-        else:
-            try:
-                entries = json.loads(text)
-            except json.JSONDecodeError:  # NeMo and others write lines into files with this suffix
-                entries = [json.loads(line) for line in text.splitlines() if line.strip()]
-    except json.JSONDecodeError as error:
-        raise ValueError(f"source={location!r} is not valid JSON: {error}.") from error
-    if isinstance(entries, dict) and isinstance(entries.get("data"), list):  # as the official AST code writes them
-        entries = entries["data"]
-    if not isinstance(entries, list):
-        raise ValueError(f"source={location!r} holds a {type(entries).__name__} instead of a list of recordings.")
-    return entries
-
-
-def _path_column(columns: Sequence[Any], location: str) -> str:
-    for name in PATH_COLUMNS:
-        if name in columns:
-            return name
-    raise ValueError(f"source={location!r} has the columns {list(columns)}, but none of {PATH_COLUMNS}.")
+        return "dataset"
+    found = FolderReader(str(folder)).found
+    if not found.names and any(map(is_shard, found.archives)):
+        return "shards"
+    holds_tables = not found.names and any(path.suffix in (".parquet", ".arrow") for path in folder.rglob("*"))
+    return "dataset" if holds_tables else "folder"
 
 
 def _holds_recordings(location: str) -> bool:
     """Whether a Parquet file has the recordings themselves, as `datasets` stores them."""
-    import pyarrow.parquet
-    from pyarrow.types import is_struct
+    try:
+        import pyarrow.parquet
+        from pyarrow.types import is_struct
+    except ImportError as error:
+        raise ImportError(f'Reading {location!r} needs pyarrow: pip install "hf-ast[corpus]"') from error
 
-    filesystem, path = _filesystem(location)
+    filesystem, path = filesystem_of(location)
     with filesystem.open(path) as file:
         schema = pyarrow.parquet.read_schema(file)
     return any(
         {"bytes", "path"} == {part.name for part in field.type.fields} for field in schema if is_struct(field.type)
     )
-
-
-def _filesystem(location: str) -> tuple[Any, str]:
-    """The filesystem of fsspec for a path or URL, and the path in it."""
-    import fsspec
-
-    try:
-        return fsspec.core.url_to_fs(location)
-    except (ImportError, ValueError) as error:
-        raise ValueError(f"source={location!r} cannot be opened by fsspec: {error}") from error
-
-
-class _Files(Reader):
-    """Recordings in files, here or elsewhere."""
-
-    def __init__(self, source: Source):
-        is_manifest = source.kind == "manifest"
-        self.folder = posixpath.dirname(source.location) if is_manifest else source.location
-
-    @contextmanager
-    def open(self, name: str, index: int) -> Iterator[str | bytes]:
-        place = name if "://" in name or os.path.isabs(name) else posixpath.join(self.folder, name)
-        place = place.removeprefix("file://")
-        if "://" not in place:
-            yield place
-            return
-        # From disk, a recording of hours is decoded in blocks; in memory it would have to be there as a whole
-        filesystem, path = _filesystem(place)
-        with TemporaryDirectory(prefix="hf-ast-") as folder:
-            copy = os.path.join(folder, posixpath.basename(path))
-            filesystem.get_file(path, copy)
-            yield copy
-
-
-class _Dataset(Reader):
-    """Recordings in a column of a data set, which stay encoded: soundfile decodes them."""
-
-    def __init__(self, source: Source):
-        self.source = source
-
-    @cached_property
-    def loaded(self) -> Mapping[str, Any]:
-        """Data sets with all their columns, by the names of their splits."""
-        try:
-            import datasets
-        except ImportError as error:
-            raise ImportError("Reading a data set needs datasets: pip install datasets") from error
-
-        source = self.source
-        folder = Path(source.location)
-        if isinstance(source, LoadedSource):
-            loaded = source.data
-        elif (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
-            loaded = datasets.load_from_disk(source.location)
-        elif _suffix(source.location) == ".parquet" and not folder.is_dir():
-            loaded = datasets.load_dataset("parquet", data_files=source.location)
-        else:
-            loaded = datasets.load_dataset(source.location, source.subset)
-        splits = loaded if isinstance(loaded, datasets.DatasetDict) else {str(loaded.split or "train"): loaded}
-        if source.split is not None:
-            if source.split not in splits:
-                raise ValueError(f"split={source.split!r} is not one of {list(splits)} in {source.location!r}.")
-            splits = {source.split: splits[source.split]}
-        return splits
-
-    @cached_property
-    def splits(self) -> Mapping[str, Any]:
-        """The same with only the column of audio, which stays encoded."""
-        import datasets
-
-        audio = {}
-        for name, split in self.loaded.items():
-            column = self._audio_column(split)
-            only = split.select_columns([column])
-            if column != "audio":
-                only = only.rename_column(column, "audio")
-            audio[name] = only.cast_column("audio", datasets.Audio(decode=False))
-        return audio
-
-    def _audio_column(self, split: Any) -> str:
-        import datasets
-
-        audio = [name for name, feature in split.features.items() if isinstance(feature, datasets.Audio)]
-        return audio[0] if len(audio) == 1 else _path_column(split.column_names, self.source.location)
-
-    def names(self) -> list[str]:
-        paths, places = [], []
-        for name, split in self.splits.items():
-            table = split.with_format("arrow")
-            for rows in table.iter(1000):  # only the paths: the recordings themselves stay on the disk
-                paths += rows.column("audio").combine_chunks().field("path").to_pylist()
-            places += [f"{name}/{row}" for row in range(len(split))]
-        return paths if all(paths) and len(set(paths)) == len(paths) else places
-
-    def rows(self) -> list[tuple[str, dict[str, Any]]]:
-        others = []
-        for name, split in self.loaded.items():
-            known = split.remove_columns([self._audio_column(split)])
-            of_split = {"split": name} if len(self.loaded) > 1 else {}
-            # Without any other column, a data set of `datasets` has no rows
-            entries = known.to_list() if known.column_names else [{} for _ in range(len(split))]
-            others += [of_split | _with_class_names(entry, known.features) for entry in entries]
-        return list(zip(self.names(), others, strict=True))
-
-    @contextmanager
-    def open(self, name: str, index: int) -> Iterator[str | bytes]:
-        row = index
-        for split in self.splits.values():
-            if row < len(split):
-                audio = split[row]["audio"]
-                if audio["bytes"] is not None:
-                    yield audio["bytes"]
-                else:
-                    # Relative paths of a data set in memory are relative to the working directory
-                    folder = "" if isinstance(self.source, LoadedSource) else self.source.location
-                    with _Files(Source(kind="folder", location=folder)).open(audio["path"], 0) as file:
-                        yield file
-                return
-            row -= len(split)
-        raise IndexError(f"The data set {self.source.location!r} has no recording {index}; it has changed.")
-
-
-def _with_class_names(entry: dict[str, Any], features: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of `datasets` with the names of classes instead of their numbers."""
-    from datasets import ClassLabel, List
-
-    named = {}
-    for name, value in entry.items():
-        feature = features[name]
-        inner = feature.feature if isinstance(feature, List) else feature
-        if isinstance(inner, ClassLabel) and value is not None:
-            # -1 stands for an unknown class
-            value = [
-                inner.int2str(number) for number in (value if isinstance(value, list) else [value]) if number >= 0
-            ]
-        named[name] = value
-    return named

@@ -76,7 +76,8 @@ def _by_groups(items: Sequence[Item], strata: Sequence[int], fraction: float, se
     if num_parts < 2:
         raise ValueError(
             f"All recordings are in the group {groups[0]!r}, so none can be held out for validation; give the splits "
-            "in a column, or name another column of groups."
+            "in a column, name another column of groups, or hold out nothing with validation_fraction=0 (--validation "
+            "0)."
         )
     # Not every part can have a recording of a class that has only a few, and scikit-learn would warn of it
     sizes = Counter(strata)

@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hf_ast
 from hf_ast.assets import EMBEDDED_MODEL
@@ -62,6 +62,8 @@ def analyse(
     threshold: float = 0.5,
     window_s: float | None = None,
     overlap: float = 0.5,
+    batch_size: int | None = None,
+    **loading: Any,
 ) -> Analysis:
     """Find out what a model hears in a recording, when, and where in the spectrogram it looks.
 
@@ -71,6 +73,8 @@ def analyse(
         threshold: Score of a label that begins an event.
         window_s: Length of a window, in seconds; what the model hears at once if None.
         overlap: Fraction of a window that overlaps with the next one, in [0, 1).
+        batch_size: As in `hf_ast.tag`.
+        loading: `device`, `dtype`, `revision` and `token` of `hf_ast.load_classifier`.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -86,7 +90,7 @@ def analyse(
             f"file={name!r} is longer than {MAX_DURATION_S / 60:g} minutes, too long for this page; "
             "`hf-ast tag FILE` takes recordings of any length."
         )
-    classifier, feature_extractor = load(os.fspath(model))
+    classifier, feature_extractor = load(os.fspath(model), **loading)
     rate = feature_extractor.sampling_rate
     waveform, _ = audio.read(path, rate)
     tagging = hf_ast.tag(
@@ -96,8 +100,12 @@ def analyse(
         window_s=window_s,
         hop_s=(1 - overlap) * (model_window(feature_extractor) / rate if window_s is None else window_s),
         threshold=threshold,
+        batch_size=batch_size,
     )
-    spectrogram = feature_extractor(waveform, rate, return_tensors="pt", padding=False, truncation=False)
+    device = classifier.device
+    spectrogram = feature_extractor(
+        waveform, rate, return_tensors="pt", padding=False, truncation=False, device=device
+    )
     first_label = int(tagging.scores.argmax())
     start_s, end_s = tagging.window_times_s[tagging.window_scores[:, first_label].argmax()].tolist()
     clip = waveform[round(start_s * rate) : round(end_s * rate)]
@@ -109,7 +117,7 @@ def analyse(
         attention=plot_attention(
             classifier,
             feature_extractor,
-            feature_extractor(clip, rate, return_tensors="pt")["input_values"],
+            feature_extractor(clip, rate, return_tensors="pt", device=device)["input_values"],
             start_s=start_s,
             duration_s=end_s - start_s,
         ),
@@ -118,9 +126,9 @@ def analyse(
 
 
 @lru_cache(maxsize=1)
-def load(model: str) -> "tuple[PreTrainedModel, SpectrogramFeatureExtractor]":
+def load(model: str, **loading: Any) -> "tuple[PreTrainedModel, SpectrogramFeatureExtractor]":
     """Load a model and its feature extractor as `hf_ast.load_classifier` does, and keep the last one."""
-    classifier, feature_extractor = hf_ast.load_classifier(model)
+    classifier, feature_extractor = hf_ast.load_classifier(model, **loading)
     if not isinstance(feature_extractor, SpectrogramFeatureExtractor):
         raise ValueError(
             f"model={model!r} is a {type(classifier).__name__}; the pictures need an AST, SSAST or PaSST."

@@ -10,6 +10,7 @@ import gradio
 
 from hf_ast.assets import EMBEDDED_MODEL, RECORDINGS
 from hf_ast.checkpoints import classifier_names, resolve_model
+from hf_ast.inference.devices import find_device, find_dtype
 
 from .analysis import Analysis, analyse
 from .pictures import CSS, PLAYBACK, picture, player, time_axis
@@ -38,6 +39,11 @@ def launch(
     host: str | None = None,
     port: int | None = None,
     open_browser: bool = False,
+    device: str | None = None,
+    dtype: str = "float32",
+    batch_size: int | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
 ) -> Any:
     """Serve the page in the background; nothing is sent anywhere else.
 
@@ -46,14 +52,19 @@ def launch(
         host: Address on which to listen; this machine only if None, or what `GRADIO_SERVER_NAME` says, as on Spaces.
         port: Port on which to listen; the first free one from 7860 on if None, or what `GRADIO_SERVER_PORT` says.
         open_browser: Whether to show the page in a browser.
+        device, dtype: As in `hf_ast.load_classifier`, for all models; the accelerator if there is one if None.
+        batch_size: As in `hf_ast.tag`.
+        revision, token: As in `hf_ast.load_classifier`, for the model that is chosen at first.
 
     Returns:
         The `gradio.Blocks`: `local_url` is its address, `block_thread()` waits for Ctrl-C, `close()` ends it.
 
     Raises:
         OSError: The port is taken.
+        ValueError: The model is unknown, or there is no such device.
     """
-    page = build(model)
+    running = {"device": find_device(device), "dtype": find_dtype(dtype), "batch_size": batch_size}
+    page = build(model, revision=revision, token=token, **running)
     page.launch(
         server_name=host,
         server_port=port,
@@ -73,8 +84,11 @@ def launch(
     return page
 
 
-def build(model: str = str(EMBEDDED_MODEL)) -> Any:
-    """Build the page as `gradio.Blocks`, not yet served; argument as in `launch`."""
+def build(
+    model: str = str(EMBEDDED_MODEL), *, revision: str | None = None, token: str | bool | None = None, **running: Any
+) -> Any:
+    """Build the page as `gradio.Blocks`, not yet served; arguments as in `launch`."""
+    of_hub = {model: {"revision": revision, "token": token}}
     downloads = TemporaryDirectory(prefix="hf-ast-demo-")
     with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=DELETE_CACHE_S) as page:
         gradio.Markdown(INTRODUCTION)
@@ -85,7 +99,9 @@ def build(model: str = str(EMBEDDED_MODEL)) -> Any:
                 )
                 gradio.Examples([[str(RECORDINGS / f"{word}.flac")] for word in EXAMPLES], recording, label="Examples")
             with gradio.Column():
-                choice = gradio.Dropdown(model_choices(model), value=model, label="Model", info=MODEL_INFO)
+                choice = gradio.Dropdown(
+                    model_choices(model, revision, token), value=model, label="Model", info=MODEL_INFO
+                )
                 with gradio.Accordion("Settings", open=False):
                     threshold = gradio.Slider(0.05, 1, 0.5, step=0.05, label="Score that begins an event")
                     window = gradio.Number(
@@ -109,7 +125,7 @@ def build(model: str = str(EMBEDDED_MODEL)) -> Any:
             attention = gradio.HTML()
         # Hidden first, so that the results of an earlier recording do not stay if this one fails
         run.click(lambda: gradio.Column(visible=False), None, results, queue=False, show_progress="hidden").then(
-            handler(gradio, Path(downloads.name)),
+            handler(gradio, Path(downloads.name), of_hub, **running),
             [recording, choice, threshold, window, overlap],
             [results, labels, events, *files, sound, looks, attention],
             api_name="analyse",
@@ -118,8 +134,13 @@ def build(model: str = str(EMBEDDED_MODEL)) -> Any:
     return page
 
 
-def handler(gradio: ModuleType, folder: Path) -> Callable[..., tuple[Any, ...]]:
-    """Return the function that fills the page; files for download go to new folders in `folder`."""
+def handler(
+    gradio: ModuleType, folder: Path, of_hub: dict[str, dict[str, Any]] | None = None, **running: Any
+) -> Callable[..., tuple[Any, ...]]:
+    """Return the function that fills the page; files for download go to new folders in `folder`.
+
+    `of_hub` has the revision and the token of models, `running` has the other settings of `analyse`, for all of them.
+    """
 
     def fill(
         path: str | None, model: str, threshold: float, window_s: float | None, overlap: float
@@ -127,7 +148,14 @@ def handler(gradio: ModuleType, folder: Path) -> Callable[..., tuple[Any, ...]]:
         if path is None:
             raise gradio.Error("There is no recording yet; drop a file, or record one.", print_exception=False)
         try:
-            analysis = analyse(path, model, threshold=threshold, window_s=window_s or None, overlap=overlap)
+            analysis = analyse(
+                path,
+                model,
+                threshold=threshold,
+                window_s=window_s or None,
+                overlap=overlap,
+                **running | (of_hub or {}).get(model, {}),
+            )
         except (ValueError, OSError, ImportError) as error:
             # The path at which the page keeps the file does not help the user
             message = str(error).replace(path, Path(path).name)
@@ -164,7 +192,7 @@ def sound_html(analysis: Analysis, path: str) -> str:
     return player(path) + "".join(picture(figure, text, time_axis(figure)) for figure, text in pictures)
 
 
-def model_choices(model: str) -> list[tuple[str, str]]:
+def model_choices(model: str, revision: str | None = None, token: str | bool | None = None) -> list[tuple[str, str]]:
     """Return the models to choose from, as names and values: the embedded one, a given one, and released classifiers.
 
     Raises:
@@ -173,6 +201,6 @@ def model_choices(model: str) -> list[tuple[str, str]]:
     released = classifier_names()
     choices = [("Keywords (embedded)", str(EMBEDDED_MODEL)), *((name, name) for name in released)]
     if model not in dict(choices).values():
-        resolve_model(model)
+        resolve_model(model, revision=revision, token=token)
         choices.insert(0, (Path(model).name if Path(model).is_dir() else model, model))
     return choices

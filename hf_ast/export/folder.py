@@ -19,7 +19,7 @@ from hf_ast.whole import whole_folder
 
 from .onnx_file import DEFAULT_OPSET, quantize_onnx, require, write_onnx
 from .package import require_compiler, write_aoti, write_program
-from .program import SOURCES, as_module, export_program, input_limits
+from .program import SOURCES, as_module, export_program, input_limits, pads_to_max_length
 from .runtimes import OPENERS
 from .verification import TOLERANCE, Verification, verify
 
@@ -130,6 +130,7 @@ def export_model(
     elif to == "aoti":
         require_compiler()
     limits = input_limits(model, feature_extractor, source=source)
+    extractor: Any = feature_extractor  # one of ours, or there would be no limits
     reference = as_module(model, feature_extractor, source=source).model
     program = export_program(model, feature_extractor, source=source)
     with whole_folder(folder) as partial:
@@ -153,6 +154,7 @@ def export_model(
             "num_mel_bins": model.config.num_mel_bins,
             "min_length": limits.shortest,
             "max_length": limits.longest,
+            "pads_short_clips": source == "waveform" and pads_to_max_length(extractor),
             "activation": activation(model.config.problem_type),
             "labels": label_names(model),
             "int8": int8,
@@ -178,6 +180,7 @@ def render(name: str, metadata: dict[str, Any]) -> str:
         "runtime": target.runtime,
         "limits": target.limits,
         "shape": shape,
+        "short": "; the loader continues a shorter clip with zeros" if metadata["pads_short_clips"] else "",
         "input_shape": f"(batch, {shape[1:].replace(',)', ')')}",
         "padding": (
             f"Samples are mono, in [-1, 1], at {metadata['sampling_rate']} Hz; the clips of a batch are equally long."

@@ -121,7 +121,8 @@ def input_limits(model: PreTrainedModel, feature_extractor: FeatureExtractor, *,
     """Return the lengths that an exported model takes, in samples for "waveform" and in frames for "features".
 
     The longest input fills the position table of the model, and for waveforms at most the `max_length` of the
-    extractor, beyond which it would cut. The shortest one fills a patch or, where the extractor pads, a frame.
+    extractor, beyond which it would cut. The shortest one fills a patch or, where the extractor pads to its
+    `max_length`, what its filter bank needs (`min_samples`): zeros behind a shorter one give what the extractor gives.
 
     Raises:
         ValueError: The model is of another family, or cannot take the length to which its feature extractor pads.
@@ -134,7 +135,7 @@ def input_limits(model: PreTrainedModel, feature_extractor: FeatureExtractor, *,
     if not pads_to_max_length(extractor):
         longest = extractor.num_samples(min(extractor.max_length, max_frames))
         shortest = extractor.num_samples(patch_frames)
-        while extractor.num_frames(shortest - 1) >= patch_frames:
+        while shortest > extractor.min_samples and extractor.num_frames(shortest - 1) >= patch_frames:
             shortest -= 1
         return InputLimits(max(shortest, extractor.min_samples), longest)
     if not patch_frames <= extractor.max_length <= max_frames:

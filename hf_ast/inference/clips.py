@@ -1,8 +1,9 @@
 """Many clips of different lengths, without computing on padding."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -11,8 +12,13 @@ from transformers import PreTrainedModel
 from hf_ast.data import audio
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 
-from .evaluating import evaluating
+from .devices import Device, default_batch_size, place, running
 from .tagging import label_names, score_inputs
+
+# Clips per forward pass that a CPU computes fastest
+BATCH_SIZE_ON_CPU = 8
+# 64 MB: enough clips of similar lengths for batches with little padding, whatever the number of clips
+SAMPLES_AT_ONCE = 2**24
 
 
 def length_batches(lengths: Sequence[int], *, batch_size: int, max_padding: float = 0.1) -> list[list[int]]:
@@ -47,7 +53,9 @@ def score_clips(
     clips: Sequence[Any],
     *,
     sampling_rate: int | None = None,
-    batch_size: int = 8,
+    device: Device | None = None,
+    dtype: str | torch.dtype | None = None,
+    batch_size: int | None = None,
     max_padding: float = 0.1,
     progress: bool = False,
 ) -> Tensor:
@@ -55,46 +63,84 @@ def score_clips(
 
     Clips of similar lengths share a batch, with a mask for the frames that are padding. The feature extractor alone
     would pad the clips of AST and SSAST to the model's length, and the official models attend to that padding, so the
-    scores of short clips differ from theirs. For recordings that may be longer than the model's input, use
-    `hf_ast.tag`.
+    scores of short clips differ from theirs. A clip that is shorter than a patch is padded to one. For recordings that
+    may be longer than the model's input, use `hf_ast.tag`.
+
+    Clips are read as they are needed, about 64 MB of samples at once, within which they are sorted by length.
 
     Args:
         model: A classification model of ours, on any device; it runs in eval mode.
         feature_extractor: Its feature extractor.
         clips: Recordings in any form that `hf_ast.audio` knows, none longer than the model's input.
         sampling_rate: Rate of waveforms that do not carry their own, in Hz; the extractor's if None.
-        batch_size, max_padding: See `length_batches`.
+        device, dtype: As in `hf_ast.tag`.
+        batch_size: Clips per forward pass; if None, 8 on a CPU, and 32 on an accelerator.
+        max_padding: See `length_batches`.
         progress: Whether to show a progress bar on stderr.
 
     Returns:
         Scores in the order of the clips, float32 on the CPU, shape (B, C); see `hf_ast.tag` for what they are.
 
     Raises:
-        ValueError: There is no clip, or one is too long, too short, or not a recording.
+        FileNotFoundError: There is no such file; the message names the clip by its index, as the others do.
+        ValueError: There is no clip, or one is too long, empty, or not a recording.
+        OSError: A clip cannot be read.
     """
-    rate = feature_extractor.sampling_rate
-    waveforms = [audio.read(clip, rate, source_rate=sampling_rate)[0] for clip in clips]
-    if not waveforms:
+    if not len(clips):
         raise ValueError("clips is empty; pass at least one clip.")
-    for index, waveform in enumerate(waveforms):
-        if len(waveform) > feature_extractor.max_samples:
-            raise ValueError(
-                f"clips[{index}] lasts {len(waveform) / rate:.5g} s, longer than what the model hears at once "
-                f"({feature_extractor.max_samples / rate:.5g} s); `hf_ast.tag` cuts recordings into windows."
-            )
-    num_frames = [feature_extractor.num_frames(len(waveform)) for waveform in waveforms]
-    scores = torch.empty(len(waveforms), len(label_names(model)))
-    with evaluating(model), tqdm(total=len(waveforms), disable=not progress, unit="clip", leave=False) as bar:
-        for batch in length_batches(num_frames, batch_size=batch_size, max_padding=max_padding):
-            inputs = feature_extractor(
-                [waveforms[index] for index in batch],
-                rate,
-                return_tensors="pt",
-                padding="longest",
-                device=model.device,
-            )
-            if inputs["attention_mask"].all():  # attention without a mask takes the faster kernels
-                del inputs["attention_mask"]
-            scores[batch] = score_inputs(model, inputs.to(model.dtype)).cpu()
-            bar.update(len(batch))
+    scores = torch.empty(len(clips), len(label_names(model)))
+    place(model, device)
+    batch_size = default_batch_size(model.device, BATCH_SIZE_ON_CPU) if batch_size is None else batch_size
+    with running(model, dtype), tqdm(total=len(clips), disable=not progress, unit="clip", leave=False) as bar:
+        for first, waveforms in _read_in_parts(clips, feature_extractor, sampling_rate):
+            num_frames = [feature_extractor.num_frames(len(waveform)) for waveform in waveforms]
+            for batch in length_batches(num_frames, batch_size=batch_size, max_padding=max_padding):
+                inputs = feature_extractor(
+                    [waveforms[index] for index in batch],
+                    feature_extractor.sampling_rate,
+                    return_tensors="pt",
+                    padding="longest",
+                    device=model.device,
+                )
+                if inputs["attention_mask"].all():  # attention without a mask takes the faster kernels
+                    del inputs["attention_mask"]
+                rows = [first + index for index in batch]
+                scores[rows] = score_inputs(model, inputs.to(model.dtype)).cpu()
+                bar.update(len(batch))
     return scores
+
+
+def _read_in_parts(
+    clips: Sequence[Any], feature_extractor: SpectrogramFeatureExtractor, source_rate: int | None
+) -> Iterator[tuple[int, list[np.ndarray]]]:
+    """Yield consecutive clips as waveforms, as many as `SAMPLES_AT_ONCE` holds, with the index of the first."""
+    waveforms: list[np.ndarray] = []
+    first = num_samples = 0
+    for index, clip in enumerate(clips):
+        waveforms.append(_read(clip, index, feature_extractor, source_rate))
+        num_samples += len(waveforms[-1])
+        if num_samples >= SAMPLES_AT_ONCE:
+            yield first, waveforms
+            waveforms, first, num_samples = [], index + 1, 0
+    if waveforms:
+        yield first, waveforms
+
+
+def _read(
+    clip: Any, index: int, feature_extractor: SpectrogramFeatureExtractor, source_rate: int | None
+) -> np.ndarray:
+    """Read a clip (S,), or raise an error that names it."""
+    rate, longest = feature_extractor.sampling_rate, feature_extractor.max_samples
+    enough_s = longest / rate + 1.0  # of a recording of hours
+    try:
+        waveform, _ = audio.read(clip, rate, source_rate=source_rate, duration_s=enough_s)
+    except (OSError, ValueError) as error:
+        kind = next(kind for kind in (FileNotFoundError, OSError, ValueError) if isinstance(error, kind))
+        raise kind(f"clips[{index}]: {error}") from error
+    if len(waveform) > longest:
+        duration_s = len(waveform) / rate
+        raise ValueError(
+            f"clips[{index}] lasts {f'{duration_s:.5g}' if duration_s < enough_s else 'many'} s, longer than what the "
+            f"model hears at once ({longest / rate:.5g} s); `hf_ast.tag` cuts recordings into windows."
+        )
+    return waveform

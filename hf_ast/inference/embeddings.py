@@ -14,10 +14,12 @@ from transformers import BatchFeature, PreTrainedModel
 
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 
-from .evaluating import evaluating
+from .devices import Device, default_batch_size, place, running
 from .windows import as_samples, num_centred_windows
 
 MODES = ("features", "logits", "all")
+# Inputs per forward pass that a CPU computes fastest: of the model's length, and of a fraction of a second
+WINDOWS_ON_CPU, MOMENTS_ON_CPU = 4, 64
 
 # Arguments of `timestamp_embeddings` for the modules of `hear21passt`; those for hop lengths of 100 and 160 are alike
 HEAR_VARIANTS: dict[str, dict[str, Any]] = {
@@ -37,7 +39,9 @@ def scene_embeddings(
     mode: str = "features",
     window_s: float | None = None,
     hop_s: float | None = None,
-    batch_size: int = 4,
+    device: Device | None = None,
+    dtype: str | torch.dtype | None = None,
+    batch_size: int | None = None,
 ) -> Tensor:
     """One embedding per recording.
 
@@ -53,16 +57,20 @@ def scene_embeddings(
         window_s: Length of a window, in seconds; what fills the extractor's `max_length` if None.
         hop_s: Seconds between windows; a quarter of the window if None. (`hear21passt`: 2.5 s with its models of 10 s,
             5 s with 20 s, 10 s with 30 s.)
-        batch_size: Windows per forward pass.
+        device: Where the model runs from now on; where it is if None.
+        dtype: "bfloat16" or "float16" to compute in it with weights in float32; that of the weights if None.
+        batch_size: Windows per forward pass; if None, 4 on a CPU, and 16 on an accelerator.
 
     Returns:
         Embeddings, float32 on the waveform's device, shape (B, D); with logits (B, C) or (B, C + D).
 
     Raises:
-        ValueError: Wrong shape, mode, window or hop, or a recording too short for the model.
+        ValueError: Wrong shape, mode, window or hop.
     """
     waveform = _as_batch(waveform)
     embed = _embedder(model, mode)
+    place(model, device)
+    batch_size = default_batch_size(model.device, WINDOWS_ON_CPU) if batch_size is None else batch_size
     rate = feature_extractor.sampling_rate
     window = feature_extractor.max_samples if window_s is None else as_samples("window_s", window_s, rate)
     hop = max(1, window // 4) if hop_s is None else as_samples("hop_s", hop_s, rate)
@@ -72,18 +80,21 @@ def scene_embeddings(
             f"({feature_extractor.max_samples / rate:.4g} s), to which it cuts; take a shorter one, or load both the "
             "model and the extractor with a larger max_length."
         )
-    with evaluating(model):
+    result_device, waveform = waveform.device, _on(model, waveform)
+    with running(model, dtype):
         if waveform.shape[1] <= window:
             pieces = [embed(_features(feature_extractor, clips, model)) for clips in waveform.split(batch_size)]
-            return torch.cat(pieces).to(waveform.device)
-        return _of_all_windows(
+            return torch.cat(pieces).to(result_device)
+        of_windows = _of_all_windows(
             lambda clips, centres: embed(
                 _features(feature_extractor, _reflected_windows(waveform, clips, centres, window), model)
             ),
             waveform,
             hop,
             batch_size,
-        ).mean(dim=1)
+            num_centred_windows(waveform.shape[1], hop),
+        )
+        return of_windows.mean(dim=1).to(result_device)
 
 
 @torch.no_grad()
@@ -96,11 +107,14 @@ def timestamp_embeddings(
     window_s: float | Sequence[float] = 0.16,
     hop_s: float = 0.05,
     num_mel_frames: int = 0,
-    batch_size: int = 64,
+    device: Device | None = None,
+    dtype: str | torch.dtype | None = None,
+    batch_size: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Embeddings of the moments of a recording: one for the window around every multiple of `hop_s`.
 
-    The recording is reflected at its ends. Windows are not padded to the extractor's `max_length`, only to one patch.
+    The recording is reflected at its ends; zeros behind it continue one that is not longer than half of the longest
+    window. Windows are not padded to the extractor's `max_length`, only to one patch.
 
     Args:
         model, feature_extractor, waveform, mode: As in `scene_embeddings`.
@@ -108,17 +122,22 @@ def timestamp_embeddings(
         hop_s: Seconds between windows.
         num_mel_frames: Append the spectrogram of a window of this many frames, mel bin by mel bin; 0 appends nothing.
             `HEAR_VARIANTS` has the combinations of `hear21passt`.
-        batch_size: Windows per forward pass.
+        device, dtype: As in `scene_embeddings`.
+        batch_size: Windows per forward pass; if None, 64 on a CPU, and 256 on an accelerator.
 
     Returns:
         Embeddings, float32 on the waveform's device, shape (B, K, D) with K = 1 + S // hop; and the timestamps in ms,
         shape (B, K).
 
     Raises:
-        ValueError: Wrong shape, mode, window or hop, or a recording not longer than half a window.
+        ValueError: Wrong shape, mode, window or hop.
     """
     waveform = _as_batch(waveform)
     embed = _embedder(model, mode)
+    place(model, device)
+    batch_size = default_batch_size(model.device, MOMENTS_ON_CPU) if batch_size is None else batch_size
+    place(model, device)
+    batch_size = default_batch_size(model.device, MOMENTS_ON_CPU) if batch_size is None else batch_size
     rate = feature_extractor.sampling_rate
     hop = as_samples("hop_s", hop_s, rate)
     lengths_s = (window_s,) if isinstance(window_s, int | float) else tuple(window_s)
@@ -127,11 +146,11 @@ def timestamp_embeddings(
     windows = [as_samples("window_s", length_s, rate) for length_s in lengths_s]
     mel_window = feature_extractor.num_samples(num_mel_frames) if num_mel_frames else 0
     longest = max(*windows, mel_window)
-    if waveform.shape[1] <= longest // 2:
-        raise ValueError(
-            f"waveform has {waveform.shape[1]} samples, but must have more than half of the longest window "
-            f"({longest}); pad it, or take a smaller window_s."
-        )
+    num_windows = num_centred_windows(waveform.shape[1], hop)
+    missing = longest // 2 + 1 - waveform.shape[1]  # for the reflection
+    waveform = torch.nn.functional.pad(waveform, (0, max(0, missing)))
+
+    result_device, waveform = waveform.device, _on(model, waveform)
 
     def describe(clips: Tensor, centres: Tensor) -> Tensor:
         parts = [
@@ -147,20 +166,19 @@ def timestamp_embeddings(
             parts.append(mel["input_values"][:, :num_mel_frames].mT.flatten(1))
         return torch.cat(parts, dim=1)
 
-    with evaluating(model):
-        embeddings = _of_all_windows(describe, waveform, hop, batch_size)
-    timestamps = torch.arange(embeddings.shape[1], device=waveform.device) * (1000.0 * hop / rate)
+    with running(model, dtype):
+        embeddings = _of_all_windows(describe, waveform, hop, batch_size, num_windows).to(result_device)
+    timestamps = torch.arange(embeddings.shape[1], device=result_device) * (1000.0 * hop / rate)
     return embeddings, timestamps.expand(len(waveform), -1)
 
 
 def _of_all_windows(
-    describe: Callable[[Tensor, Tensor], Tensor], waveform: Tensor, hop: int, batch_size: int
+    describe: Callable[[Tensor, Tensor], Tensor], waveform: Tensor, hop: int, batch_size: int, num_windows: int
 ) -> Tensor:
     """Apply a function from recordings (n,) and central samples (n,) to vectors (n, D) to all windows: (B, K, D)."""
-    num_windows = num_centred_windows(waveform.shape[1], hop)
     result = torch.empty(0)
     start = 0
-    for clips, centres in _batches(waveform, hop, batch_size):
+    for clips, centres in _batches(waveform, hop, batch_size, num_windows):
         vectors = describe(clips, centres)
         if start == 0:  # filled in place, because pieces and their concatenation would take twice the memory
             result = torch.empty(len(waveform) * num_windows, vectors.shape[1], device=waveform.device)
@@ -191,17 +209,16 @@ def _features(
     feature_extractor: SpectrogramFeatureExtractor, waveform: Tensor, model: PreTrainedModel, *, padded: bool = True
 ) -> BatchFeature:
     """Model inputs for waveforms (B, S); if not `padded`, only up to one patch, the shortest input of a model."""
-    settings = {}
-    if not padded:
-        num_frames = max(feature_extractor.num_frames(waveform.shape[1]), model.config.patch_size[1])
-        settings = {"padding": "max_length", "max_length": num_frames, "return_attention_mask": False}
-    sampling_rate = feature_extractor.sampling_rate
-    return feature_extractor(waveform.to(model.device), sampling_rate, return_tensors="pt", **settings)
+    settings: dict[str, Any] = {} if padded else {"padding": "longest", "truncation": False}
+    clips = list(waveform)  # a list, because a batch of tiny clips looks like one clip of channels
+    inputs = feature_extractor(clips, feature_extractor.sampling_rate, return_tensors="pt", **settings)
+    if not padded and inputs["attention_mask"].all():  # attention without a mask takes the faster kernels
+        del inputs["attention_mask"]
+    return inputs
 
 
-def _batches(waveform: Tensor, hop: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(waveform: Tensor, hop: int, batch_size: int, num_windows: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The recording (n,) and the central sample (n,) of every window, recording by recording, in batches."""
-    num_windows = num_centred_windows(waveform.shape[1], hop)
     for windows in torch.arange(len(waveform) * num_windows, device=waveform.device).split(batch_size):
         yield windows // num_windows, windows % num_windows * hop
 
@@ -211,6 +228,11 @@ def _reflected_windows(waveform: Tensor, clips: Tensor, centres: Tensor, window:
     last = waveform.shape[1] - 1
     samples = centres.unsqueeze(1) - window // 2 + torch.arange(window, device=waveform.device)
     return waveform[clips.unsqueeze(1), last - (last - samples.abs()).abs()]
+
+
+def _on(model: PreTrainedModel, waveform: Tensor) -> Tensor:
+    """The waveform where the model is: once, and not window by window; whole numbers stay, and are refused later."""
+    return waveform.to(model.device, torch.float32) if waveform.is_floating_point() else waveform.to(model.device)
 
 
 def _as_batch(waveform: Tensor | np.ndarray) -> Tensor:

@@ -1,30 +1,59 @@
 """Models by any of their names, with their feature extractors."""
 
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
+import torch
 from huggingface_hub.errors import StrictDataclassError
+from torch import nn
 from transformers import (
-    AutoConfig,
-    AutoFeatureExtractor,
     AutoModel,
     AutoModelForAudioClassification,
     PreTrainedModel,
 )
 
 from hf_ast.checkpoints import resolve_model
-from hf_ast.models.configuration_ast import NATIVE_MODEL_TYPE
+from hf_ast.models.configuration_native_common import NATIVE_MODEL_TYPE
 from hf_ast.models.configuration_ssast import SSASTConfig
-from hf_ast.models.feature_extraction_ast import HfASTFeatureExtractor
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 from hf_ast.models.modeling_ast import HfASTForAudioClassification, HfASTModel
 from hf_ast.models.modeling_ssast import SSASTForPreTraining
+from hf_ast.opening import hub_settings, open_safely
 
+from .devices import Device, find_device, find_dtype
 from .fast import prepare_fast
 from .features import FeatureExtractor
+from .front_ends import load_feature_extractor, read_model_type
+
+# Modules that only some classes of a family have
+HEADS = ("classifier.", "objectives.")
 
 
-def load_classifier(model: str | os.PathLike[str], *, fast: bool = False) -> tuple[PreTrainedModel, FeatureExtractor]:
+@dataclass(frozen=True, kw_only=True)
+class _Settings:
+    """How a model is loaded; see `load_classifier`."""
+
+    device: Device | None
+    dtype: str | torch.dtype
+    revision: str | None
+    token: str | bool | None
+
+    def of_hub(self) -> dict[str, Any]:
+        """Those that say where the files are."""
+        return hub_settings(self.revision, self.token)
+
+
+def load_classifier(
+    model: str | os.PathLike[str],
+    *,
+    fast: bool = False,
+    device: Device | None = "cpu",
+    dtype: str | torch.dtype = "float32",
+    revision: str | None = None,
+    token: str | bool | None = None,
+) -> tuple[PreTrainedModel, FeatureExtractor]:
     """Load a classification model in eval mode, and its feature extractor.
 
     Checkpoints of transformers' own AST open as ours, which gives the numbers of the official code.
@@ -32,12 +61,22 @@ def load_classifier(model: str | os.PathLike[str], *, fast: bool = False) -> tup
     Args:
         model: A folder, the id of a model on the Hub, or any name of a released checkpoint (`resolve_model`).
         fast: Whether to prepare the model with `prepare_fast`, which rounds: logits stay within 2 % of their range.
+        device: Where the model runs, such as "cuda"; if None, the accelerator if there is one, else the CPU. By
+            default the CPU, as in `from_pretrained`. What takes a model in `hf_ast` runs its front end there as well.
+        dtype: "float32", "bfloat16" or "float16": the type of the weights and of what the model computes. Front ends,
+            scores and losses stay in float32.
+        revision: Branch, tag or commit of a model on the Hub.
+        token: Access token of the Hub, for private and gated models; the one that huggingface_hub finds if None.
 
     Raises:
-        ValueError: The name is none of these, or the checkpoint has no trained classification head.
+        ValueError: The name is none of these, the checkpoint has no trained classification head, or there is no such
+            device, dtype or revision.
         OSError: The checkpoint cannot be downloaded or read.
     """
-    classifier, feature_extractor, missing = _load(model, HfASTForAudioClassification, AutoModelForAudioClassification)
+    settings = _Settings(device=device, dtype=dtype, revision=revision, token=token)
+    classifier, feature_extractor, missing = _load(
+        model, HfASTForAudioClassification, AutoModelForAudioClassification, settings
+    )
     if missing:
         raise ValueError(
             f"model={os.fspath(model)!r} is not a trained classifier: the checkpoint has no {', '.join(missing)}. "
@@ -46,19 +85,30 @@ def load_classifier(model: str | os.PathLike[str], *, fast: bool = False) -> tup
     return prepare_fast(classifier) if fast else classifier, feature_extractor
 
 
-def load_encoder(model: str | os.PathLike[str]) -> tuple[PreTrainedModel, SpectrogramFeatureExtractor]:
+def load_encoder(
+    model: str | os.PathLike[str],
+    *,
+    device: Device | None = "cpu",
+    dtype: str | torch.dtype = "float32",
+    revision: str | None = None,
+    token: str | bool | None = None,
+) -> tuple[PreTrainedModel, SpectrogramFeatureExtractor]:
     """Load a model for embeddings, in eval mode and with its classifier if it has one, and its feature extractor.
 
     Args:
         model: As in `load_classifier`; an AST, SSAST or PaSST.
+        device, dtype, revision, token: As in `load_classifier`.
 
     Raises:
         ValueError: The name is unknown, the model is of another family, or its checkpoint lacks weights.
         OSError: The checkpoint cannot be downloaded or read.
     """
-    encoder, feature_extractor, missing = _load(model, HfASTForAudioClassification, AutoModelForAudioClassification)
+    settings = _Settings(device=device, dtype=dtype, revision=revision, token=token)
+    encoder, feature_extractor, missing = _load(
+        model, HfASTForAudioClassification, AutoModelForAudioClassification, settings
+    )
     if missing:
-        encoder, feature_extractor, missing = _load(model, HfASTModel, AutoModel)
+        encoder, feature_extractor, missing = _load(model, HfASTModel, AutoModel, settings)
     if missing:
         raise ValueError(f"model={os.fspath(model)!r} is incomplete: the checkpoint has no {', '.join(missing)}.")
     if not isinstance(feature_extractor, SpectrogramFeatureExtractor):
@@ -68,21 +118,29 @@ def load_encoder(model: str | os.PathLike[str]) -> tuple[PreTrainedModel, Spectr
     return encoder, feature_extractor
 
 
-def load_pretraining(model: str | os.PathLike[str]) -> tuple[SSASTForPreTraining, SpectrogramFeatureExtractor]:
+def load_pretraining(
+    model: str | os.PathLike[str],
+    *,
+    device: Device | None = "cpu",
+    dtype: str | torch.dtype = "float32",
+    revision: str | None = None,
+    token: str | bool | None = None,
+) -> tuple[SSASTForPreTraining, SpectrogramFeatureExtractor]:
     """Load an SSAST with its pretraining heads, in eval mode, and its feature extractor.
 
     Args:
-        model: As in `load_classifier`.
+        model, device, dtype, revision, token: As in `load_classifier`.
 
     Raises:
         ValueError: The name is unknown, or the checkpoint is not a pretraining checkpoint.
         OSError: The checkpoint cannot be downloaded or read.
     """
-    path = resolve_model(model)
-    family = AutoConfig.from_pretrained(path).model_type
+    settings = _Settings(device=device, dtype=dtype, revision=revision, token=token)
+    path = resolve_model(model, revision=revision, token=token)
+    family = read_model_type(path, **settings.of_hub())
     if family != SSASTConfig.model_type:
         raise ValueError(f"model={os.fspath(model)!r} is of the family {family!r}, but must be a pretrained SSAST.")
-    network, feature_extractor, missing = _load(path, SSASTForPreTraining, SSASTForPreTraining)
+    network, feature_extractor, missing = _load(path, SSASTForPreTraining, SSASTForPreTraining, settings)
     if missing:
         raise ValueError(
             f"model={os.fspath(model)!r} has no pretraining heads: the checkpoint lacks {', '.join(missing)}. "
@@ -92,12 +150,13 @@ def load_pretraining(model: str | os.PathLike[str]) -> tuple[SSASTForPreTraining
 
 
 def _load(
-    model: str | os.PathLike[str], native_class: Any, auto_class: Any
+    model: str | os.PathLike[str], native_class: Any, auto_class: Any, settings: _Settings
 ) -> tuple[PreTrainedModel, FeatureExtractor, list[str]]:
     """The model, its feature extractor, and the parameters that its checkpoint does not have."""
-    path = resolve_model(model)
+    device, dtype = find_device(settings.device), find_dtype(settings.dtype)
+    path = resolve_model(model, revision=settings.revision, token=settings.token)
     try:
-        return _load_from(path, native_class, auto_class)
+        loaded, feature_extractor, missing = _load_from(path, native_class, auto_class, dtype, settings.of_hub())
     except (ImportError, OSError, ValueError):
         raise
     except StrictDataclassError as error:  # which is not a ValueError
@@ -108,14 +167,57 @@ def _load(
             f"model={os.fspath(model)!r} cannot be opened: its files are damaged, do not fit together, or would run "
             f"code; nothing of them was run ({type(error).__name__}: {reason:.300})."
         ) from error
+    nn.Module.to(loaded, device)
+    return loaded, feature_extractor, missing
 
 
-def _load_from(path: str, native_class: Any, auto_class: Any) -> tuple[PreTrainedModel, FeatureExtractor, list[str]]:
-    # Without it, transformers asks on the terminal whether to run the model's code, and waits
-    never: dict[str, Any] = {"trust_remote_code": False}
-    is_native = AutoConfig.from_pretrained(path, **never).model_type == NATIVE_MODEL_TYPE
-    model_class, extractor_class = (
-        (native_class, HfASTFeatureExtractor) if is_native else (auto_class, AutoFeatureExtractor)
-    )
-    loaded, info = model_class.from_pretrained(path, output_loading_info=True, **never)
-    return loaded, extractor_class.from_pretrained(path, **never), sorted(info["missing_keys"])
+def _load_from(
+    path: str, native_class: Any, auto_class: Any, dtype: torch.dtype, of_hub: dict[str, Any]
+) -> tuple[PreTrainedModel, FeatureExtractor, list[str]]:
+    model_type = read_model_type(path, **of_hub)
+    # Before the weights, which may have to be downloaded
+    feature_extractor = load_feature_extractor(path, model_type, **of_hub)
+    model_class = native_class if model_type == NATIVE_MODEL_TYPE else auto_class
+    loaded, info = open_safely(model_class, path, dtype=dtype, output_loading_info=True, **of_hub)
+    if isinstance(feature_extractor, SpectrogramFeatureExtractor):
+        feature_extractor.min_length = loaded.config.min_frames  # which files from before this field do not tell
+    return loaded, feature_extractor, missing_parameters(info)
+
+
+def missing_parameters(info: Mapping[str, Any], *, optional: str = "\0") -> list[str]:
+    """List the parameters that a checkpoint lacks, or has in another shape, which is named.
+
+    Args:
+        info: What `from_pretrained(..., output_loading_info=True)` says.
+        optional: Beginning of the names that may be missing, such as those of a new classifier.
+    """
+    mismatched = {name: tuple(wanted) for name, _, wanted in info["mismatched_keys"]}
+    names = sorted({*info["missing_keys"], *mismatched})
+    return [
+        f"{name} of shape {mismatched[name]}" if name in mismatched else name
+        for name in names
+        if not name.startswith(optional)
+    ]
+
+
+def expect_complete(model: str | os.PathLike[str], info: Mapping[str, Any], *, optional: str = "\0") -> None:
+    """Raise a ValueError if parameters of a model would be random, or layers of its checkpoint be left out.
+
+    Args:
+        model: What the caller gave, for the message.
+        info, optional: As in `missing_parameters`.
+    """
+    if missing := missing_parameters(info, optional=optional):
+        raise ValueError(
+            f"model={os.fspath(model)!r} is incomplete: the checkpoint has no {_some(missing)}, as its config.json "
+            "describes. They would be random; get the whole checkpoint, or correct the config."
+        )
+    # A head for another task is left out on purpose
+    if left := sorted(name for name in info["unexpected_keys"] if not name.startswith(HEADS)):
+        raise ValueError(
+            f"model={os.fspath(model)!r} has {_some(left)}, for which its config.json has no place; correct that."
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} others" if len(names) > 3 else "")

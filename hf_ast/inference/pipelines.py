@@ -1,8 +1,9 @@
 """transformers pipelines for recordings of any length, in any form, without ffmpeg or torchaudio."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import AudioClassificationPipeline, PreTrainedModel
@@ -12,11 +13,15 @@ from hf_ast.data import audio
 from hf_ast.families import MODEL_TYPES
 
 from .events import find_events
+from .features import FeatureExtractor, clip_features
 from .tagging import ScoredWindows, WindowScorer, apply_activation, label_names, pool_scores, top_tags
 
 
 class WindowPipeline(ChunkPipeline):
-    """Base of both pipelines: it turns a recording into windows, and each window into logits."""
+    """Base of both pipelines: it turns a recording into windows, and each window into logits.
+
+    The front end runs with the model, on its device: what reads and cuts recordings may be another process.
+    """
 
     def preprocess(
         self,
@@ -24,28 +29,34 @@ class WindowPipeline(ChunkPipeline):
         chunk_length_s: float | None = None,
         stride_length_s: float | Sequence[float] | None = None,
     ) -> Iterator[dict[str, Any]]:
-        """Model inputs of each window, with its `times_s` (1, 2), its `energy` (1,) and whether it `is_last`."""
+        """Samples of each window (S,), with where they begin and how many they are, and whether it `is_last`."""
         window_s, hop_s = windows_from_chunks(chunk_length_s, stride_length_s)
         extractor: Any = self.feature_extractor
         scorer = WindowScorer(self.model, extractor, window_s=window_s, hop_s=hop_s)
         blocks = audio.stream(inputs, scorer.sampling_rate, block_s=scorer.block_s)
         previous = None
         for span in scorer.spans(blocks):
-            for batch in scorer.batches(span, device="cpu"):
-                inputs = batch.inputs if self.dtype is None else batch.inputs.to(dtype=self.dtype)
-                for index in range(len(batch.times_s)):
-                    if previous is not None:
-                        yield {"is_last": False, **previous}
-                    row = slice(index, index + 1)
-                    previous = {"times_s": batch.times_s[row], "energy": batch.energy[row]}
-                    previous |= {name: values[row] for name, values in inputs.items()}
+            for start, clip in zip(span.starts, span.windows(scorer.window), strict=True):
+                if previous is not None:
+                    yield {"is_last": False, **previous}
+                # Times as whole samples, because not every device has float64; an array stays on the host
+                previous = {
+                    "samples": np.asarray(clip),
+                    "extent": torch.tensor([[start, start + len(clip)]]),
+                    "energy": torch.tensor([float((clip * clip).mean())]),
+                }
         if previous is not None:  # the stream of an empty recording raises an error
             yield {"is_last": True, **previous}
 
     def _forward(self, model_inputs: dict[str, Any]) -> dict[str, Any]:
-        names = ("is_last", "times_s", "energy")
+        names = ("is_last", "extent", "energy")
         outputs: dict[str, Any] = {name: model_inputs.pop(name) for name in names if name in model_inputs}
-        return outputs | {"logits": self.model(**model_inputs).logits}
+        inputs: Any = model_inputs
+        if "samples" in model_inputs:  # one window, or a list of them
+            samples, extractor = model_inputs["samples"], cast("FeatureExtractor", self.feature_extractor)
+            clips = samples if isinstance(samples, list) else [samples]
+            inputs = clip_features(extractor, clips, device=self.device).to(self.model.dtype)
+        return outputs | {"logits": self.model(**inputs).logits}
 
 
 class WholeAudioClassificationPipeline(WindowPipeline, AudioClassificationPipeline):
@@ -55,8 +66,8 @@ class WholeAudioClassificationPipeline(WindowPipeline, AudioClassificationPipeli
     that fits into one window is scored as transformers does. Models of other families run transformers' own code.
 
     Besides the inputs of transformers, it takes every form of a recording that `hf_ast.audio` knows, such as audio
-    values and rows of `datasets`, and waveforms with several channels or at other sampling rates. Files are read by
-    soundfile and resampled by soxr.
+    values and rows of `datasets`, and waveforms with several channels or at other sampling rates. Files are read as
+    `hf_ast.audio.read` reads them.
 
     Args:
         chunk_length_s: Length of a window in seconds, at most what the model hears at once, which is the default.
@@ -134,7 +145,8 @@ class AudioTaggingPipeline(WindowPipeline):
     ) -> dict[str, Any]:
         """Logits of the windows -> scores of the recording, and its events."""
         scores = _window_scores(self.model, model_outputs)
-        times_s, energy = (torch.cat([output[name] for output in model_outputs]) for name in ("times_s", "energy"))
+        extents, energy = (torch.cat([output[name] for output in model_outputs]) for name in ("extent", "energy"))
+        times_s = extents.double() / cast("FeatureExtractor", self.feature_extractor).sampling_rate
         windows = ScoredWindows(scores, times_s, energy)
         events = find_events(scores, times_s, label_names(self.model), threshold=threshold, release=release)
         return {

@@ -3,12 +3,13 @@
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from hf_ast.data import audio
 
-from .evaluating import evaluating
+from .devices import Device, place, running
 from .features import FeatureExtractor
 from .tagging import Tag, WindowScorer, top_tags
 from .windows import Span, WindowStream
@@ -42,8 +43,9 @@ class StreamTagger:
         windows = tagger.flush()
 
     Args:
-        model, feature_extractor, window_s, hop_s: As in `hf_ast.tag`.
-        batch_size: Windows per forward pass, where one call completes several.
+        model, feature_extractor, window_s, hop_s, device, dtype: As in `hf_ast.tag`.
+        batch_size: Windows per forward pass, where one call completes several; if None, 4 on a CPU, and 16 on an
+            accelerator.
     """
 
     def __init__(
@@ -53,12 +55,18 @@ class StreamTagger:
         *,
         window_s: float | None = None,
         hop_s: float | None = None,
-        batch_size: int = 4,
+        device: Device | None = None,
+        dtype: str | torch.dtype | None = None,
+        batch_size: int | None = None,
     ):
+        place(model, device)
         # Separate features: a window's scores must not depend on which others the same call completes
         self._scorer = WindowScorer(
             model, feature_extractor, window_s=window_s, hop_s=hop_s, batch_size=batch_size, shared_features=False
         )
+        self._dtype = dtype
+        with running(model, dtype):  # its errors now, not with the first window
+            pass
         self._stream = WindowStream(self._scorer.window, self._scorer.hop)
         self.labels = self._scorer.labels
 
@@ -100,7 +108,7 @@ class StreamTagger:
     def _scored(self, span: Span | None) -> list[StreamWindow]:
         if span is None:
             return []
-        with evaluating(self._scorer.model):
+        with running(self._scorer.model, self._dtype):
             return [
                 StreamWindow(start_s, end_s, scores, self.labels)
                 for batch in self._scorer.batches(span)

@@ -11,14 +11,17 @@ from transformers import BatchFeature, PreTrainedModel
 
 from hf_ast.data import audio
 from hf_ast.models.feature_extraction_checks import as_count
+from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 
-from .evaluating import evaluating
+from .devices import Device, default_batch_size, place, running
 from .events import Event, checked_release, find_events
-from .features import FeatureExtractor, model_window, window_features
+from .features import FeatureExtractor, check_front_end, longest_input, model_window, window_features
 from .rows import Rows
 from .windows import Span, WindowStream, as_samples, check_windows
 
 POOLINGS = ("mean", "max", "energy")
+# Windows per forward pass that a CPU computes fastest
+BATCH_SIZE_ON_CPU = 4
 
 
 class Tag(NamedTuple):
@@ -81,7 +84,7 @@ class WindowScorer:
         feature_extractor: Its feature extractor.
         window_s: Length of a window, in seconds; what the model hears at once if None.
         hop_s: Seconds between the starts of two windows, at most `window_s`; `window_s`, so no overlap, if None.
-        batch_size: Windows per forward pass.
+        batch_size: Windows per forward pass; if None, 4 on a CPU, and 16 on an accelerator.
         shared_features: Whether overlapping windows are slices of one spectrogram where that is possible; see
             `window_features`.
 
@@ -96,22 +99,25 @@ class WindowScorer:
         *,
         window_s: float | None = None,
         hop_s: float | None = None,
-        batch_size: int = 4,
+        batch_size: int | None = None,
         shared_features: bool = True,
     ):
         self.model = model
         self.feature_extractor = feature_extractor
         self.labels = label_names(model)
         self.sampling_rate: int = feature_extractor.sampling_rate
+        check_front_end(model, feature_extractor)
         longest = model_window(feature_extractor)
         self.window = longest if window_s is None else as_samples("window_s", window_s, self.sampling_rate)
         self.hop = self.window if hop_s is None else as_samples("hop_s", hop_s, self.sampling_rate)
-        if hasattr(feature_extractor, "max_samples") and self.window > longest:
+        if self.window > longest and longest_input(feature_extractor) is not None:
             raise ValueError(
                 f"window_s={window_s} is longer than what the model hears at once ({longest / self.sampling_rate:.5g} "
                 "s); take a shorter one, or load both the model and the extractor with a larger max_length."
             )
         check_windows(self.window, self.hop)
+        if batch_size is None:
+            batch_size = default_batch_size(model.device, BATCH_SIZE_ON_CPU)
         self.batch_size = as_count("batch_size", batch_size)
         self.shared_features = shared_features
 
@@ -129,16 +135,19 @@ class WindowScorer:
         if (span := stream.flush()) is not None:
             yield span
 
-    def batches(self, span: Span, device: torch.device | str | None = None) -> Iterator[WindowBatch]:
-        """Make the model inputs of the windows of a span, batch by batch, on a device; on the model's if None."""
+    def batches(self, span: Span) -> Iterator[WindowBatch]:
+        """Make the model inputs of the windows of a span, batch by batch, on the device of the model."""
+        heard = span
+        if isinstance(self.feature_extractor, SpectrogramFeatureExtractor):  # others take arrays only
+            heard = span.on_device(self.model.device)
         for first in range(0, len(span.starts), self.batch_size):
             part = span._replace(starts=span.starts[first : first + self.batch_size])
             inputs = window_features(
                 self.feature_extractor,
-                part,
+                heard._replace(starts=part.starts),
                 self.window,
                 shared=self.shared_features,
-                device=self.model.device if device is None else device,
+                device=self.model.device,
             )
             clips = part.windows(self.window)
             starts_s = torch.tensor(part.starts, dtype=torch.float64) / self.sampling_rate
@@ -147,7 +156,7 @@ class WindowScorer:
 
     @torch.inference_mode()
     def score(self, batch: WindowBatch) -> Tensor:
-        """Run the model, which must be in eval mode (`evaluating`): scores (n, C), float32 on the CPU."""
+        """Run the model, which must be in eval mode (`running`): scores (n, C), float32 on the CPU."""
         return score_inputs(self.model, batch.inputs.to(self.model.dtype)).cpu()
 
 
@@ -162,7 +171,9 @@ def tag(
     pooling: str = "mean",
     threshold: float = 0.5,
     release: float | None = None,
-    batch_size: int = 4,
+    device: Device | None = None,
+    dtype: str | torch.dtype | None = None,
+    batch_size: int | None = None,
     shared_features: bool = True,
     progress: bool = False,
 ) -> Tagging:
@@ -183,7 +194,10 @@ def tag(
             default because it tells what the recording is about, whatever its length; with the maximum, longer
             recordings get more labels by chance. Sounds that are heard only for a moment are among the events.
         threshold, release: Scores that begin and end an event; see `find_events`.
-        batch_size: Windows per forward pass.
+        device: Where the model runs from now on; where it is if None.
+        dtype: "bfloat16" or "float16" to compute in it with weights in float32; that of the weights if None. Scores
+            are computed in float32.
+        batch_size: Windows per forward pass; if None, 4 on a CPU, and 16 on an accelerator.
         shared_features: See `window_features`.
         progress: Whether to show a progress bar on stderr.
 
@@ -197,6 +211,7 @@ def tag(
     """
     if pooling not in POOLINGS:
         raise ValueError(f"pooling={pooling!r} is unknown; choose one of {POOLINGS}.")
+    place(model, device)
     scorer = WindowScorer(
         model,
         feature_extractor,
@@ -210,7 +225,7 @@ def tag(
     rate = scorer.sampling_rate
     blocks = audio.stream(source, rate, source_rate=sampling_rate, block_s=scorer.block_s)
     scores, times_s, energy = Rows("f"), Rows("d"), Rows("f")
-    with evaluating(model), _progress_bar(source, sampling_rate or rate, progress) as bar:
+    with running(model, dtype), _progress_bar(source, sampling_rate or rate, progress) as bar:
         for span in scorer.spans(blocks):
             for batch in scorer.batches(span):
                 scores.append(scorer.score(batch))

@@ -1,8 +1,10 @@
 """Windows over a recording: where they start, and how to cut them from samples that arrive piece by piece."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from hf_ast.models.feature_extraction_checks import as_finite
 
@@ -64,11 +66,18 @@ class Span(NamedTuple):
         starts: First samples of the windows, counted in the recording.
     """
 
-    samples: np.ndarray
+    samples: np.ndarray | Tensor
     offset: int
     starts: list[int]
 
-    def windows(self, window: int) -> list[np.ndarray]:
+    def on_device(self, device: torch.device | str | None) -> Self:
+        """The same with its samples as a tensor on a device; where they are if None."""
+        samples = self.samples
+        if not isinstance(samples, Tensor):
+            samples = torch.from_numpy(np.require(samples, requirements=["C", "W"]))
+        return self._replace(samples=samples if device is None else samples.to(device))
+
+    def windows(self, window: int) -> list[np.ndarray | Tensor]:
         """The windows, each of shape (window,); a shorter recording is its only window."""
         return [self.samples[start - self.offset :][:window] for start in self.starts]
 

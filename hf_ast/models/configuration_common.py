@@ -1,11 +1,13 @@
 """The part that the configs of all families share."""
 
 import math
-from typing import Any
+import os
+from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from .configuration_native_common import NATIVE_MODEL_TYPE, native_settings, read_labels
 from .modules_classification import PROBLEM_TYPES
 from .modules_encoder import ACTIVATIONS
 from .modules_frames import CLIP_HEADS
@@ -105,6 +107,20 @@ class SpectrogramConfig(PreTrainedConfig):
     use_head_norm: bool = True
     token_merging: float | int = 0.0
 
+    # Whether a config.json of transformers' own AST is read as one of this family
+    reads_native: ClassVar[bool] = False
+
+    @classmethod
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Read a config.json: one of ours, or one of transformers' own AST (`native_settings`); see `read_labels`."""
+        values, unused = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        values = read_labels(values, pretrained_model_name_or_path, kwargs)
+        if cls.reads_native and values.get("model_type") == NATIVE_MODEL_TYPE:
+            values = native_settings(values, pretrained_model_name_or_path, unused)
+        return values, unused
+
     def __post_init__(self, **kwargs: Any) -> None:
         num_labels = kwargs.get("num_labels", 1)  # not a field, so its type and value are checked here
         if num_labels is not None and (type(num_labels) is not int or not 1 <= num_labels <= MAX_LABELS):
@@ -126,6 +142,11 @@ class SpectrogramConfig(PreTrainedConfig):
     def patch_sides(self) -> tuple[int, int]:
         """Height and width of a patch (mel bins, frames)."""
         return as_pair(self.patch_size)
+
+    @property
+    def min_frames(self) -> int:
+        """Frames of the shortest input: those of a patch."""
+        return self.patch_sides[1]
 
     @property
     def strides(self) -> tuple[int, int]:

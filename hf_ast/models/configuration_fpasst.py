@@ -28,6 +28,11 @@ class FPaSSTConfig(SpectrogramConfig):
     num_cells: int | None = 250
     use_head_norm: bool = False
 
+    @property
+    def min_frames(self) -> int:
+        """Frames of the shortest clip: one."""
+        return 1
+
     def num_cells_of(self, num_frames: int) -> int:
         """Cells of a clip of that many frames, K."""
         if self.num_cells is not None:

@@ -13,7 +13,8 @@ from .modules_objectives import OBJECTIVES_ARGUMENTS
 class SSASTConfig(SpectrogramConfig):
     """SSAST (Gong et al. 2022, https://arxiv.org/abs/2110.09784); see `SpectrogramConfig` for the other fields.
 
-    The two official kinds are `patch_size=(16, 16)`, the default, and `patch_size=(128, 2)` (frame-based).
+    The two official kinds are `patch_size=(16, 16)`, the default, and `patch_size=(128, 2)` (frame-based). It also
+    reads the config.json of ports to transformers' own AST; see `native_settings`.
 
     Args:
         frequency_stride, time_stride: Distance between patches; by default the patch size, as pretraining requires.
@@ -30,6 +31,7 @@ class SSASTConfig(SpectrogramConfig):
 
     model_type = "ssast"
     _auto_class = "AutoConfig"
+    reads_native = True
     # 0-dim, so that Trainer cannot gather them as predictions
     keys_to_ignore_at_inference = ["classification_loss", "reconstruction_loss", "accuracy"]
 

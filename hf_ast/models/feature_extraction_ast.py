@@ -5,8 +5,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .feature_extraction_checks import front_end_name
 from .feature_extraction_common import SpectrogramFeatureExtractor
 from .modules_fbank import KaldiFbank, frame_geometry, num_frames
+
+# transformers' own feature extractor, and the fields of its file that it does not use
+NATIVE_CLASS = "ASTFeatureExtractor"
+UNUSED_NATIVE_FIELDS = (
+    "feature_extractor_type", "feature_size", "padding_side", "padding_value", "return_attention_mask",
+)  # fmt: skip
 
 
 class HfASTFeatureExtractor(SpectrogramFeatureExtractor):
@@ -24,10 +31,13 @@ class HfASTFeatureExtractor(SpectrogramFeatureExtractor):
             the normalisation, so (0 - mean) / (2 std).
         return_attention_mask: Whether to return the frame mask even with `padding="max_length"`. The official models
             attend to padding.
+        min_length: Frames of a patch of the model, to which a shorter clip is padded: 16, except for SSAST's models on
+            frames, which have 2.
     """
 
     _auto_class = "AutoFeatureExtractor"
     front_end_class = KaldiFbank
+    equals = (NATIVE_CLASS,)
 
     def __init__(
         self,
@@ -40,6 +50,7 @@ class HfASTFeatureExtractor(SpectrogramFeatureExtractor):
         subtract_mean: bool = True,
         padding_value: float | None = None,
         return_attention_mask: bool = False,
+        min_length: int = 16,
         **kwargs: Any,
     ):
         super().__init__(
@@ -51,6 +62,7 @@ class HfASTFeatureExtractor(SpectrogramFeatureExtractor):
             do_normalize,
             padding_value,
             return_attention_mask,
+            min_length,
             **kwargs,
         )
         self.subtract_mean = subtract_mean
@@ -59,16 +71,19 @@ class HfASTFeatureExtractor(SpectrogramFeatureExtractor):
 
     @classmethod
     def get_feature_extractor_dict(cls, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Read a preprocessor_config.json, ours or one of transformers' own `ASTFeatureExtractor`."""
+        """Read a preprocessor_config.json, ours or one of transformers' own `ASTFeatureExtractor`.
+
+        Of the latter's fields, those are ignored that it never uses itself: it pads at the end, with zeros before the
+        normalisation, and returns no mask, whatever its file says.
+        """
         values, unused = super().get_feature_extractor_dict(*args, **kwargs)
-        if values.get("feature_extractor_type") == "ASTFeatureExtractor":
-            # Its `padding_value` is never used: it pads with zeros before the normalisation, as we do by default
-            values = {k: v for k, v in values.items() if k not in ("padding_value", "feature_extractor_type")}
+        if front_end_name(values) in (None, NATIVE_CLASS):  # ours always name their class
+            values = {name: value for name, value in values.items() if name not in UNUSED_NATIVE_FIELDS}
         return values, unused
 
     def num_frames(self, num_samples: int) -> int:
-        """Number of whole frames in that many samples."""
-        return num_frames(num_samples, self.sampling_rate)
+        """Number of whole frames in that many samples; a clip that is shorter than a frame has one."""
+        return max(1, num_frames(num_samples, self.sampling_rate))
 
     def num_samples(self, num_frames: int) -> int:
         """Samples of a clip that has that many frames and ends with a whole one."""

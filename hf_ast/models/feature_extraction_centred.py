@@ -65,7 +65,7 @@ class CentredFeatureExtractor(SpectrogramFeatureExtractor):
 
     @property
     def min_samples(self) -> int:
-        """Samples of the shortest clip that can be reflected at its ends."""
+        """Samples of the shortest clip that can be reflected at its ends; a shorter one gets zeros behind it."""
         return min_samples(self.n_fft)
 
     def _front_end_settings(self) -> dict[str, Any]:

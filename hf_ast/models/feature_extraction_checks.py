@@ -1,6 +1,7 @@
 """Checks of the feature extractors' waveforms and settings; a wrong one raises one clear error."""
 
 import math
+from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import Any
 
@@ -13,6 +14,8 @@ LOUDEST_PEAK = 100.0
 # Levels are between -16 and 20, frequencies below half of the highest rate
 LARGEST_NUMBER = 1e6
 SMALLEST_STD = 1e-6
+# A two-dimensional array with more rows than this, none longer than this, is taken for (samples, channels)
+MOST_CHANNELS = 32
 # Far above what any front end is used with: a preprocessor_config.json from elsewhere must not fill the memory
 HIGHEST_RATE_HZ = 10**6
 MOST_MEL_BINS = 2**10
@@ -20,29 +23,50 @@ LONGEST_FFT = 2**17
 MOST_VALUES = 2**28  # of one spectrogram: 5.8 hours of 128 mel bins every 10 ms
 
 
-def as_waveforms(raw_speech: Any, *, min_samples: int, sampling_rate: int) -> list[Tensor]:
+def front_end_name(settings: Mapping[str, Any]) -> str | None:
+    """Name of the feature extractor's class that a preprocessor_config.json was written for; None if it names none."""
+    named = settings.get("feature_extractor_type")
+    auto_map = settings.get("auto_map")
+    if named is None and isinstance(auto_map, Mapping):
+        named = auto_map.get("AutoFeatureExtractor")
+    return str(named).rpartition(".")[2] if named else None
+
+
+def expect_front_end(settings: Mapping[str, Any], known: Iterable[str], where: Any) -> None:
+    """Raise a ValueError if a preprocessor_config.json was written for a feature extractor other than the known ones.
+
+    Args:
+        settings: Content of the file.
+        known: Names of classes that compute the same as its reader.
+        where: Folder or Hub id that the file is from.
+    """
+    named, known = front_end_name(settings), tuple(known)
+    if named is not None and named not in known:
+        raise ValueError(
+            f"{str(where)!r} names the feature extractor {named}, which is none of {', '.join(known)}: features of "
+            "another front end would give wrong results without an error. Compute the features with that class, and "
+            "pass them to the model as `input_values`; or, if the model was trained with the features of one of "
+            "these, name it as `feature_extractor_type` in preprocessor_config.json."
+        )
+
+
+def as_waveforms(raw_speech: Any) -> list[Tensor]:
     """Turn one waveform or several into a list of tensors.
 
     Args:
         raw_speech: Float samples in [-1, 1]: shape (S,), (B, S), or a list or tuple of clips of any lengths; arrays,
             tensors or lists.
-        min_samples: Samples that a clip must have at least.
-        sampling_rate: In Hz, for the messages.
 
     Returns:
         Clips, each of shape (S,), float32, detached.
 
     Raises:
-        ValueError: There is no clip, or one is not a mono waveform of finite float samples, or is too short or loud.
+        ValueError: There is no clip, or one is not a mono waveform of finite float samples, or is empty or too loud.
     """
     clips = [_as_waveform(clip, f"raw_speech[{index}]") for index, clip in enumerate(_as_clips(raw_speech))]
     for index, clip in enumerate(clips):
-        if len(clip) < min_samples:
-            raise ValueError(
-                f"raw_speech[{index}] has {len(clip)} samples, but at least {min_samples} "
-                f"({1000 * min_samples / sampling_rate:.3g} ms, one frame) are needed; pad it with zeros. A stereo "
-                "waveform of shape (samples, channels) must be mixed down first."
-            )
+        if len(clip) == 0:
+            raise ValueError(f"raw_speech[{index}] has 0 samples, but a clip needs at least one; leave it out.")
     clips = [clip.to(clips[0].device) for clip in clips]
     extremes = torch.stack([torch.stack(clip.aminmax()) for clip in clips])
     peaks = extremes.abs().amax(dim=1).tolist()  # waits for a GPU once, not per clip
@@ -109,6 +133,7 @@ def _as_clips(raw_speech: Any) -> list[Any]:
                 f"raw_speech has shape {tuple(array.shape)}, but must be (samples,) or (batch, samples); mix stereo "
                 "down with `waveform.mean(axis)` over the channel axis."
             )
+        _expect_no_channels(tuple(array.shape))
         clips = list(array) if array.ndim == 2 else [array]
     elif not isinstance(raw_speech, list | tuple):
         raise ValueError(
@@ -120,9 +145,20 @@ def _as_clips(raw_speech: Any) -> list[Any]:
             isinstance(raw_speech[0], Real) or getattr(raw_speech[0], "ndim", 1) == 0
         )
         clips = [raw_speech] if is_one_clip else list(raw_speech)
+        if not is_one_clip and clips and all(isinstance(clip, list | tuple) for clip in clips):
+            _expect_no_channels((len(clips), max(map(len, clips))))
     if not clips:
         raise ValueError("raw_speech is empty; pass at least one clip.")
     return clips
+
+
+def _expect_no_channels(shape: tuple[int, ...]) -> None:
+    """Raise an error for the shape of a stereo waveform (samples, channels), which is no batch of tiny clips."""
+    if len(shape) == 2 and 0 < shape[1] <= MOST_CHANNELS < shape[0]:
+        raise ValueError(
+            f"raw_speech has shape {shape}, which looks like (samples, channels); it must be mixed down first, with "
+            "`waveform.mean(1)`. If these are clips of so few samples, pass a list of one-dimensional arrays."
+        )
 
 
 def _as_waveform(clip: Any, name: str) -> Tensor:

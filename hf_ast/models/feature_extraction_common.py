@@ -1,5 +1,6 @@
 """The part that the feature extractors of all families share: cutting, padding, masks and normalisation."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, ClassVar
@@ -19,6 +20,7 @@ from .feature_extraction_checks import (
     as_finite,
     as_waveforms,
     check_sampling_rate,
+    expect_front_end,
     on_device,
 )
 
@@ -39,6 +41,8 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         padding_value: Value of padded frames in the result; the family's `padding_level`, normalised, if None.
         return_attention_mask: Whether to return the frame mask even with `padding="max_length"`. The official models
             attend to padding.
+        min_length: Frames of the model's shortest input, one patch, to which a shorter clip is padded.
+            `load_classifier` and `load_encoder` set it to the patch of the model, which an older file may not name.
 
     Raises:
         ValueError: A setting is out of range. A setting that was changed later is checked at the next call.
@@ -48,6 +52,8 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
     # The padding that the family's models were trained with, and the value of padded frames before the normalisation
     default_padding: ClassVar[str] = "max_length"
     padding_level: ClassVar[float] = 0.0
+    # Other classes whose files it reads, because they compute the same
+    equals: ClassVar[tuple[str, ...]] = ()
     # The torch-only front end of the family; the last instance is kept together with the settings it was built from
     front_end_class: ClassVar[type[nn.Module]]
     _front_end: tuple[dict[str, Any], nn.Module] | None = None
@@ -63,6 +69,7 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         do_normalize: bool,
         padding_value: float | None,
         return_attention_mask: bool,
+        min_length: int,
         **kwargs: Any,
     ):
         kwargs["feature_size"] = num_mel_bins  # `pad` and the data collators need the width of one frame
@@ -75,16 +82,32 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         self.padding_value = padding_value
         self.num_mel_bins = num_mel_bins
         self.max_length = max_length
+        self.min_length = min_length
         self.mean = mean
         self.std = std
         self.do_normalize = do_normalize
+
+    @classmethod
+    def get_feature_extractor_dict(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Read a preprocessor_config.json.
+
+        Raises:
+            ValueError: It was written for another feature extractor.
+        """
+        values, unused = super().get_feature_extractor_dict(pretrained_model_name_or_path, **kwargs)
+        own = [base.__name__ for base in cls.__mro__ if base.__dict__.get("front_end_class") or base is cls]
+        expect_front_end(values, (*own, *cls.equals), pretrained_model_name_or_path)
+        return values, unused
 
     def _check_settings(self) -> None:
         """Raise an error if a setting is out of its range; numbers become Python's own, which can be saved as JSON."""
         self.sampling_rate = as_count("sampling_rate", self.sampling_rate, maximum=HIGHEST_RATE_HZ)
         # With a single mel bin, `pad` would take frames for samples
         self.num_mel_bins = as_count("num_mel_bins", self.num_mel_bins, 2, MOST_MEL_BINS)
-        self.max_length = self._as_length(self.max_length)
+        self.max_length = self._as_length("max_length", self.max_length)
+        self.min_length = self._as_length("min_length", self.min_length)
         self.mean = as_finite("mean", self.mean)
         self.std = as_finite("std", self.std)
         if self.std < SMALLEST_STD:
@@ -95,17 +118,21 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         if self._padding_value is not None:
             self._padding_value = as_finite("padding_value", self._padding_value)
 
-    def _as_length(self, max_length: Any) -> int:
+    def _as_length(self, name: str, num_frames: Any) -> int:
         """Check a number of frames."""
-        return as_count("max_length", max_length, maximum=MOST_VALUES // self.num_mel_bins)
+        return as_count(name, num_frames, maximum=MOST_VALUES // self.num_mel_bins)
 
     def num_frames(self, num_samples: int) -> int:
-        """Frames of a clip of that many samples."""
+        """Frames of a clip of that many samples, at least one."""
         raise NotImplementedError
 
     def num_samples(self, num_frames: int) -> int:
         """Samples of a clip that has that many frames and ends with a whole one."""
         raise NotImplementedError
+
+    def _samples_of(self, num_frames: int) -> int:
+        """Samples on which the first frames of a clip depend, where they are cut off from the rest."""
+        return self.num_samples(num_frames)
 
     @property
     def frame_shift(self) -> int:
@@ -135,7 +162,7 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
 
     @property
     def min_samples(self) -> int:
-        """Samples of the shortest clip that the filter bank accepts."""
+        """Samples that the filter bank needs at least; a shorter clip gets zeros behind it."""
         return self.num_samples(1)
 
     def _front_end_settings(self) -> dict[str, Any]:
@@ -188,6 +215,10 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
     ) -> BatchFeature:
         """Turn one mono waveform or a batch of them into spectrograms.
 
+        A clip of any length has at least one frame. One that is too short for the filter bank (`min_samples`) is
+        continued with zeros; one that is shorter than the model's shortest input (`min_length`) is padded to it, with
+        either kind of padding. The frame mask marks what is padding, alone as in a batch.
+
         Args:
             raw_speech: Float samples in [-1, 1]: shape (S,), (B, S), or a list of clips of any lengths; arrays,
                 tensors or lists.
@@ -207,14 +238,14 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
             `input_values` (B, T, M), and `attention_mask` (B, T), 1 for real frames, if asked for.
 
         Raises:
-            ValueError: Wrong sampling rate, integer samples, more than one channel, an empty or too short clip, values
-                that are not finite, or an argument or a setting of the extractor out of its range.
+            ValueError: Wrong sampling rate, integer samples, more than one channel, an empty clip, values that are not
+                finite, or an argument or a setting of the extractor out of its range.
         """
         self._check_settings()
         self._check_sampling_rate(sampling_rate)
         if return_tensors not in (None, "pt", "np"):
             raise ValueError(f"return_tensors={return_tensors!r} is unknown; choose 'pt', 'np' or None.")
-        clips = as_waveforms(raw_speech, min_samples=self.min_samples, sampling_rate=self.sampling_rate)
+        clips = as_waveforms(raw_speech)
         if device is not None:
             clips = on_device(clips, device)
         wants_mask = self.return_attention_mask if return_attention_mask is None else return_attention_mask
@@ -225,14 +256,9 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
             raise ValueError(f"padding={padding!r} is unknown; choose 'max_length', 'longest' or False.")
         longest = padding in (True, "longest")
         padded = longest or padding == "max_length"
-        max_length = self.max_length if max_length is None else self._as_length(max_length)
-        if self.num_samples(max_length) < self.min_samples:
-            raise ValueError(
-                f"max_length={max_length} frames are {self.num_samples(max_length)} samples, but one FFT needs "
-                f"{self.min_samples}; use a larger one."
-            )
+        max_length = self.max_length if max_length is None else self._as_length("max_length", max_length)
         lengths = self._cut([self.num_frames(len(clip)) for clip in clips], max_length, padding, truncation)
-        shape = (len(clips), max(lengths) if longest else max_length)
+        shape = (len(clips), max(*lengths, min(self.min_length, max_length)) if longest else max_length)
         features = self._features(clips, lengths)
         data: dict[str, Any] = {"input_values": features}
         if padded:
@@ -257,7 +283,8 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         Args:
             processed_features: Results of a call, one dict per clip or one of lists, with `input_values` (T, M),
                 perhaps `attention_mask` (T,), and whatever else is to be batched.
-            padding, max_length, truncation, pad_to_multiple_of, return_tensors: As in `SequenceFeatureExtractor.pad`.
+            padding, max_length, truncation, pad_to_multiple_of, return_tensors: As in `SequenceFeatureExtractor.pad`;
+                "longest" or True pads to `min_length` at least.
             return_attention_mask: Whether to return the frame mask. By default there is one if the extractor's own
                 setting asks for it, if masks come in, and wherever frames are added: without a mask the models would
                 attend to them.
@@ -269,6 +296,13 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
             ValueError: Some clips come with a mask and others do not; or as in `SequenceFeatureExtractor.pad`.
         """
         items = [processed_features] if isinstance(processed_features, Mapping) else list(processed_features)
+        clips = (
+            items[0]["input_values"]
+            if isinstance(processed_features, Mapping)
+            else [item["input_values"] for item in items]
+        )
+        if padding in (True, "longest") and all(len(clip) < self.min_length for clip in clips):
+            padding, max_length = "max_length", self.min_length
         with_mask = sum("attention_mask" in item for item in items)
         if 0 < with_mask < len(items):
             raise ValueError(
@@ -312,17 +346,21 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
     def _features(self, clips: list[Tensor], lengths: list[int]) -> Iterator[Tensor]:
         """Yield the spectrograms (T, M) of clips, cut to `lengths` frames; on a CPU one by one, to use its cache."""
         log_mel = self._front_end_on(clips[0].device)
-        whole = (self._prepared(clip) for clip in clips)
-        prepared = (
-            clip if length == self.num_frames(len(clip)) else clip[: self.num_samples(length)]
-            for clip, length in zip(whole, lengths, strict=True)
-        )
+        prepared = (self._filtered(clip, length) for clip, length in zip(clips, lengths, strict=True))
         if clips[0].device.type == "cpu" or len({len(clip) for clip in clips}) > 1:
             features: Iterable[Tensor] = (log_mel(clip[None])[0] for clip in prepared)
         else:
             features = log_mel(torch.stack(list(prepared)))
-        for feature in features:
-            yield feature.sub_(self.mean).div_(self.std * 2) if self.do_normalize else feature
+        for feature, length in zip(features, lengths, strict=True):
+            frames = feature[:length]  # the zeros behind a short clip may have given more
+            yield frames.sub_(self.mean).div_(self.std * 2) if self.do_normalize else frames
+
+    def _filtered(self, clip: Tensor, num_frames: int) -> Tensor:
+        """Return what the filter bank gets of a clip (S,) for that many frames: at least `min_samples` samples."""
+        is_cut = num_frames < self.num_frames(len(clip))
+        clip = nn.functional.pad(clip, (0, max(0, self.min_samples - len(clip))))
+        clip = self._prepared(clip)
+        return clip[: max(self._samples_of(num_frames), self.min_samples)] if is_cut else clip
 
     def _check_sampling_rate(self, sampling_rate: int | None) -> None:
         if sampling_rate is None:
@@ -354,5 +392,8 @@ def _to_batch(data: dict[str, Any], return_tensors: str | None) -> BatchFeature:
         return BatchFeature(
             arrays if return_tensors == "np" else {name: list(value) for name, value in arrays.items()}
         )
-    lists = {name: [item.cpu().numpy() for item in value] for name, value in data.items()}
+    unpadded = {name: list(value) for name, value in data.items()}
+    if return_tensors == "pt" and all(len({item.shape for item in items}) == 1 for items in unpadded.values()):
+        return BatchFeature({name: torch.stack(items) for name, items in unpadded.items()})  # where they are
+    lists = {name: [item.cpu().numpy() for item in items] for name, items in unpadded.items()}
     return BatchFeature(lists, tensor_type=return_tensors)

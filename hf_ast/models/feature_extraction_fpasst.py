@@ -30,6 +30,7 @@ class FPaSSTFeatureExtractor(CentredFeatureExtractor):
         do_normalize: Whether to normalise.
         padding_value: Value of padded frames in the result; that of silence if None.
         return_attention_mask: Whether to return the frame mask even with `padding="max_length"`.
+        min_length: Frames of the model's shortest input, to which a shorter clip is padded.
     """
 
     _auto_class = "AutoFeatureExtractor"
@@ -51,6 +52,7 @@ class FPaSSTFeatureExtractor(CentredFeatureExtractor):
         do_normalize: bool = True,
         padding_value: float | None = None,
         return_attention_mask: bool = False,
+        min_length: int = 1,
         **kwargs: Any,
     ):
         super().__init__(
@@ -67,6 +69,7 @@ class FPaSSTFeatureExtractor(CentredFeatureExtractor):
             do_normalize=do_normalize,
             padding_value=padding_value,
             return_attention_mask=return_attention_mask,
+            min_length=min_length,
             **kwargs,
         )
 
@@ -88,8 +91,8 @@ class FPaSSTFeatureExtractor(CentredFeatureExtractor):
             padding = self.default_padding
         num_real = None
         if padding == "max_length":
-            clips = as_waveforms(raw_speech, min_samples=self.min_samples, sampling_rate=self.sampling_rate)
-            length = self.max_length if max_length is None else self._as_length(max_length)
+            clips = as_waveforms(raw_speech)
+            length = self.max_length if max_length is None else self._as_length("max_length", max_length)
             num_real = [min(self.num_frames(len(clip)), length) for clip in clips]
             num_samples = self.num_samples(length)
             raw_speech = [nn.functional.pad(clip, (0, max(0, num_samples - len(clip)))) for clip in clips]

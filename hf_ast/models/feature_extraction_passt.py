@@ -22,6 +22,7 @@ class PaSSTFeatureExtractor(CentredFeatureExtractor):
         do_normalize: Whether to normalise.
         padding_value: Value of padded frames in the result; that of silence if None.
         return_attention_mask: Whether to return the frame mask even with `padding="max_length"`.
+        min_length: Frames of a patch of the model, to which a shorter clip is padded.
     """
 
     _auto_class = "AutoFeatureExtractor"
@@ -44,6 +45,7 @@ class PaSSTFeatureExtractor(CentredFeatureExtractor):
         do_normalize: bool = True,
         padding_value: float | None = None,
         return_attention_mask: bool = False,
+        min_length: int = 16,
         **kwargs: Any,
     ):
         super().__init__(
@@ -60,6 +62,7 @@ class PaSSTFeatureExtractor(CentredFeatureExtractor):
             do_normalize=do_normalize,
             padding_value=padding_value,
             return_attention_mask=return_attention_mask,
+            min_length=min_length,
             **kwargs,
         )
 

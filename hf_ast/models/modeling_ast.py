@@ -8,13 +8,13 @@ transformers' own `ASTModel` uses others. The classes also open checkpoints of `
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 
 from .configuration_ast import HfASTConfig
-from .modeling_ast_native import native_ast_mapping
 from .modeling_common import (
     SpectrogramForAudioClassification,
     SpectrogramForAudioFrameClassification,
     SpectrogramModel,
     SpectrogramPreTrainedModel,
 )
+from .modeling_native_common import native_ast_mapping
 
 
 class HfASTPreTrainedModel(SpectrogramPreTrainedModel):

@@ -9,6 +9,7 @@ from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
+from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.utils.generic import ModelOutput, TransformersKwargs, can_return_tuple
 
 from .configuration_ssast import SSASTConfig
@@ -18,6 +19,7 @@ from .modeling_common import (
     SpectrogramModel,
     SpectrogramPreTrainedModel,
 )
+from .modeling_native_common import native_ast_mapping
 from .modules_objectives import MaskedPatchObjectives
 from .modules_pretraining import pretraining_step
 
@@ -124,6 +126,10 @@ class SSASTForAudioFrameClassification(SSASTPreTrainedModel, SpectrogramForAudio
     _auto_class = "AutoModelForAudioFrameClassification"
     backbone_class = SSASTModel
 
+
+for _name in ("SSASTModel", "SSASTForAudioClassification"):
+    # Ports to transformers' own AST; by class name, as in `modeling_ast.py`
+    register_checkpoint_conversion_mapping(_name, native_ast_mapping(), overwrite=True)
 
 __all__ = [
     "SSASTForAudioClassification",

@@ -38,7 +38,7 @@ class CentredLogMel(nn.Module):
         device, dtype: Those of the window and the filters.
     """
 
-    periodic_window: ClassVar[bool] = False
+    filter_bank_class: ClassVar[type[MelFilterBank]] = MelFilterBank
 
     def __init__(
         self,
@@ -57,14 +57,13 @@ class CentredLogMel(nn.Module):
         if hop_length < 1:
             raise ValueError(f"hop_length={hop_length} samples must be at least 1.")
         self.hop_length = hop_length
-        self.filter_bank = MelFilterBank(
+        self.filter_bank = self.filter_bank_class(
             sampling_rate=sampling_rate,
             num_mel_bins=num_mel_bins,
             n_fft=n_fft,
             window_length=window_length,
             low_frequency_hz=low_frequency_hz,
             high_frequency_hz=high_frequency_hz,
-            periodic_window=self.periodic_window,
             device=device,
             dtype=dtype,
         )

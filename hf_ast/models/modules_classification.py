@@ -5,7 +5,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from .modules_checks import expect_tensor
+from .modules_checks import expect_tensor, precise
 
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 PROBLEM_TYPES = get_args(ProblemType)
@@ -39,7 +39,8 @@ def classification_loss(
 
     The loss is the sum divided by `num_items_in_batch`, the number of label values in the whole optimizer step as
     `transformers.Trainer` counts it, so that the gradient does not depend on how a step is split into micro-batches or
-    over devices. Without that number, it is the mean over the given batch.
+    over devices. Without that number, it is the mean over the given batch. It is computed in float32, whatever the
+    dtype of the model.
 
     Args:
         logits: Shape (B, C).
@@ -57,7 +58,7 @@ def classification_loss(
         raise ValueError(f"problem_type={problem_type!r} is unknown; choose one of {PROBLEM_TYPES}.")
     batch_size, num_labels = logits.shape
     check_labels(labels, batch_size, num_labels, problem_type)
-    labels = labels.to(logits.device)
+    labels, logits = labels.to(logits.device), precise(logits)
     reduction = "mean" if num_items_in_batch is None else "sum"
     if problem_type == "multi_label_classification":
         loss = _multi_label_loss(logits, labels.to(logits.dtype), reduction)

@@ -137,11 +137,22 @@ class SelfAttention(nn.Module):
         return self.proj(context.reshape(batch_size, num_tokens, hidden_size)), weights
 
 
+def quick_gelu(values: Tensor) -> Tensor:
+    """X sigmoid(1.702 x), which approximates GELU (OpenAI's CLIP)."""
+    return values * torch.sigmoid(1.702 * values)
+
+
+# By transformers' names; three of them are the same approximation of GELU by tanh
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": nn.functional.gelu,
+    "gelu_fast": nn.GELU(approximate="tanh"),
+    "gelu_new": nn.GELU(approximate="tanh"),
+    "gelu_python": nn.functional.gelu,
     "gelu_pytorch_tanh": nn.GELU(approximate="tanh"),
+    "quick_gelu": quick_gelu,
     "relu": nn.functional.relu,
     "silu": nn.functional.silu,
+    "swish": nn.functional.silu,
 }
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .modules_centred_mel import CentredLogMel, CentredMel, MelDraws, min_samples
+from .modules_mel_filters import MelFilterBank
 
 LOG_FLOOR = 1e-7
 # The official normalisation (x + 4.5) / 5, written as (x - mean) / (2 std)
@@ -16,10 +17,16 @@ MEAN, STD = -4.5, 2.5
 __all__ = ["LOG_FLOOR", "MEAN", "STD", "FPaSSTLogMel", "FPaSSTMel", "MelDraws", "min_samples"]
 
 
+class PeriodicFilterBank(MelFilterBank):
+    """Kaldi's mel filters with a periodic Hann window."""
+
+    periodic_window = True
+
+
 class FPaSSTLogMel(CentredLogMel):
     """Log-mel spectrogram with a periodic Hann window and log(max(x, 1e-7)); see `CentredLogMel`."""
 
-    periodic_window = True
+    filter_bank_class = PeriodicFilterBank
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -29,12 +29,12 @@ class MelFilterBank(nn.Module):
         n_fft: Size of the FFT, in samples.
         window_length: In samples; at most `n_fft`.
         low_frequency_hz, high_frequency_hz: See `kaldi_mel_filters`.
-        periodic_window: Whether the Hann window is periodic instead of symmetric.
         device: Device of the constants; torch's default if None.
         dtype: float32 or float64.
     """
 
     window: Tensor
+    periodic_window: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -45,7 +45,6 @@ class MelFilterBank(nn.Module):
         window_length: int,
         low_frequency_hz: float = LOW_FREQUENCY_HZ,
         high_frequency_hz: float | None = None,
-        periodic_window: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
     ):
@@ -57,7 +56,6 @@ class MelFilterBank(nn.Module):
         self.n_fft = n_fft
         self.window_length = window_length
         self.edges_hz = (low_frequency_hz, high_frequency_hz)
-        self.periodic_window = periodic_window
         self._build(device, dtype)
 
     # The backward pass of a later call needs the constants, and autograd cannot save inference tensors for it
@@ -66,11 +64,8 @@ class MelFilterBank(nn.Module):
         window = torch.hann_window(self.window_length, periodic=self.periodic_window, dtype=dtype, device=device)
         window = nn.functional.pad(window, (0, self.n_fft - self.window_length))
         self.register_buffer("window", window, persistent=False)
-        low, high = self.edges_hz
         with torch.device("cpu"):  # even where a model is built on the meta device: the values are needed here
-            filters = kaldi_mel_filters(
-                self.num_mel_bins, self.n_fft, self.sampling_rate, low_frequency_hz=low, high_frequency_hz=high
-            )
+            filters = self._filters()
         self.reaches = []
         for index, group in enumerate(torch.split(filters, FILTERS_PER_GROUP)):
             used = group.any(dim=0).nonzero().flatten().tolist() or [0]
@@ -78,6 +73,13 @@ class MelFilterBank(nn.Module):
             self.reaches.append(reach)
             group = group[:, reach].to(device=window.device, dtype=dtype)
             self.register_buffer(f"filters_{index}", group.T.contiguous(), persistent=False)
+
+    def _filters(self) -> Tensor:
+        """Return the filters, shape (M, n_fft // 2 + 1), float32."""
+        low, high = self.edges_hz
+        return kaldi_mel_filters(
+            self.num_mel_bins, self.n_fft, self.sampling_rate, low_frequency_hz=low, high_frequency_hz=high
+        )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -89,19 +91,18 @@ class MelFilterBank(nn.Module):
         if name in self._buffers:
             self._build(value.device, _precise(value.dtype))
 
-    def matching(self, waveform: Tensor) -> "MelFilterBank":
+    def matching(self, waveform: Tensor) -> Self:
         """Return this filter bank, or a new one where the waveform has another device or dtype."""
         if (waveform.device, waveform.dtype) == (self.window.device, self.window.dtype):
             return self
         low, high = self.edges_hz
-        return MelFilterBank(
+        return type(self)(
             sampling_rate=self.sampling_rate,
             num_mel_bins=self.num_mel_bins,
             n_fft=self.n_fft,
             window_length=self.window_length,
             low_frequency_hz=low,
             high_frequency_hz=high,
-            periodic_window=self.periodic_window,
             device=waveform.device,
             dtype=waveform.dtype,
         )

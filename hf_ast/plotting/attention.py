@@ -59,7 +59,7 @@ def plot_attention(
         A matplotlib figure; `figure.savefig("attention.png")` writes it.
     """
     clip = clip_of(feature_extractor, input_values)
-    attention = patch_attention(model, clip)
+    attention = patch_attention(model, input_values.reshape(clip.shape))  # as given, on its device
     config: Any = model.config
     relative = over_spectrogram(attention.shares, config.patch_sides, config.strides, (clip.shape[1], len(clip)))
     figure = new_figure(9, 6)
@@ -190,7 +190,7 @@ def _levels(feature_extractor: SpectrogramFeatureExtractor, clip: Tensor, durati
     if duration_s is not None:
         shift_s = feature_extractor.frame_shift / feature_extractor.sampling_rate
         centres_s = feature_extractor.first_frame_s + shift_s * torch.arange(len(clip))
-        level[centres_s > duration_s] = torch.nan
+        level[1:][centres_s[1:] > duration_s] = torch.nan  # the first frame holds sound, however short it is
     return decibels(level)
 
 

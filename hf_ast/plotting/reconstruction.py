@@ -53,14 +53,14 @@ def plot_reconstruction(
     clip = clip_of(feature_extractor, input_values)
     given = None if mask_indices is None else mask_indices[None]
     with evaluating(model):
-        output = model(clip[None].to(model.device), mask_indices=given, generator=generator)
+        output = model(input_values.reshape(1, *clip.shape).to(model.device), mask_indices=given, generator=generator)
 
     height, width = model.objectives.patch_size
     rows, columns = grid_shape(clip.shape[1], len(clip), (height, width), (height, width))
     is_masked_patch = masked_grid(output.mask_indices, rows, columns)[0].cpu()
     is_masked = is_masked_patch.repeat_interleave(height, 0).repeat_interleave(width, 1)  # (mel bins, frames)
     original = clip.T[: is_masked.shape[0], : is_masked.shape[1]]
-    rebuilt = fill_patches(original, output.mask_indices[0], output.reconstructions[0], (height, width))
+    rebuilt = fill_patches(original, output.mask_indices[0].cpu(), output.reconstructions[0].cpu(), (height, width))
     error = output.reconstruction_loss.item()
     panels = {
         title or "Spectrogram": original,

@@ -51,16 +51,17 @@ class TrainingFacts:
     best_step: int | None
 
 
-def source_license(model: str) -> str | None:
+def source_license(model: str, revision: str | None = None, token: str | bool | None = None) -> str | None:
     """Return the licence in the card of a model, as the Hub names it; None if no card or no licence is found.
 
     Args:
         model: A folder, such as one that `hf-ast convert` made, or the id of a model on the Hub.
+        revision, token: As in `hf_ast.load_classifier`.
     """
     card = Path(model) / CARD
     if not Path(model).is_dir():
         try:
-            card = Path(hf_hub_download(model, CARD))
+            card = Path(hf_hub_download(model, CARD, revision=revision, token=token))
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError):
             return None
     if not card.is_file():
@@ -170,6 +171,7 @@ def render_card(
 
 def _class_rows(data: LabelledData, evaluation: Evaluation | None) -> Iterator[dict[str, Any]]:
     """Return the name, counts and average precision of each class, for a table in Markdown."""
+    classes = None if evaluation is None else evaluation.as_data()["classes"]
     for index, (label, counts) in enumerate(data.counts().items()):
-        precision = None if evaluation is None else evaluation.as_data()["classes"][index]["average_precision"]
+        precision = None if classes is None else classes[index]["average_precision"]
         yield {"label": markdown(label), "counts": list(counts.values()), "precision": precision}

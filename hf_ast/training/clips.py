@@ -7,18 +7,21 @@ import numpy as np
 
 from hf_ast.data import audio
 from hf_ast.data.labelled import Clip, LabelledData
-from hf_ast.data.sources import Reader
+from hf_ast.data.readers import Reader
 
-from .sampling import EpochDataset
+from .damage import ToleratingDataset
 
 
-class Clips(EpochDataset):
+class Clips(ToleratingDataset):
     """Waveforms and labels, as `TrainingCollator` takes them: `{"waveform": (S,), "labels": ...}`.
 
     A recording that is longer than the model's input gives random parts, as many per epoch as would cover it, or, for
     evaluation, the part in its middle. The parts depend only on the seed, the epoch and the number of the row, so that
     a resumed run draws the same parts as it would have without the interruption. Pass the dataset to `Trainer` as a
     callback as well, so that it learns the epoch.
+
+    Parts of a segment lie inside it. A recording that turns out to be damaged is replaced by the next one, with the
+    labels of that one, and listed in `damaged`.
 
     Args:
         data: Where the recordings are, and how they are labelled.
@@ -39,35 +42,52 @@ class Clips(EpochDataset):
         random: bool = False,
         seed: int = 0,
     ):
-        super().__init__()
+        super().__init__(clips)
         self.data = data
         self.sampling_rate = sampling_rate
         self.duration_s = duration_s
         self.random = random
         self.seed = seed
-        self.rows = [
-            clip for clip in clips for _ in range(max(1, round(clip.duration_s / duration_s)) if random else 1)
+        # The number of the recording of each row
+        self.numbers = [
+            number
+            for number, clip in enumerate(self.recordings)
+            for _ in range(max(1, round(clip.duration_s / duration_s)) if random else 1)
         ]
         self._reader: Reader | None = None
 
+    @property
+    def rows(self) -> list[Clip]:
+        """The recording of each row."""
+        return [self.recordings[number] for number in self.numbers]
+
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.numbers)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        clip = self.rows[index]
         place = np.random.default_rng((self.seed, int(self._epoch), index)).random() if self.random else 0.5
         if self._reader is None:  # one per process
             self._reader = self.data.source.reader()
-        waveform = read_part(self._reader, clip, place, sampling_rate=self.sampling_rate, duration_s=self.duration_s)
-        labels = self.data.targets([clip])[0] if self.data.multi_label else clip.labels[0]
-        return {"waveform": waveform, "labels": labels}
+        for number in self.candidates(self.numbers[index], 0, len(self.recordings)):
+            clip = self.recordings[number]
+            try:
+                waveform = read_part(
+                    self._reader, clip, place, sampling_rate=self.sampling_rate, duration_s=self.duration_s
+                )
+            except (OSError, ValueError) as error:
+                self.mark_damaged(number, error)
+                continue
+            labels = self.data.targets([clip])[0] if self.data.multi_label else clip.labels[0]
+            return {"waveform": waveform, "labels": labels}
+        self.expect_few_damaged()
+        raise AssertionError("Some recording can be read.")  # pragma: no cover
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_reader": None}
 
 
 def read_part(reader: Reader, clip: Clip, place: float, *, sampling_rate: int, duration_s: float) -> np.ndarray:
-    """Read a part of a recording, or all of it if it is shorter.
+    """Read a part of a recording or segment, or all of it if it is shorter.
 
     Args:
         reader: Reader of the recording's source.
@@ -82,11 +102,18 @@ def read_part(reader: Reader, clip: Clip, place: float, *, sampling_rate: int, d
     Raises:
         ValueError: The recording cannot be decoded, or holds values that are not finite.
     """
+    if clip.end_s is not None:
+        duration_s = min(duration_s, clip.duration_s)
     with reader.open(clip.name, clip.index) as recording:
         waveform, _ = audio.read(
             recording,
             sampling_rate,
-            start_s=place * max(0.0, clip.duration_s - duration_s),
+            start_s=clip.start_s + place * max(0.0, clip.duration_s - duration_s),
             duration_s=duration_s,
+            warn=_no_warning,
         )
     return waveform
+
+
+def _no_warning(message: str) -> None:
+    """Say nothing: what is wrong with the recording was said when it was checked."""

@@ -1,6 +1,5 @@
 """Random crops of unlabelled recordings, as spectrograms for pretraining. Needs the extra `audio`."""
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,24 +8,19 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import default_data_collator
-from transformers.utils import logging
 
 from hf_ast import HfASTFeatureExtractor, SSASTConfig
 from hf_ast.data.labelled import Clip
-from hf_ast.data.sources import Reader
+from hf_ast.data.readers import Reader
 from hf_ast.data.splitting import TRAIN, VALIDATION
 from hf_ast.models.modules_embeddings import real_column_mask
 from hf_ast.models.modules_masking import MaskSampler
 
 from .clips import read_part
+from .damage import ToleratingDataset
 from .mixtures import Mixture
-from .sampling import EpochDataset, seeded_generator
+from .sampling import seeded_generator
 from .statistics import feature_statistics
-
-logger = logging.get_logger(__name__)
-
-# Largest fraction of damaged recordings that is tolerated
-MAX_DAMAGED = 0.1
 
 
 class ClipMasks:
@@ -72,7 +66,7 @@ class ClipMasks:
         return ((mask_indices >= 0) & columns.gather(1, mask_indices.clamp(min=0) % columns.shape[1])).sum()
 
 
-class Crops(EpochDataset):
+class Crops(ToleratingDataset):
     """Spectrograms of crops, as long as the feature extractor allows, with the patches to mask in them.
 
     Crops for training are random. Without weights of the sources, the number of crops of a recording is its duration
@@ -103,16 +97,15 @@ class Crops(EpochDataset):
         evaluation: bool = False,
         seed: int = 0,
     ):
-        super().__init__()
+        split = VALIDATION if evaluation else TRAIN
+        of_parts = [part.of(split) for part in mixture.parts]
+        super().__init__([clip for clips in of_parts for clip in clips])
         self.mixture = mixture
         self.feature_extractor = feature_extractor
         self.masks = masks
         self.evaluation = evaluation
         self.seed = seed
         self.duration_s = feature_extractor.max_samples / feature_extractor.sampling_rate
-        split = VALIDATION if evaluation else TRAIN
-        of_parts = [part.of(split) for part in mixture.parts]
-        self.recordings: list[Clip] = [clip for clips in of_parts for clip in clips]
         # The recordings of each source are numbered from its start up to that of the next one
         self.starts = np.cumsum([0, *map(len, of_parts)])
         self.crops = [
@@ -128,8 +121,6 @@ class Crops(EpochDataset):
                     f"weights={mixture.weights} give {source!r} none of the {len(self)} crops of an epoch; give it a "
                     "larger weight, or leave it out."
                 )
-        # In shared memory, so that this process learns what the workers of a data loader find
-        self.is_damaged = torch.zeros(len(self.recordings), dtype=torch.bool).share_memory_()
         self._numbers: tuple[int, np.ndarray] | None = None
         self._readers: list[Reader] | None = None
 
@@ -154,13 +145,11 @@ class Crops(EpochDataset):
         place = 0.5 if self.evaluation else np.random.default_rng((self.seed, self._draw, index)).random()
         part = int(np.searchsorted(self.starts, number, side="right")) - 1
         first, end = self.starts[part : part + 2]
-        for next_number in itertools.chain(range(number, end), range(first, number)):
-            if not self.is_damaged[next_number]:
-                try:
-                    return self._read(part, self.recordings[next_number], place)
-                except (OSError, ValueError) as error:
-                    self.is_damaged[next_number] = True
-                    logger.warning(f"A recording is left out: {error}")
+        for next_number in self.candidates(int(number), int(first), int(end)):
+            try:
+                return self._read(part, self.recordings[next_number], place)
+            except (OSError, ValueError) as error:
+                self.mark_damaged(next_number, error)
         self.expect_few_damaged()
         raise ValueError(
             f"All {end - first} recordings of {self.mixture.parts[part].source.location!r} are damaged; repair them, "
@@ -194,27 +183,10 @@ class Crops(EpochDataset):
         if self._readers is None:  # those of one process
             self._readers = [part.source.reader() for part in self.mixture.parts]
         rate = self.feature_extractor.sampling_rate
-        waveform = read_part(self._readers[part], clip, place, sampling_rate=rate, duration_s=self.duration_s)
-        if len(waveform) < self.feature_extractor.min_samples:
-            raise ValueError(f"{clip.name!r} ends earlier than its header says.")
-        return waveform
+        return read_part(self._readers[part], clip, place, sampling_rate=rate, duration_s=self.duration_s)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_readers": None}
-
-    @property
-    def damaged(self) -> list[str]:
-        """Recordings, among those used so far, that could not be read or hold values that are not finite."""
-        return [self.recordings[number].name for number in self.is_damaged.nonzero().flatten().tolist()]
-
-    def expect_few_damaged(self) -> None:
-        """Raise a ValueError if more than a tenth of the recordings are damaged."""
-        damaged = self.damaged
-        if len(damaged) > MAX_DAMAGED * len(self.recordings):
-            raise ValueError(
-                f"{len(damaged)} of {len(self.recordings)} recordings are damaged, such as {damaged[:3]}; repair or "
-                "remove them."
-            )
 
 
 def apportioned(number: int, shares: Sequence[float]) -> list[int]:

@@ -64,8 +64,9 @@ def evaluate_folds(
     model: str,
     *,
     train: Callable[[LabelledData, str], Any] | None = None,
-    batch_size: int = 8,
+    batch_size: int | None = None,
     progress: bool = False,
+    **loading: Any,
 ) -> list[Evaluation]:
     """Evaluate on each of the five folds.
 
@@ -76,6 +77,8 @@ def evaluate_folds(
         train: Gets the data and the number of the held-out fold, fine-tunes on the training recordings, and returns
             the model and its feature extractor. Nothing is chosen on the held-out fold: the last weights count.
         batch_size, progress: As in `evaluate`.
+        loading: `device`, `dtype`, `revision` and `token` of `hf_ast.load_classifier`, for models that are not trained
+            here.
 
     Raises:
         ValueError: `model` has no "{fold}" in its name, and `train` is None.
@@ -89,7 +92,7 @@ def evaluate_folds(
     for fold in FOLDS:
         split = data.with_splits({other: TEST if other == fold else TRAIN for other in FOLDS})
         if train is None:
-            network, feature_extractor = load_classifier(model.replace("{fold}", fold))
+            network, feature_extractor = load_classifier(model.replace("{fold}", fold), **loading)
         else:
             network, feature_extractor = train(split, fold)
         test = replace(split, clips=split.of(TEST))

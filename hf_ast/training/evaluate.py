@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from hf_ast.data import audio
 from hf_ast.data.labelled import Clip, LabelledData
-from hf_ast.inference.evaluating import evaluating
+from hf_ast.inference.devices import Device, default_batch_size, place, running
 from hf_ast.inference.features import FeatureExtractor, clip_features, model_window
 from hf_ast.inference.tagging import label_names, score_inputs, tag
 from hf_ast.plotting import confusion_counts, plot_average_precision, plot_confusion
@@ -22,6 +22,9 @@ from .metrics import Metrics, classification_metrics, main_metric
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# Recordings per forward pass that a CPU computes fastest
+BATCH_SIZE_ON_CPU = 8
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Evaluation:
@@ -29,11 +32,12 @@ class Evaluation:
 
     Attributes:
         labels: Names of the classes, C.
-        names: Names of the recordings, N.
+        names: Names of the recordings or segments, N.
         targets: 1 for the classes of each recording and 0 for the others, shape (N, C).
         scores: Probabilities, shape (N, C).
         multi_label: Whether the recordings may have any number of classes.
         metrics: See `classification_metrics`.
+        failed: Title of each recording that could not be scored, and is in none of the others -> the reason.
     """
 
     labels: list[str]
@@ -42,6 +46,7 @@ class Evaluation:
     scores: np.ndarray
     multi_label: bool
     metrics: Metrics
+    failed: dict[str, str] = field(default_factory=dict)
 
     @property
     def main(self) -> tuple[str, float]:
@@ -89,7 +94,13 @@ class Evaluation:
                 {"true": labels[row], "predicted": labels[column], "num_recordings": int(counts[row, column])}
                 for row, column in zip(*counts.nonzero(), strict=True)
             ]
-        return {"num_recordings": len(self.names), "metrics": values, "classes": classes, "confusion": confusion}
+        return {
+            "num_recordings": len(self.names),
+            "metrics": values,
+            "classes": classes,
+            "confusion": confusion,
+            "failed": self.failed,
+        }
 
 
 def evaluate(
@@ -98,12 +109,15 @@ def evaluate(
     data: LabelledData,
     *,
     split: str = "all",
-    batch_size: int = 8,
+    device: Device | None = None,
+    dtype: str | torch.dtype | None = None,
+    batch_size: int | None = None,
     progress: bool = False,
 ) -> Evaluation:
     """Label recordings as `hf-ast classify` and the pipeline do, and compare with their true labels.
 
-    A recording that is longer than the model's input is cut into windows, and its scores are the means over them.
+    A recording that is longer than the model's input is cut into windows, and its scores are the means over them. One
+    that cannot be read or scored is left out of the metrics, and named in `failed`.
 
     Args:
         model: A classification model of ours, or any other one for waveforms, on any device; it runs in eval mode.
@@ -111,11 +125,12 @@ def evaluate(
         data: The recordings. Their classes are found among those of the model by their names; if the model has others
             as well, they count as wrong answers and have no average precision of their own.
         split: "all", "train", "validation" or "test".
-        batch_size: Recordings per forward pass.
+        device, dtype: As in `hf_ast.tag`.
+        batch_size: Recordings per forward pass; if None, 8 on a CPU, and 32 on an accelerator.
         progress: Whether to show a progress bar on stderr.
 
     Raises:
-        ValueError: The split is empty, or the model does not know a class.
+        ValueError: The split is empty, the model does not know a class, or no recording can be scored.
     """
     data = data.with_labels(label_names(model))
     clips = data.of(split)
@@ -123,15 +138,26 @@ def evaluate(
         raise ValueError(
             f"split={split!r} holds no recording; there are {sorted({clip.split for clip in data.clips})}."
         )
-    scores = score_recordings(model, feature_extractor, data, clips, batch_size=batch_size, progress=progress)
+    place(model, device)
+    with running(model, dtype):
+        scores, failures = score_recordings(
+            model, feature_extractor, data, clips, batch_size=batch_size, progress=progress
+        )
+    failed = {clips[row].title: reason for row, reason in failures.items()}
+    scored = [row for row in range(len(clips)) if row not in failures]
+    if not scored:
+        name, reason = next(iter(failed.items()))
+        raise ValueError(f"split={split!r}: none of its {len(clips)} recordings can be scored; {name!r}: {reason}")
+    scores, clips = scores[scored], [clips[row] for row in scored]
     targets = data.targets(clips)
     return Evaluation(
         labels=data.labels,
-        names=[clip.name for clip in clips],
+        names=[clip.title for clip in clips],
         targets=targets,
         scores=scores,
         multi_label=data.multi_label,
         metrics=classification_metrics(targets, scores, multi_label=data.multi_label),
+        failed=failed,
     )
 
 
@@ -142,35 +168,67 @@ def score_recordings(
     data: LabelledData,
     clips: Sequence[Clip],
     *,
-    batch_size: int = 8,
+    batch_size: int | None = None,
     progress: bool = False,
-) -> np.ndarray:
+) -> tuple[np.ndarray, dict[int, str]]:
     """Score recordings, several in a forward pass where each fits into the model's input.
 
     Returns:
-        Probabilities in the order of the clips, float32, shape (N, C), as `hf_ast.tag` gives them.
+        Probabilities in the order of the clips, float32, shape (N, C), as `hf_ast.tag` gives them; and why a recording
+        could not be read or scored, by its row, which is NaN. An error of a batch costs only the recordings that also
+        fail alone.
     """
+    batch_size = default_batch_size(model.device, BATCH_SIZE_ON_CPU) if batch_size is None else batch_size
     rate, window, reader = feature_extractor.sampling_rate, model_window(feature_extractor), data.source.reader()
-    scores = np.empty((len(clips), len(label_names(model))), dtype=np.float32)
+    scores = np.full((len(clips), len(label_names(model))), np.nan, dtype=np.float32)
+    failures: dict[int, str] = {}
     waiting: dict[int, np.ndarray] = {}
 
     def score_waiting() -> None:
-        inputs = clip_features(feature_extractor, list(waiting.values()), device=model.device)
-        scores[list(waiting)] = score_inputs(model, inputs.to(model.dtype)).cpu().numpy()
+        batches: list[dict[int, np.ndarray]] = [dict(waiting)]
         waiting.clear()
+        while batches:
+            batch = batches.pop()
+            try:
+                inputs = clip_features(feature_extractor, list(batch.values()), device=model.device)
+                scores[list(batch)] = score_inputs(model, inputs.to(model.dtype)).cpu().numpy()
+            except ImportError:
+                raise
+            except Exception as error:  # a model, a front end or a device may raise anything
+                if len(batch) > 1:
+                    batches += [{row: waveform} for row, waveform in batch.items()]
+                else:
+                    failures.update(dict.fromkeys(batch, _reason(error)))
 
-    with evaluating(model):
+    with running(model):
         for row, clip in enumerate(tqdm(clips, desc="Evaluating", unit="file", disable=not progress)):
-            with reader.open(clip.name, clip.index) as recording:
-                if clip.duration_s * rate > window + 1:  # one more, because resampling rounds
-                    scores[row] = tag(model, feature_extractor, recording, batch_size=batch_size).scores.numpy()
-                    continue
-                waiting[row] = audio.read(recording, rate)[0][:window]
+            try:
+                with reader.open(clip.name, clip.index) as recording:
+                    if clip.duration_s * rate > window + 1:  # one more, because resampling rounds
+                        part = recording if clip.end_s is None else _segment(recording, clip, rate)
+                        scores[row] = tag(model, feature_extractor, part, batch_size=batch_size).scores.numpy()
+                    else:
+                        waiting[row] = _segment(recording, clip, rate)["array"][:window]
+            except ImportError:  # a missing decoder concerns all recordings
+                raise
+            except Exception as error:
+                failures[row] = _reason(error)
             if len(waiting) == batch_size:
                 score_waiting()
         if waiting:
             score_waiting()
-    return scores
+    return scores, failures
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {error}"
+
+
+def _segment(recording: Any, clip: Clip, rate: int) -> dict[str, Any]:
+    """Read a recording, or the part of it that a segment is."""
+    duration_s = None if clip.end_s is None else clip.duration_s
+    waveform, _ = audio.read(recording, rate, start_s=clip.start_s, duration_s=duration_s, warn=lambda message: None)
+    return {"array": waveform, "sampling_rate": rate}
 
 
 def _finite(value: float) -> float | None:

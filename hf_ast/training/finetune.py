@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,10 @@ from .averaging import SWACallback
 from .cards import TrainingFacts, source_license, write_results
 from .clips import Clips
 from .collation import TrainingCollator
+from .damage import DamagedRecordings
+from .devices import device_arguments
 from .evaluate import Evaluation, evaluate
+from .extras import expect_train
 from .metrics import compute_metrics, main_metric
 from .output import (
     CHECKPOINTS,
@@ -60,6 +63,7 @@ class FineTuned:
             and in all processes but the first.
         split: The split of these recordings.
         is_main_process: Whether this is the process that reports, if training runs on several.
+        damaged: Recordings that turned out to be damaged in training, and were left out of it.
     """
 
     model: PreTrainedModel
@@ -67,6 +71,7 @@ class FineTuned:
     evaluation: Evaluation | None
     split: str | None
     is_main_process: bool = True
+    damaged: list[str] = field(default_factory=list)
 
 
 class RecipeTrainer(Trainer):
@@ -149,6 +154,10 @@ def finetune(
     num_workers: int = 2,
     seed: int = 0,
     bf16: bool = False,
+    device: str | None = None,
+    dtype: str = "float32",
+    revision: str | None = None,
+    token: str | bool | None = None,
     report_to: str = "none",
     resume: bool = False,
     push_to_hub: str | None = None,
@@ -177,7 +186,9 @@ def finetune(
         eval_every: Steps between evaluations, and between saved states; an epoch by default.
         num_workers: Processes that read audio.
         seed: Seed of the head, the order of the recordings and the augmentation.
-        bf16: Whether to compute in bfloat16 where that is accurate enough.
+        bf16: The same as dtype="bfloat16".
+        device, dtype: See `hf_ast.training.devices.device_arguments`.
+        revision, token: As in `hf_ast.load_classifier`, for a model on the Hub.
         report_to: Where `Trainer` reports to: "none", "tensorboard", "wandb", ...
         resume: Continue from the last saved state in `output`, as if there had been no interruption.
         push_to_hub: Repository on the Hub, "owner/name", that the result is uploaded to.
@@ -190,14 +201,18 @@ def finetune(
         ValueError: An argument is wrong, there are no training recordings or only one class, `resume` finds no state
             or the data have changed, or, without `resume`, there are states of an earlier run.
     """
+    expect_train()
     settings = find_preset(preset) if isinstance(preset, str) else preset
     changes: dict[str, Any] = {"learning_rate": learning_rate, "num_epochs": num_epochs, "batch_size": batch_size}
     settings = replace(settings, **{name: value for name, value in changes.items() if value is not None})
     _check_arguments(settings, data, stats)
     output = Path(output)
+    on_device = device_arguments(device, "bfloat16" if bf16 else dtype)
     last = state_to_resume(output, resume)
     set_seed(seed)
-    network, feature_extractor, data = load_for_training(model, data, settings, duration_s=duration_s)
+    network, feature_extractor, data = load_for_training(
+        model, data, settings, duration_s=duration_s, revision=revision, token=token
+    )
     if last is not None:
         expect_same_record(output, _record(data), ("labels", "splits"))
         feature_extractor = type(feature_extractor).from_pretrained(last)
@@ -211,9 +226,9 @@ def finetune(
         eval_every=eval_every,
         dataloader_num_workers=num_workers,
         seed=seed,
-        bf16=bf16,
         report_to=report_to,
         disable_tqdm=not progress,
+        **on_device,
     )
     trainer = make_trainer(network, feature_extractor, data, settings, arguments, callbacks=callbacks or [])
     if trainer.is_world_process_zero():
@@ -229,7 +244,7 @@ def finetune(
         settings=settings,
         num_steps=trainer.state.global_step,
         seed=seed,
-        license=license or source_license(resolve_model(model)),
+        license=license or source_license(resolve_model(model, revision=revision, token=token), revision, token),
         license_is_inherited=license is None,
         best_step=trainer.state.best_global_step if arguments.load_best_model_at_end else None,
     )
@@ -269,6 +284,12 @@ def _measured(
         evaluation=evaluation,
         split=split,
         is_main_process=is_main_process,
+        damaged=[
+            name
+            for callback in trainer.callback_handler.callbacks
+            if isinstance(callback, DamagedRecordings)
+            for name in callback.names()
+        ],
     )
 
 
@@ -308,8 +329,7 @@ def training_arguments(
         remove_unused_columns=False,
         label_names=["labels"],
         dataloader_pin_memory=torch.cuda.is_available(),
-        use_cpu=not torch.accelerator.is_available(),  # without it, bfloat16 on a CPU is refused
-        **settings,
+        **device_arguments() | settings,
     )
 
 
@@ -353,7 +373,7 @@ def make_trainer(
         processing_class=feature_extractor,
         data_collator=collator,
         compute_metrics=compute_metrics(data.problem_type),
-        callbacks=[clips[TRAIN], rows, *averaging, *callbacks],
+        callbacks=[clips[TRAIN], rows, DamagedRecordings(*clips.values()), *averaging, *callbacks],
     )
 
 
@@ -374,5 +394,13 @@ def _check_arguments(preset: Preset, data: LabelledData, stats: str | None) -> N
 
 def _record(data: LabelledData) -> dict[str, Any]:
     """Return the record of the data that a model is trained on."""
-    splits = {split: [clip.name for clip in data.of(split)] for split in SPLITS if data.of(split)}
-    return {"source": data.source.location, "labels": data.labels, "splits": splits, "skipped": data.skipped}
+    titles: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for clip in data.clips:
+        titles[clip.split].append(clip.title)
+    return {
+        "source": data.source.location,
+        "labels": data.labels,
+        "splits": {split: names for split, names in titles.items() if names},
+        "skipped": data.skipped,
+        "warned": data.warned,
+    }

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from hf_ast.data.checking import check_recordings, noting
 from hf_ast.data.entries import find_entries
-from hf_ast.data.labelled import Clip, Recordings, check_recordings
+from hf_ast.data.labelled import Clip, Recordings
 from hf_ast.data.sources import Source, as_source
 from hf_ast.data.splitting import TRAIN, VALIDATION
 
@@ -50,7 +51,18 @@ class Mixture:
             "recordings": recordings,
             "weights": self.weights,
             "skipped": [part.skipped for part in self.parts],
+            "warned": [part.warned for part in self.parts],
         }
+
+    def reasons(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Say by name why recordings were skipped, and what is wrong with others; several sources are named, too."""
+        skipped: dict[str, str] = {}
+        warned: dict[str, str] = {}
+        for part in self.parts:
+            source = "" if len(self.parts) == 1 else f"{part.source.location}: "
+            skipped |= {f"{source}{name}": reason for name, reason in part.skipped.items()}
+            warned |= {f"{source}{name}": reason for name, reason in part.warned.items()}
+        return skipped, warned
 
     def describe(self) -> Iterator[str]:
         """Say what each source has, and what was skipped, as lines of text."""
@@ -73,9 +85,10 @@ def read_mixture(
     weights: Sequence[float] | None = None,
     split_column: str = "split",
     audio_folder: str | os.PathLike[str] | None = None,
+    whole_files: bool = False,
     subset: str | None = None,
     num_eval: int = 200,
-    min_duration_s: float = 0.025,
+    min_duration_s: float = 0.0,
     seed: int = 0,
     progress: bool = False,
 ) -> Mixture:
@@ -93,11 +106,12 @@ def read_mixture(
             every crop of every source is used once, so that the shares are those of their durations.
         split_column: Column of splits; it need not exist.
         audio_folder: Folder to which paths in manifests are relative; those of the manifests if None.
+        whole_files: Whether the rows of manifests are whole recordings, although there are columns of times.
         subset: Subset of the data sets among the sources; for a single one of them, give what
             `find_source(id, subset=...)` returns.
         num_eval: Number of recordings to evaluate on, from each source in proportion to its share; at most a tenth of
             the recordings of a source that names none for validation.
-        min_duration_s: Recordings that are shorter are skipped.
+        min_duration_s: Recordings that are shorter are skipped; a model takes any that holds a sample.
         seed: Seed of the choice of recordings to evaluate on.
         progress: Whether to show progress bars on stderr.
 
@@ -110,14 +124,36 @@ def read_mixture(
         raise ValueError(f"num_eval={num_eval} must not be negative; 0 holds out nothing.")
     found = []
     for place in _places(sources, subset):
-        entries = find_entries(place, None, split_column, "", "", audio_folder, labelled=False)
-        durations_s, skipped = check_recordings(place, entries, min_duration_s, decode=False, progress=progress)
+        warned: dict[str, str] = {}
+        entries = find_entries(
+            place,
+            split_column=split_column,
+            group_column="",
+            audio_folder=audio_folder,
+            labelled=False,
+            whole_files=whole_files,
+            warn=noting(warned, place.location),
+        )
+        checked = check_recordings(place, entries, min_duration_s, decode=False, progress=progress)
         clips = [
-            Clip(name=entry.name, index=entry.index, split=entry.split or TRAIN, duration_s=durations_s[entry.name])
-            for entry in entries
-            if entry.name in durations_s
+            Clip(
+                name=entry.name,
+                index=entry.index,
+                split=entry.split or TRAIN,
+                duration_s=duration_s,
+                start_s=entry.start_s,
+                end_s=None if entry.end_s is None else entry.start_s + duration_s,
+            )
+            for entry, duration_s in checked.usable
         ]
-        part = Recordings(source=place, clips=clips, skipped=skipped)
+        skipped = checked.skipped
+        part = Recordings(
+            source=place,
+            clips=clips,
+            skipped=skipped,
+            warned=warned | checked.warned,
+            failed=frozenset(skipped),
+        )
         if not part.of(TRAIN):
             reasons = ", ".join(f"{name!r}: {reason}" for name, reason in list(skipped.items())[:3])
             raise ValueError(
@@ -162,16 +198,16 @@ def _held_out(part: Recordings, num_eval: int, rng: np.random.Generator) -> Reco
     pool, training = part.of(VALIDATION), part.of(TRAIN)
     if not pool:
         pool, num_eval = training, min(num_eval, len(training) // 10)
-    chosen = {pool[number].name for number in rng.permutation(len(pool))[:num_eval]}
+    chosen = {pool[number].title for number in rng.permutation(len(pool))[:num_eval]}
     kept = [
-        replace(clip, split=VALIDATION) if clip.name in chosen else clip
+        replace(clip, split=VALIDATION) if clip.title in chosen else clip
         for clip in part.clips
-        if clip.split == TRAIN or clip.name in chosen
+        if clip.split == TRAIN or clip.title in chosen
     ]
     return replace(part, clips=kept)
 
 
 def _digest(clips: Sequence[Clip]) -> str:
     """Return a hash that changes with the recordings, their lengths or splits."""
-    content = json.dumps([(clip.name, clip.index, clip.split, clip.duration_s) for clip in clips])
+    content = json.dumps([(clip.title, clip.index, clip.split, clip.duration_s) for clip in clips])
     return hashlib.sha256(content.encode()).hexdigest()

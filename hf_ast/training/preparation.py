@@ -8,16 +8,20 @@ from typing import Any
 import numpy as np
 import torch
 from tqdm.auto import tqdm
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification, PreTrainedModel
+from transformers import AutoConfig, AutoModelForAudioClassification, PreTrainedModel
 
-from hf_ast import HfASTFeatureExtractor, HfASTForAudioClassification
+from hf_ast import HfASTConfig, HfASTFeatureExtractor, HfASTForAudioClassification
 from hf_ast.checkpoints import resolve_model
 from hf_ast.data.labelled import Clip, LabelledData
 from hf_ast.data.splitting import TRAIN
 from hf_ast.families import MODEL_TYPES
-from hf_ast.models.configuration_ast import NATIVE_MODEL_TYPE
+from hf_ast.inference.front_ends import load_feature_extractor, read_model_type
+from hf_ast.inference.loading import expect_complete
+from hf_ast.models.configuration_common import as_pair
+from hf_ast.models.configuration_native_common import NATIVE_MODEL_TYPE
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 from hf_ast.models.modules_transformer import initialize_weights
+from hf_ast.opening import hub_settings, open_safely
 
 from .clips import Clips
 from .presets import Preset
@@ -30,7 +34,13 @@ NUM_STATISTICS = 1000
 
 
 def load_for_training(
-    model: str | Path, data: LabelledData, preset: Preset, *, duration_s: float | None = None
+    model: str | Path,
+    data: LabelledData,
+    preset: Preset,
+    *,
+    duration_s: float | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
 ) -> tuple[PreTrainedModel, SpectrogramFeatureExtractor, LabelledData]:
     """Load a model with a head for the classes of the data, for inputs as long as its recordings.
 
@@ -38,32 +48,37 @@ def load_for_training(
         The model, its feature extractor, and the data, with the classes in the order of the model's head.
 
     Raises:
-        ValueError: The model is no AST, SSAST or PaSST, or `duration_s` is shorter than a patch.
+        ValueError: The model is no AST, SSAST or PaSST, more of its checkpoint than the classifier is missing or of
+            another size, or `duration_s` is shorter than a patch.
     """
-    path = resolve_model(model)
-    config = AutoConfig.from_pretrained(path)
-    is_native = config.model_type == NATIVE_MODEL_TYPE
-    if not is_native and config.model_type not in MODEL_TYPES:
-        raise ValueError(f"model={str(model)!r} is a {config.model_type}, but must be an AST, SSAST or PaSST.")
-    model_class, extractor_class = (
-        (HfASTForAudioClassification, HfASTFeatureExtractor)
-        if is_native
-        else (AutoModelForAudioClassification, AutoFeatureExtractor)
-    )
-    feature_extractor: Any = extractor_class.from_pretrained(path)
+    path = resolve_model(model, revision=revision, token=token)
+    of_hub = hub_settings(revision, token)
+    model_type = read_model_type(path, **of_hub)
+    is_native = model_type == NATIVE_MODEL_TYPE
+    if not is_native and model_type not in MODEL_TYPES:
+        raise ValueError(f"model={str(model)!r} is a {model_type}, but must be an AST, SSAST or PaSST.")
+    config: Any = open_safely(HfASTConfig if is_native else AutoConfig, path, **of_hub)
+    model_class: Any = HfASTForAudioClassification if is_native else AutoModelForAudioClassification
+    feature_extractor: Any = load_feature_extractor(path, model_type, **of_hub)
+    feature_extractor.min_length = as_pair(config.patch_size)[1]
     feature_extractor.max_length = _max_length(feature_extractor, data, preset, duration_s)
     old_labels = [config.id2label[index] for index in range(len(config.id2label))]
     has_these_classes = set(old_labels) == set(data.labels)
     if has_these_classes:
         data = data.with_labels(old_labels)
-    network = model_class.from_pretrained(
+    network, info = open_safely(
+        model_class,
         path,
+        dtype=torch.float32,  # whatever the checkpoint's: small steps vanish in half precision
         id2label=dict(enumerate(data.labels)),
         label2id={label: index for index, label in enumerate(data.labels)},
         problem_type=data.problem_type,
         max_length=feature_extractor.max_length,
         ignore_mismatched_sizes=True,
+        output_loading_info=True,
+        **of_hub,
     )
+    expect_complete(model, info, optional="classifier.")
     if not has_these_classes and len(old_labels) == len(data.labels):
         # The old head has the right size, but is for other classes
         with torch.no_grad():
@@ -91,6 +106,7 @@ def data_statistics(
     *,
     num_recordings: int = NUM_STATISTICS,
     seed: int = 0,
+    device: torch.device | str | None = None,
     progress: bool = False,
 ) -> tuple[float, float]:
     """Compute the mean and standard deviation of log-mel values of recordings; see `feature_statistics`."""
@@ -98,7 +114,7 @@ def data_statistics(
     rows = Clips(data, clips, sampling_rate=rate, duration_s=feature_extractor.max_samples / rate)
     chosen = np.random.default_rng(seed).permutation(len(rows))[:num_recordings]
     bar = tqdm(chosen.tolist(), desc="Statistics", unit="file", disable=not progress)
-    return feature_statistics(feature_extractor, (rows[index]["waveform"] for index in bar))
+    return feature_statistics(feature_extractor, (rows[index]["waveform"] for index in bar), device=device)
 
 
 def default_stats(preset: Preset, feature_extractor: SpectrogramFeatureExtractor) -> str:
@@ -116,10 +132,11 @@ def _max_length(
     if preset.max_length is not None and isinstance(feature_extractor, HfASTFeatureExtractor):
         return preset.max_length
     longest_s = max(clip.duration_s for clip in data.clips)
-    return min(_frames_for(feature_extractor, math.ceil(longest_s * rate)), feature_extractor.max_length)
+    num_frames = max(feature_extractor.min_length, _frames_for(feature_extractor, math.ceil(longest_s * rate)))
+    return min(num_frames, feature_extractor.max_length)
 
 
 def _frames_for(feature_extractor: SpectrogramFeatureExtractor, num_samples: int) -> int:
     """Return the smallest number of frames with which no sample of the clips is cut off."""
-    num_frames = feature_extractor.num_frames(max(feature_extractor.min_samples, num_samples))
+    num_frames = feature_extractor.num_frames(num_samples)
     return num_frames + (feature_extractor.num_samples(num_frames) < num_samples)

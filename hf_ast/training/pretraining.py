@@ -16,12 +16,17 @@ from transformers import TrainerCallback, TrainingArguments, set_seed
 from transformers.utils import logging
 
 from hf_ast import HfASTFeatureExtractor, SSASTConfig, SSASTForPreTraining
+from hf_ast.checkpoints import resolve_model
 from hf_ast.data.splitting import VALIDATION
+from hf_ast.inference.loading import expect_complete
 from hf_ast.models.configuration_common import SIZES
 from hf_ast.models.modules_masking import LARGEST_CLUSTER
+from hf_ast.opening import hub_settings, open_safely
 from hf_ast.whole import written_with_os_errors
 
 from .crops import ClipMasks, Crops, collate_crops, crop_statistics
+from .damage import DamagedRecordings
+from .devices import device_arguments
 from .mixtures import Mixture, read_mixture
 from .optimizers import LEARNING_RATE, MuonAdamW
 from .output import (
@@ -33,7 +38,7 @@ from .output import (
     upload,
     write_record,
 )
-from .pretraining_trainer import DamagedRecordings, MakeOptimizer, PretrainingTrainer
+from .pretraining_trainer import MakeOptimizer, PretrainingTrainer
 
 logger = logging.get_logger(__name__)
 
@@ -106,6 +111,10 @@ def pretrain(
     num_workers: int = 2,
     seed: int = 0,
     bf16: bool = False,
+    device: str | None = None,
+    dtype: str = "float32",
+    revision: str | None = None,
+    token: str | bool | None = None,
     report_to: str = "none",
     resume: bool = False,
     push_to_hub: str | None = None,
@@ -135,7 +144,9 @@ def pretrain(
         eval_every: Steps between evaluations, and between saved states.
         num_workers: Number of processes that read audio.
         seed: Seed for weights, crops, masks and the choice of held-out recordings.
-        bf16: Whether to compute in bfloat16 where that is accurate enough.
+        bf16: The same as dtype="bfloat16".
+        device, dtype: See `hf_ast.training.devices.device_arguments`.
+        revision, token: As in `hf_ast.load_classifier`, for a model on the Hub.
         report_to: Where `Trainer` reports to: "none", "tensorboard", "wandb", ...
         resume: Continue from the last saved state in `output`, as if there had been no interruption.
         push_to_hub: Repository on the Hub, "owner/name", that the result is uploaded to.
@@ -146,7 +157,7 @@ def pretrain(
     Raises:
         ValueError: An argument is wrong, there are no recordings, or more than a tenth of them are damaged (fewer
             damaged recordings are left out, and named at the end); `resume` finds no state or other recordings, or,
-            without `resume`, there are states of an earlier run.
+            without `resume`, there are states of an earlier run; the checkpoint `model` is incomplete.
     """
     counts = {
         "num_steps": num_steps,
@@ -159,11 +170,15 @@ def pretrain(
             raise ValueError(f"{name}={number} must be positive.")
     make_optimizer, learning_rate = _find_optimizer(optimizer, learning_rate)
     output = Path(output)
+    on_device = device_arguments(device, "bfloat16" if bf16 else dtype)
+    of_hub = hub_settings(revision, token)
+    if model is not None:
+        model = resolve_model(model, revision=revision, token=token)
     last = state_to_resume(output, resume)
     if model is None:
         model_config = pretraining_config(size, kind, duration_s=duration_s, **config or {})
     else:
-        model_config = continued_config(model, config or {})
+        model_config = continued_config(model, config or {}, **of_hub)
     if isinstance(data, Mixture):
         if weights is not None:
             raise ValueError(f"weights={list(weights)} must be given to read_mixture, which made data.")
@@ -182,10 +197,7 @@ def pretrain(
     if last is not None:
         expect_same_record(output, mixture.record(), ("recordings", "weights"))
     set_seed(seed)
-    if model is None:
-        network = SSASTForPreTraining(model_config)
-    else:
-        network = SSASTForPreTraining.from_pretrained(model, config=model_config)
+    network = _new_network(model, model_config, of_hub)
     # The statistics are in the saved state, or in the checkpoint
     saved = last or model
     if saved is None:
@@ -194,7 +206,8 @@ def pretrain(
             num_mel_bins=model_config.num_mel_bins, max_length=model_config.max_length, mean=mean, std=std
         )
     else:
-        feature_extractor = HfASTFeatureExtractor.from_pretrained(saved)
+        feature_extractor = open_safely(HfASTFeatureExtractor, saved, **({} if last else of_hub))
+    feature_extractor.min_length = model_config.min_frames
     arguments = _training_arguments(
         output,
         max_steps=num_steps,
@@ -208,9 +221,9 @@ def pretrain(
         logging_steps=max(1, min(100, eval_every // 10)),
         dataloader_num_workers=num_workers,
         seed=seed,
-        bf16=bf16,
         report_to=report_to,
         disable_tqdm=not progress,
+        **on_device,
     )
     trainer = make_trainer(
         network, feature_extractor, mixture, arguments, make_optimizer=make_optimizer, callbacks=callbacks
@@ -264,9 +277,27 @@ def _find_optimizer(name: str, learning_rate: float | None) -> tuple[MakeOptimiz
     return (partial(MuonAdamW, learning_rate=learning_rate) if name == "muon" else None), learning_rate
 
 
-def continued_config(model: str | Path, changes: dict[str, Any]) -> SSASTConfig:
+def _new_network(model: str | Path | None, config: SSASTConfig, of_hub: dict[str, Any]) -> SSASTForPreTraining:
+    """Return a model with new weights, or those of a checkpoint, in float32."""
+    if model is None:
+        return SSASTForPreTraining(config)
+    loaded, info = open_safely(
+        SSASTForPreTraining,
+        model,
+        config=config,
+        dtype=torch.float32,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+        **of_hub,
+    )
+    expect_complete(model, info)
+    network: SSASTForPreTraining = loaded
+    return network
+
+
+def continued_config(model: str | Path, changes: dict[str, Any], **of_hub: Any) -> SSASTConfig:
     """Return the config of a checkpoint, with a fraction of patches to mask instead of a fixed number."""
-    config = SSASTConfig.from_pretrained(model, **changes)
+    config: SSASTConfig = open_safely(SSASTConfig, model, **changes, **of_hub)
     if config.mask_ratio is None:
         rows, columns = config.grid
         config.mask_ratio = min(config.num_mask_patches / (rows * columns), MASK_RATIO)
@@ -289,6 +320,5 @@ def _training_arguments(output: Path, **changes: Any) -> TrainingArguments:
         dataloader_pin_memory=torch.cuda.is_available(),
         prediction_loss_only=True,
         remove_unused_columns=False,
-        use_cpu=not torch.accelerator.is_available(),  # without it, bfloat16 on a CPU is refused
-        **changes,
+        **device_arguments() | changes,
     )

@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, Trainer, TrainerCallback
+from transformers import PreTrainedModel, Trainer
 from transformers.utils import logging
 
 from hf_ast import SSASTConfig
 
-from .crops import ClipMasks, Crops
+from .crops import ClipMasks
 
 logger = logging.get_logger(__name__)
 
@@ -140,22 +140,3 @@ class PretrainingTrainer(Trainer):
                     logs[name.replace("loss", part)] = (total / weight).item()
                 self.parts[training].clear()
         super().log(logs, *args, **kwargs)
-
-
-class DamagedRecordings(TrainerCallback):
-    """Stops training if more than a tenth of the recordings are damaged; names the damaged ones at the end."""
-
-    def __init__(self, *crops: Crops):
-        self.crops = crops
-
-    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-        """Check after every step."""
-        for crops in self.crops:
-            crops.expect_few_damaged()
-
-    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
-        """Check once more, and name the damaged recordings."""
-        self.on_step_end()
-        damaged = [name for crops in self.crops for name in crops.damaged]
-        if damaged:
-            logger.warning(f"{len(damaged)} damaged recordings were left out: {', '.join(damaged)}")

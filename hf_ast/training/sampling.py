@@ -85,16 +85,27 @@ def class_balanced_weights(labels: Sequence[Labels], num_labels: int, *, offset:
     if len(labels) == 0:
         raise ValueError("labels is empty; give the labels of at least one clip.")
     # One clip at a time: for two million clips of AudioSet, a table of all classes would take 8 GB
-    present = [multi_hot(value, num_labels).nonzero().flatten() for value in labels]
+    present = [_classes(value, num_labels) for value in labels]
     without = [index for index, classes in enumerate(present) if not len(classes)]
     if without:
         raise ValueError(
             f"labels of {len(without)} clips, such as number {without[0]}, are empty, so these would never be drawn; "
             "leave them out, or give them a class of their own."
         )
-    counts = torch.bincount(torch.cat(present), minlength=num_labels)
-    class_weights = 1000.0 / (counts.double() + offset)
-    return torch.stack([class_weights[classes].sum() for classes in present])
+    flat = np.concatenate([np.asarray(classes) for classes in present]).astype(int)
+    class_weights = 1000.0 / (np.bincount(flat, minlength=num_labels) + offset)
+    starts = np.cumsum([0, *map(len, present[:-1])])
+    return torch.from_numpy(np.add.reduceat(class_weights[flat], starts))
+
+
+def _classes(labels: Labels, num_labels: int) -> list[int]:
+    """Return the numbers of the classes of one clip, each once, in order."""
+    if isinstance(labels, list | tuple) and all(isinstance(label, int) for label in labels):
+        found = sorted(set(labels))
+        if not found or 0 <= found[0] <= found[-1] < num_labels:
+            return found
+    classes: list[int] = multi_hot(labels, num_labels).nonzero().flatten().tolist()
+    return classes
 
 
 class EpochDataset(Dataset[dict[str, Any]], TrainerCallback):

@@ -9,12 +9,14 @@ import argparse
 import copy
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import ASTFeatureExtractor, AudioClassificationPipeline
 from transformers.utils import logging
@@ -22,11 +24,14 @@ from transformers.utils import logging
 from hf_ast import (
     HfASTFeatureExtractor,
     PaSSTConfig,
+    PaSSTFeatureExtractor,
     PaSSTForAudioClassification,
     SSASTConfig,
     SSASTForPreTraining,
     prepare_fast,
+    tag,
 )
+from hf_ast.inference.devices import DTYPES, find_dtype
 from hf_ast.models.configuration_common import SIZES
 from tests.benchmarks.bench_front_ends import RATE, noise
 from tests.benchmarks.bench_models import HALF, NUM_LABELS, native_model, our_model
@@ -37,6 +42,8 @@ Row = dict[str, Any]
 LIMITS = {"base": ((1, 8, 32, 128), (128, 256, 512, 1024), 8192), "tiny": ((1, 2), (128, 256), 256)}
 # Of the logits' range: bfloat16 attention by another kernel; float32 on a CPU is closer by far
 ATTENTION_TOLERANCE = 0.02
+# Of normalised log-mel values; another FFT library rounds otherwise, most in bins that are nearly silent
+FRONT_END_TOLERANCE = 0.01
 
 
 class Setting(argparse.Namespace):
@@ -198,7 +205,72 @@ def attention(setting: Setting) -> Iterator[Row]:
         yield {"what": f"{name} attention against eager", "largest difference / range": difference}
 
 
-PARTS = {"forward": forward, "end-to-end": end_to_end, "training": training, "costs": costs, "attention": attention}
+def options(setting: Setting) -> Iterator[Row]:
+    """What `--device`, `--dtype` and `--batch-size` of the commands do, from a waveform to scores."""
+    windows = LIMITS[setting.size][0][-1]
+    waveform = 0.1 * torch.randn(windows * 10 * RATE).numpy()
+    for dtype in DTYPES:
+        model = our_model(native_model(setting.size)).to(setting.device, find_dtype(dtype))
+        extractor = HfASTFeatureExtractor()
+        with CountedCopies() as copies:
+            tag(model, extractor, waveform, window_s=10.0)
+        if setting.device != "cpu" and copies.num_values > 1.5 * len(waveform) + 10**6:
+            raise SystemExit(f"{copies.num_values} values went to the device for {len(waveform)} samples.")
+        for batch_size in (None, *LIMITS[setting.size][0]):
+            run = partial(tag, model, extractor, waveform, window_s=10.0, batch_size=batch_size)
+            time_s = seconds(setting, run)
+            scores = run().scores
+            if not scores.isfinite().all():
+                raise SystemExit(f"{dtype}: scores are not finite.")
+            yield {
+                "what": f"tag, {setting.size}, {dtype}, batch {batch_size or 'by default'}",
+                "x realtime": windows * 10 / time_s,
+                "samples to the device / samples": copies.num_values / len(waveform),
+            }
+
+
+class CountedCopies(TorchDispatchMode):
+    """Counts the values that are copied to a device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_values = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func.overloadpacket in (torch.ops.aten._to_copy, torch.ops.aten.to) and result.device != args[0].device:
+            self.num_values += result.numel() if result.device.type != "cpu" else 0
+        return result
+
+
+@torch.inference_mode()
+def front_ends(setting: Setting) -> Iterator[Row]:
+    """The front ends on the device and on the CPU: their time, and that they compute the same."""
+    num_clips = LIMITS[setting.size][0][-1]
+    for extractor in (HfASTFeatureExtractor(), PaSSTFeatureExtractor()):
+        rate = extractor.sampling_rate
+        clips = 0.1 * torch.randn(num_clips, 10 * rate)
+        run = partial(extractor, clips, rate, return_tensors="pt")
+        there, here = run(device=setting.device)["input_values"], run()["input_values"]
+        difference = (there.cpu() - here).abs().max().item()
+        if not difference < FRONT_END_TOLERANCE:
+            raise SystemExit(f"{type(extractor).__name__} differs on {setting.device} by {difference:.3g}.")
+        yield {
+            "what": f"{type(extractor).__name__}, {num_clips} clips of 10 s",
+            "x realtime": 10 * num_clips / seconds(setting, lambda run=run: run(device=setting.device)),
+            "largest difference from the CPU": difference,
+        }
+
+
+PARTS = {
+    "options": options,
+    "front-ends": front_ends,
+    "forward": forward,
+    "end-to-end": end_to_end,
+    "training": training,
+    "costs": costs,
+    "attention": attention,
+}
 
 
 def main() -> None:

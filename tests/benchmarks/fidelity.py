@@ -62,6 +62,8 @@ def run_native(entry: dict[str, Any], inputs: dict[str, Any], folder: Path) -> R
 def measure(case: str) -> Row | None:
     """Both differences of a case; None for a case that is an error in the official code, too."""
     entry = INDEX[case] | {"_folder": "cases"}
+    if entry["family"] == "frontend_maest":  # in a format of its own, which the tests compare
+        return None
     if "official_raises" in entry["config"]:
         return None
     inputs = check.build_inputs(entry)

@@ -14,6 +14,7 @@ from typing import Any
 
 import huggingface_hub
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 
@@ -22,7 +23,7 @@ from hf_ast.assets import EMBEDDED_MODEL, RECORDINGS
 from hf_ast.cli import main
 from hf_ast.inference import tagging
 from tests.support.interpreter import ROOT
-from tests.support.recordings import sine
+from tests.support.recordings import sine, write_kinds
 from tests.support.tiny import tiny_ssast
 
 
@@ -105,7 +106,10 @@ def test_what_is_no_recording_does_not_stop_the_others(
     good = str(recordings / "a.wav")
     assert main(["classify", *wrong, good, "--model", str(model_folder), "--json"]) == 1
     output = capsys.readouterr()
-    assert [result["file"] for result in json.loads(output.out)] == [good]
+    results = {result["file"]: result for result in json.loads(output.out)}
+    assert list(results) == [*wrong[:3], wrong[3], good]
+    assert "labels" in results.pop(good)
+    assert all(f"error: {name}: {result['error']}" in output.err for name, result in results.items())
     messages = ["there is no such file", "there is no such file", "there is no audio file in this folder"]
     for line, argument, message in zip(output.err.splitlines(), wrong, [*messages, "cannot be read"], strict=True):
         assert line.startswith(f"error: {argument}: ")
@@ -157,16 +161,79 @@ def test_results_come_at_once_and_are_whole_when_it_is_interrupted(
         ]
 
 
-def test_an_unexpected_error_is_raised_and_what_is_done_is_kept(
+def test_an_unexpected_error_costs_one_recording_and_is_raised_with_traceback(
     model_folder: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail() -> None:
-        raise RuntimeError("a mistake in the program")
+        raise RuntimeError("too much for the decoder")
+
+    arguments = ["classify", str(recordings), "--model", str(model_folder), "--json"]
+    monkeypatch.setattr(tagging, "tag", tag_then(2, fail))
+    assert main(arguments) == 1
+    output = capsys.readouterr()
+    results = json.loads(output.out)
+    assert [result.get("error") for result in results] == [None, "RuntimeError: too much for the decoder", None]
+    assert f"error: {recordings / 'b.FLAC'}: RuntimeError: too much for the decoder" in output.err
+    monkeypatch.setattr(tagging, "tag", tag_then(2, fail))
+    with pytest.raises(RuntimeError, match="too much for the decoder"):
+        main(["--traceback", *arguments])
+    assert len(json.loads(capsys.readouterr().out)) == 1  # what is done is kept
+
+
+def test_memory_that_does_not_suffice_ends_the_run(
+    model_folder: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise MemoryError
 
     monkeypatch.setattr(tagging, "tag", tag_then(2, fail))
-    with pytest.raises(RuntimeError, match="a mistake in the program"):
+    with pytest.raises(MemoryError):
         main(["classify", str(recordings), "--model", str(model_folder), "--json"])
     assert len(json.loads(capsys.readouterr().out)) == 1
+
+
+def test_recordings_of_every_kind_in_a_folder(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder of a phone, a browser and a camera (headphones #141), with a text, an archive and damage."""
+    folder = tmp_path / "kinds"
+    kinds = write_kinds(folder)
+    (folder / "notes.txt").write_text("no recording")
+    (folder / "old.zip").write_bytes(b"PK")
+    (folder / "page.mp3").write_text("<html>not found</html>")
+    (folder / "gone.wav").symlink_to("nowhere")
+    assert main(["classify", str(folder), "--model", str(model_folder), "--json"]) == 1
+    output = capsys.readouterr()
+    results = {Path(result["file"]).name: result for result in json.loads(output.out)}
+    assert sorted(results) == sorted([*kinds, "page.mp3", "gone.wav"])
+    assert sorted(name for name, result in results.items() if "error" in result) == ["gone.wav", "page.mp3"]
+    for name in kinds:
+        # Encoders of AAC, MP3, Opus and WMA add some silence
+        assert results[name]["duration_s"] == pytest.approx(0.5, abs=0.15), name
+    assert "left out 1 archives, which must be unpacked: old.zip" in output.err
+
+
+def test_files_whose_names_look_like_patterns(
+    model_folder: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(recordings)
+    (recordings / "[live]").mkdir()
+    for name in ("[live].wav", "a?.wav", "line\nbreak.wav", "[live]/x.wav"):
+        shutil.copy(recordings / "a.wav", recordings / name)
+    arguments = ["[live].wav", "a?.wav", "line\nbreak.wav", "[live]/*.wav"]
+    assert main(["classify", *arguments, "--model", str(model_folder)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["[live].wav", "a?.wav", "line\\x0abreak.wav", "[live]/x.wav"]
+
+
+def test_names_that_are_not_utf8(model_folder: Path, recordings: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = os.fsdecode(os.fsencode(recordings) + b"/caf\xe9.wav")
+    (recordings / "a.wav").rename(name)
+    assert main(["classify", str(recordings), "--model", str(model_folder), "--json"]) == 0
+    assert name in [result["file"] for result in json.loads(capsys.readouterr().out)]
+    out = recordings.parent / "out.parquet"
+    assert main(["embed", name, "--model", str(model_folder), "--out", str(out)]) == 0
+    assert pq.read_table(out).column("path").to_pylist() == [f"{recordings}/caf\\udce9.wav"]
 
 
 def test_a_reader_that_has_gone_ends_it_in_silence(
@@ -230,20 +297,21 @@ def test_a_model_without_a_classification_head_is_refused(
     assert "is not a trained classifier" in output.err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("missing", ["soundfile", "soxr"])
+@pytest.mark.parametrize("missing", [("soundfile", "av"), ("soxr",)], ids=["decoders", "soxr"])
 def test_without_the_extra_for_audio_it_is_one_sentence(
-    missing: str,
+    missing: tuple[str, ...],
     model_folder: Path,
     recordings: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setitem(sys.modules, missing, None)
+    for name in missing:
+        monkeypatch.setitem(sys.modules, name, None)
     arguments = ["classify", str(recordings / "b.FLAC"), str(recordings), "--model", str(model_folder), "--json"]
     assert main(arguments) == 1
     output = capsys.readouterr()
     assert json.loads(output.out) == []
-    assert output.err == f'error: Reading audio needs {missing}: pip install "hf-ast[audio]"\n'
+    assert output.err == f'error: Reading audio needs {missing[0]}: pip install "hf-ast[audio]"\n'
 
 
 def test_names_that_the_terminal_cannot_show_are_escaped(

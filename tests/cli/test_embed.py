@@ -44,7 +44,8 @@ def test_one_row_per_recording(
     arguments = ["embed", *files, "missing.wav", "--model", str(model_folder), "--out", str(out), "--mode", "all"]
     assert main([*arguments, "--json"]) == 1  # of the missing file
     result = json.loads(capsys.readouterr().out)
-    assert result == {"out": str(out), "num_recordings": 3, "num_rows": 3, "num_dimensions": 5 + 32}
+    failed = [{"file": "missing.wav", "error": "there is no such file."}]
+    assert result == {"out": str(out), "num_recordings": 3, "num_rows": 3, "num_dimensions": 5 + 32, "failed": failed}
     columns = read(out)
     assert list(columns) == ["path", "embedding"]
     assert columns["path"].tolist() == files

@@ -30,7 +30,8 @@ def test_a_corpus_and_what_is_left_of_it(
     assert main([*arguments, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result.pop("elapsed_s") > 0
-    assert result == {"out": str(out), "num_files": 3, "num_done_before": 0, "num_errors": 0, "audio_s": 3.0}
+    counts = {"num_files": 3, "num_done_before": 0, "num_errors": 0, "num_warnings": 0}
+    assert result == counts | {"out": str(out), "audio_s": 3.0, "failed": []}
     rows = pandas.read_parquet(out / "data")
     assert rows.path.tolist() == ["0.wav"] * 3 + ["1.wav"] * 3 + ["2.wav"] * 3
     assert rows.start_s.tolist() == [0, 0.25, 0.5] * 3
@@ -48,7 +49,9 @@ def test_problems_are_sentences(
     out = tmp_path / "out"
     arguments = ["extract", str(corpus), "--out", str(out), "--model", str(model_folder), "--num-workers", "0"]
     assert main(arguments) == 1
-    assert "1 could not be read" in capsys.readouterr().out
+    captured = capsys.readouterr()
+    assert "1 could not be read" in captured.out
+    assert captured.err.startswith("error: 1.wav: ")
     assert main([*arguments, "--threshold", "0.7"]) == 1
     captured = capsys.readouterr()
     assert "threshold was 0.5 and is 0.7 now" in captured.err

@@ -96,7 +96,7 @@ def test_ctrl_c_ends_with_the_last_window(
 
 
 def test_no_microphone(played: np.ndarray, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert main(["listen", "--device", "99"]) == 1
+    assert main(["listen", "--microphone", "99"]) == 1
     assert "device=99 is not a usable microphone: Error querying device 99" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     assert main(["listen"]) == 1

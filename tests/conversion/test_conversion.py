@@ -8,9 +8,8 @@ from torch import Tensor
 
 from hf_ast import HfASTConfig, HfASTForAudioClassification, HfASTModel
 from hf_ast.conversion import convert_checkpoint
-from hf_ast.conversion.convert import unwrapped
 from hf_ast.conversion.key_maps import Dropped, look_up
-from tests.support.official_files import tiny_ast_content, tiny_ast_outputs
+from tests.support.official_files import tiny_ast_content, tiny_ast_outputs, unwrapped
 from tests.support.tiny import spectrograms, tiny_config
 
 

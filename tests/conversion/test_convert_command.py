@@ -12,8 +12,8 @@ from transformers import AutoFeatureExtractor, AutoModel, AutoModelForAudioClass
 from hf_ast.cli import main
 from hf_ast.cli.checkpoints import Family
 from hf_ast.conversion import downloads, registry
-from hf_ast.conversion.checkpoint import FAMILIES
 from hf_ast.conversion.folders import read_provenance, sha256
+from hf_ast.families import BY_NAME
 from tests.support.file_server import Served, Server, serving
 from tests.support.official_files import tiny_ast_content, tiny_ast_outputs, write_official_file
 from tests.support.tiny import GEOMETRY, SIZE, spectrograms
@@ -59,8 +59,9 @@ def test_checkpoints_prints_the_registry(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().out.startswith("name         passt-s-n-s16-fsd50k-0.642\n")
 
 
-def test_the_families_to_choose_from_are_those_of_the_registry() -> None:
-    assert {family.value for family in Family} == FAMILIES.keys()
+def test_families_to_choose_from_are_those_of_the_registry() -> None:
+    families = {checkpoint.family for checkpoint in registry.CHECKPOINTS.values()}
+    assert {family.value for family in Family} == BY_NAME.keys() == families
 
 
 def test_a_name_is_one_checkpoint_and_words_are_several(capsys: pytest.CaptureFixture[str]) -> None:

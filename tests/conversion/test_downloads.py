@@ -57,7 +57,8 @@ class Place:
 
     def fetch(self, **changes: str) -> tuple[Path, str | None]:
         checkpoint: Checkpoint = dataclasses.replace(self.checkpoint, **changes)
-        return fetch(checkpoint, cache=self.cache)
+        file, url = fetch(checkpoint, cache=self.cache)
+        return file.path, url
 
     @property
     def names(self) -> list[str]:
@@ -272,7 +273,7 @@ def test_one_error_lists_every_url_with_its_failure_and_what_is_left_to_do(serve
     assert lines[2] == f"  {server.url('missing.pth')}: HTTP 404 Not Found"
     assert lines[3].startswith(f"  {server.url('page.pth')}: the link is dead")
     assert "https://example.org/drive" in lines[4]
-    assert "hf-ast convert FILE --as ssast-tiny-patch-400" in lines[4]
+    assert f"copy it to {str(place.cache / 'a.pth')!r}, and give the same command again" in lines[4]
 
 
 def test_a_cut_is_noticed_where_no_length_is_announced(server: Server, place: Place) -> None:

@@ -51,6 +51,8 @@ def meta_model(name: str, facts: dict[str, Any]) -> PreTrainedModel:
     with torch.device("meta"):
         if name.startswith("passt"):
             return PaSSTForAudioClassification(passt_config(facts))
+        if name.startswith("maest"):
+            return HfASTForAudioClassification(ast_config(facts, position_table="factorised"))
         if name.startswith("ast"):
             return HfASTForAudioClassification(ast_config(facts))
         assert name.startswith("ssast")
@@ -85,7 +87,7 @@ def test_names_shapes_types_and_order_are_those_of_the_official_files(name: str)
     ]
     assert [key.removeprefix("module.").removeprefix("v.") for key in zeros] == (
         ["head_dist.weight", "head_dist.bias"]
-        if name.startswith("passt")
+        if name.startswith(("passt", "maest"))
         else ["head.weight", "head.bias", "head_dist.weight", "head_dist.bias"]
     )
     assert not any(tensors[key].any() for key in zeros)

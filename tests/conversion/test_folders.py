@@ -65,6 +65,10 @@ def test_a_folder_holds_the_model_its_front_end_and_its_origin(official: Path, t
         "entry": {"config": config, "front_end": {}, "label_set": None},
         "changes": {},
         "front_end_changes": {},
+        "given": [],
+        "weights": None,
+        "unwrapped": {"containers": ["module"], "weights": "", "others": {}, "left_out": {}},
+        "assumed": {},
         "hf_ast": hf_ast.__version__,
         "source": source,
         "files": {
@@ -108,7 +112,8 @@ def test_a_fine_tuned_file_brings_labels_statistics_and_geometry(tmp_path: Path)
         ({"hiden_size": 3}, r"'hiden_size', which is not a field of SSASTConfig or .*Similar: hidden_size"),
         ({"hidden_size": "many"}, "expected int, got str"),
         ({"mean": "low"}, "mean='low', which must be a number"),
-        ({"hidden_size": 193}, "must be a multiple of num_attention_heads=3"),
+        ({"hidden_size": 193}, "no multiple of 64, .*; give num_attention_heads as well"),
+        ({"hidden_size": 193, "num_attention_heads": 3}, "must be a multiple of num_attention_heads=3"),
         ({"num_labels": 0}, "num_labels=0 must be a positive number"),
         ({"num_labels": 3, "id2label": {0: "a", 1: "b"}}, "num_labels=3, but there are 2 labels"),
         ({"id2label": {0: "a", 2: "b"}}, "numbered 0 to 1"),
@@ -210,7 +215,8 @@ def test_a_tensor_that_is_not_finite_is_an_error_that_names_it(
 
 def test_what_is_no_state_dict_is_an_error(tmp_path: Path, tensors: dict[str, torch.Tensor]) -> None:
     refused(saved(tmp_path, [1.0]), "holds a list, but must hold a state dict")
-    refused(saved(tmp_path, tensors | {"epoch": 3}), r"state_dict\['epoch'\] is a int")
+    name = "module.v.cls_token"
+    refused(saved(tmp_path, tensors | {name: [3.0]}), r"state_dict\['module\.v\.cls_token'\] is a list")
 
 
 def convert_on_a_full_disk(official: Path, out: Path, num_bytes: int) -> None:

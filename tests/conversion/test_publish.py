@@ -17,12 +17,14 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
 import hf_ast.hub
+from conversion.publish_all import main
 from hf_ast.conversion import publish_all
 from hf_ast.conversion.cards import write_card
 from hf_ast.conversion.folders import convert_file, read_provenance
 from hf_ast.conversion.publish import publish_folder
 from hf_ast.conversion.registry import CHECKPOINTS, find
 from hf_ast.conversion.verify import verify_folder
+from tests.conversion.test_verify import convert_tiny
 from tests.support.converted import SPEECH_COMMANDS, SSAST, VERIFICATION, converted, tiny_ast, verified
 from tests.support.interpreter import ROOT, run
 from tests.support.loopback_hub import TOKEN, LoopbackHub, serve
@@ -285,7 +287,7 @@ def test_without_being_told_to_nothing_of_the_zoo_is_sent_and_then_what_is_in_th
         ("ssast-small-patch", "download, convert, verify, upload"),
         (SSAST, "upload"),
     ):
-        assert publish_all.main([*arguments, name]) == 0
+        assert main([*arguments, name]) == 0
         header, row, summary, remark = capsys.readouterr().out.splitlines()
         assert header.split()[:3] == ["name", "repository", "MB"]
         assert re.split(r"  +", row)[4].startswith(steps)
@@ -296,9 +298,9 @@ def test_without_being_told_to_nothing_of_the_zoo_is_sent_and_then_what_is_in_th
     assert publish_all.weight_bytes(find(SSAST)) / 1e6 == pytest.approx(size_mb, abs=0.05)
     with monkeypatch.context() as patch, hub.lock:
         patch.setattr(hf_ast.hub, "TIMEOUT", httpx2.Timeout(0.2))
-        assert publish_all.main([*arguments, SSAST, "--publish", "--private"]) == 1
+        assert main([*arguments, SSAST, "--publish", "--private"]) == 1
     assert capsys.readouterr().err.startswith(f"{SSAST} failed: ")
-    assert publish_all.main([*arguments, SSAST, "--publish", "--private"]) == 0
+    assert main([*arguments, SSAST, "--publish", "--private"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"{hub.url}/org/{SSAST}"
     assert hub.repositories[f"org/{SSAST}"].private
     assert f"org/{SSAST}" in (folder / "README.md").read_text()
@@ -308,9 +310,18 @@ def test_a_checkpoint_that_fails_is_reported_and_the_status_says_so(
     hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    assert publish_all.main(["--cache", str(tmp_path), "--search", "ssast tiny", "--publish"]) == 1
+    assert main(["--cache", str(tmp_path), "--search", "ssast tiny", "--publish"]) == 1
     errors = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in errors] == [
         f"{name} failed" for name in ("ssast-tiny-patch-400", "ssast-tiny-frame-400")
     ]
     assert not hub.requests
+
+
+def test_a_licence_that_forbids_commercial_use_is_not_published(tmp_path: Path) -> None:
+    checkpoint = find("maest-5s-pw-129e")
+    assert publish_all.find_refusal(checkpoint).startswith("CC-BY-NC-SA-4.0 forbids commercial use")
+    folder, source = convert_tiny(checkpoint.name, tmp_path)
+    assert verify_folder(folder, source).passed
+    with pytest.raises(ValueError, match=r"is not published: CC-BY-NC-SA-4\.0 forbids commercial use"):
+        publish_folder(folder, "someone/maest")

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from hf_ast.conversion import convert_checkpoint
 from hf_ast.conversion.checkpoint import LABEL_SETS, Checkpoint, file_name, label_names
-from hf_ast.conversion.convert import layout_of, unwrapped
+from hf_ast.conversion.containers import unwrap
+from hf_ast.conversion.convert import layouts_of
 from hf_ast.conversion.key_maps import look_up
 from hf_ast.conversion.listing import HEADER, facts, summary
 from hf_ast.conversion.registry import ALIASES, CHECKPOINTS, find, search
@@ -27,7 +28,7 @@ def test_it_holds_every_released_checkpoint() -> None:
         "DeiT" if "deit" in name else "TorchOnlyAST" if "TorchOnlyAST" in repository else repository.split("/")[-1]
         for name, repository in ((c.file_name, c.repository) for c in CHECKPOINTS.values())
     )
-    assert owners == {"ast": 8, "ssast": 13, "PaSST": 25, "TorchOnlyAST": 4, "DeiT": 4}
+    assert owners == {"ast": 8, "ssast": 13, "PaSST": 25, "MAEST": 8, "TorchOnlyAST": 4, "DeiT": 4}
     assert all(name == checkpoint.name for name, checkpoint in CHECKPOINTS.items())
     assert len({checkpoint.file_name for checkpoint in CHECKPOINTS.values()}) == len(CHECKPOINTS)
 
@@ -58,8 +59,9 @@ def official_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 @every_checkpoint
 def test_the_official_file_of_an_entry_fills_the_model_of_its_config(checkpoint: Checkpoint) -> None:
-    tensors, config = unwrapped(official_tensors(checkpoint)), checkpoint.build_config()
-    key_map = layout_of(tensors, config).key_map
+    config = checkpoint.build_config()
+    found = unwrap(official_tensors(checkpoint), layouts_of(config))
+    tensors, key_map = found.tensors, found.layout.key_map
     layers = {name: look_up(name, key_map)[1] for name in tensors}
     assert {layer for layer in layers.values() if layer is not None} == set(range(config.num_hidden_layers))
     # All layers are alike: one is enough for the shapes, and twelve take seconds
@@ -92,7 +94,13 @@ def test_names_that_people_have() -> None:
     known = {
         "MIT/ast-finetuned-audioset-10-10-0.4593": "ast-base-s10-audioset-0.4593",
         "audioset_0.4593.pth": "ast-base-s10-audioset-0.4593",
+        # TorchOnlyAST and Audyn have the same names
+        "ast-base-stride10": "ast-base-s10-audioset-torchonly",
         "multitask-ssast-frame-base-400": "ssast-base-frame-400-torchonly",
+        "multitask-ssast-patch-base-400": "ssast-base-patch-400-torchonly",
+        "passt-base-stride10-struct-ap0.476-swa": "passt-s-s10-audioset-0.476-swa-torchonly",
+        "mtg-upf/discogs-maest-30s-pw-129e": "maest-30s-pw-129e",
+        "discogs_maest_5s_pw_129e": "maest-5s-pw-129e",
         "passt_s_swa_p16_128_ap476": "passt-s-s10-audioset-0.476-swa",
         "SSAST-Tiny-Frame-400.pth": "ssast-tiny-frame-400",
     }

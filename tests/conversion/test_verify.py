@@ -14,14 +14,13 @@ from safetensors.torch import load_file, save_file
 
 from hf_ast import HfASTConfig
 from hf_ast.conversion import layouts as conversion_layouts
-from hf_ast.conversion.convert import unwrapped
 from hf_ast.conversion.folders import convert_file, read_provenance
 from hf_ast.conversion.reference import reference_forward
 from hf_ast.conversion.registry import find
 from hf_ast.conversion.verification import TensorComparison, format_verification, read_verification
 from hf_ast.conversion.verify import verify_folder
 from tests.support.golden_common import CASES, INDEX, check, layout_config, state_dict
-from tests.support.official_files import small_content, write_official_file
+from tests.support.official_files import small_content, unwrapped, write_official_file
 
 # The base models with these sizes, and two layers
 TINY = {768: 48, 2304: 144, 3072: 192}
@@ -60,6 +59,7 @@ def verified(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         ("ssast-base-frame-400", "classification_predictions, reconstructions", 42, 0, 4, []),
         ("ssast-base-patch-400-discriminative", "classification_predictions", 38, 0, 8, []),
         ("passt-s-s12-audioset-0.470", "logits", 37, 0, 2, []),
+        ("maest-5s-pw-129e", "logits", 37, 0, 2, []),
         ("ast-base-s10-audioset-torchonly", "logits", 35, 0, 0, ["backbone.embeddings.prefix_positions"]),
         (
             "ssast-base-patch-400-torchonly",

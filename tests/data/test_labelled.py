@@ -54,23 +54,27 @@ def test_a_folder_per_class(folder: Path) -> None:
 def test_headers_alone_tell_the_same_of_these_files(folder: Path) -> None:
     data = read_data(folder, decode=False)
     assert data.skipped.keys() == SKIPPED
-    assert data.skipped[f"{NOISE}/no samples.wav"] == "it lasts 0 s, less than 0.025 s"
+    assert data.skipped[f"{NOISE}/no samples.wav"] == "it holds no samples"
     assert labels_by_name(data) == labels_by_name(read_data(folder))
 
 
-def test_recordings_that_are_too_short_or_not_finite_are_skipped(tmp_path: Path) -> None:
+def test_recordings_that_are_empty_or_not_finite_are_skipped(tmp_path: Path) -> None:
     samples = sine(16000, 0.2)
-    for name, content in {"good": samples, "short": samples[:300], "nan": samples.copy()}.items():
+    for name, content in {"good": samples, "empty": samples[:0], "nan": samples.copy()}.items():
         (tmp_path / name).mkdir()
         if name == "nan":
             content[100] = np.nan
         soundfile.write(tmp_path / name / "a.wav", content, 16000, subtype="FLOAT")
+    with pytest.raises(
+        ValueError, match=r"has 2 classes without a recording that can be used \('empty': 'empty/a.wav', .*"
+    ):
+        read_data(tmp_path)
+    for name in ("empty", "nan"):
+        soundfile.write(tmp_path / name / "b.wav", samples, 16000)
     data = read_data(tmp_path)
-    assert data.labels == ["good"]
     assert "holds samples that are NaN or infinite" in data.skipped.pop("nan/a.wav")
-    assert data.skipped == {
-        "short/a.wav": "it lasts 0.0187 s, less than 0.025 s",
-    }
+    assert data.skipped.keys() == {"empty/a.wav"}
+    assert "no samples" in data.skipped["empty/a.wav"]
 
 
 ROWS = [
@@ -263,7 +267,7 @@ def test_long_recordings_give_random_parts_that_depend_on_nothing_but_the_draw(t
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("path,sound\na.wav,x\n", r"has the columns \['sound'\], but none of \('label', 'labels'"),
+        ("path,sound\na.wav,x\n", r"has the columns \['path', 'sound'\], but none of \('label', 'labels'"),
         ("path,label,split\na.wav,x,train\nb.wav,x,\n", "has no split for 1 of 2 recordings; fill the column 'split'"),
         ("path,label,split\na.wav,x,fold1\n", "has the split 'fold1', which is none of: train, training"),
         ("path,label,split\na.wav,x,train\na.wav,y,test\n", "has 'a.wav' in several splits or groups"),

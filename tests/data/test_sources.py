@@ -104,10 +104,10 @@ def test_manifests(folder: Path, suffix: str, write: Callable[[Path, list[str]],
             "name,label\na.wav,x\n",
             "columns \\['name', 'label'\\], but none of \\('path', 'file', 'audio',",
         ),
-        ("list.csv", "path,label\na.wav,x\n,y\n", "has '' instead of a path in its entry 1"),
+        ("list.csv", "path,label\na.wav,x\n,y\n", "line 3 of .* has '' instead of a path"),
         ("list.csv", "path\n", "holds no recording"),
         ("list.jsonl", '{"path": "a.wav"}\n{"path"', "is not valid JSON"),
-        ("list.json", '{"path": "a.wav"}', "holds a dict instead of a list of recordings"),
+        ("list.json", '{"x":\n{"path": "a.wav"}}', "holds a dict instead of a list of recordings"),
         ("list.json", "[1]", "has 1 instead of a path"),
     ],
 )
@@ -165,7 +165,7 @@ def test_urls(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("nowhere", "is not a folder, a manifest or a URL"),
+        ("nowhere", "is not a folder, a manifest, tar shards or a URL"),
         ("nothing://bucket", "cannot be opened by fsspec"),
         ("recordings/a.wav", "is a file, but no manifest"),
     ],

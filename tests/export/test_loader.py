@@ -53,14 +53,26 @@ def test_independent_scores_of_a_multi_label_model(keywords_export: Path, tmp_pa
     assert [scores[label] for label in metadata["labels"]] == pytest.approx(logits.sigmoid().tolist(), abs=1e-5)
 
 
+def test_short_clips_have_the_scores_of_the_feature_extractor(keywords_export: Path, tmp_path: Path) -> None:
+    noise = 0.1 * np.random.default_rng(0).standard_normal(400).astype(np.float32)
+    clips = {str(tmp_path / f"{length}.npy"): noise[:length] for length in (1, 399, 400)}
+    for path, clip in clips.items():
+        np.save(path, clip)
+    results = json.loads(run(CODE.format(folder=str(keywords_export), paths=list(clips)), without=BLOCKED))
+    model, extractor = tiny_classifier("keywords")
+    for path, clip in clips.items():
+        expected = logits_of(model, extractor, torch.from_numpy(clip)[None])[0].softmax(-1).tolist()
+        assert [results[path][model.config.id2label[i]] for i in range(12)] == pytest.approx(expected, abs=1e-5)
+
+
 def test_what_it_refuses(keywords_export: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "long.npy", np.zeros(25841, np.float32))
-    np.save(tmp_path / "short.npy", np.zeros(399, np.float32))
+    np.save(tmp_path / "empty.npy", np.zeros(0, np.float32))
     files = {
         str(
             tmp_path / "long.npy"
         ): "25841 samples, but the model takes 400 to 25840 at once; cut it into windows of at",
-        str(tmp_path / "short.npy"): "399 samples, but the model takes 400",
+        str(tmp_path / "empty.npy"): "0 samples, but the model takes 400 to 25840 at once.",
         as_wav("yes", tmp_path / "rate.wav", samplerate=8000): "must hold 16-bit samples at 16000 Hz",
         as_wav("yes", tmp_path / "bits.wav", subtype="PCM_24"): "must hold 16-bit samples at 16000 Hz",
     }

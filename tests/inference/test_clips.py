@@ -1,6 +1,9 @@
 """Clips of different lengths in batches without waste, in inference and in training."""
 
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -52,6 +55,44 @@ def test_a_clip_that_is_too_long_is_named() -> None:
         score_clips(tiny_model(), extractor, [waveforms(1, 4000)[0], waveforms(1, 16000)[0]])
     with pytest.raises(ValueError, match="clips is empty"):
         score_clips(tiny_model(), extractor, [])
+
+
+def test_clips_are_read_as_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In parts, with the results of one part; at most one part is in memory."""
+    model, extractor = tiny_model(), HfASTFeatureExtractor(num_mel_bins=32, max_length=50)
+    clips = [waveforms(1, 1000 + 331 * (seed * 7 % 20), seed)[0].numpy() for seed in range(20)]
+    expected = score_clips(model, extractor, clips, batch_size=3)
+    held: list[weakref.ref] = []
+    most = 0
+
+    class Recordings(list):
+        """Clips that are made when they are read."""
+
+        def __iter__(self) -> Iterator[dict[str, Any]]:
+            nonlocal most
+            for clip in super().__iter__():
+                samples = clip.copy()
+                held.append(weakref.ref(samples))
+                yield {"array": samples, "sampling_rate": 16000}
+                del samples
+                most = max(most, sum(ref().size for ref in held if ref() is not None))
+
+    monkeypatch.setattr("hf_ast.inference.clips.SAMPLES_AT_ONCE", 12000)
+    found = score_clips(model, extractor, Recordings(clips), batch_size=3)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    assert 5000 < most < 2 * 12000  # of 83,000
+
+
+def test_a_clip_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    model, extractor = tiny_model(), HfASTFeatureExtractor(num_mel_bins=32, max_length=50)
+    good = waveforms(1, 4000)[0]
+    (tmp_path / "broken.wav").write_bytes(b"RIFF")
+    with pytest.raises(ValueError, match=r"clips\[1\]: .*broken.wav"):
+        score_clips(model, extractor, [good, tmp_path / "broken.wav"])
+    with pytest.raises(FileNotFoundError, match=r"clips\[2\]: .*missing.wav"):
+        score_clips(model, extractor, [good, good, tmp_path / "missing.wav"])
+    with pytest.raises(ValueError, match=r"clips\[0\]: .*no samples"):
+        score_clips(model, extractor, [good[:0]])
 
 
 def test_trainer_groups_clips_by_length(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import tarfile
 import time
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,20 @@ import torch
 from datasets import load_dataset
 
 from hf_ast import HfASTFeatureExtractor, scene_embeddings
-from hf_ast.inference.corpus import extract
+from hf_ast.inference.corpus import extract, work
 from hf_ast.inference.corpus.plan import locked
 from hf_ast.inference.loading import load_classifier
 from hf_ast.inference.tagging import tag
 from tests.support import processes
+from tests.support.recordings import sine
 from tests.support.tiny import tiny_model
 
-BROKEN = {"broken.wav": "LibsndfileError|cannot be read", "empty.wav": "no samples", "nan.wav": "NaN|not finite"}
-SHORT = {"short.wav": "samples"}
+BROKEN = {
+    "broken.wav": "cannot be read",
+    "empty.wav": "no samples",
+    "nan.wav": "NaN|not finite",
+    "text.wav": "cannot be read",
+}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +45,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """36 recordings of 0.2 to 1.6 s in several formats, rates and subfolders, and four that cannot be used."""
+    """36 recordings of 0.2 to 1.6 s in several formats and rates, and four that cannot be used."""
     folder = tmp_path_factory.mktemp("corpus")
     rng = np.random.default_rng(0)
     for number in range(36):
@@ -51,7 +57,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "broken.wav").write_bytes(b"RIFF but nothing of it")
     soundfile.write(folder / "empty.wav", np.zeros(0), 16000)
     soundfile.write(folder / "nan.wav", np.full(16000, np.nan, np.float32), 16000, subtype="FLOAT")
-    soundfile.write(folder / "short.wav", np.zeros(100), 16000)
+    (folder / "text.wav").write_text("no sound")
     (folder / "notes.txt").write_text("no recording")
     return folder
 
@@ -94,7 +100,7 @@ def test_a_row_per_window(corpus: Path, model: Path, tmp_path: Path) -> None:
     extract(corpus, tmp_path, model=model, what="both", rows="windows", num_workers=0)
     rows = results(tmp_path)
     assert "events" not in rows
-    assert rows[rows.error.notna()].path.tolist() == [*BROKEN, *SHORT]
+    assert rows[rows.error.notna()].path.tolist() == [*BROKEN]
     classifier, extractor = load_classifier(model)
     for path, windows in rows[rows.error.isna()].groupby("path"):
         expected = tag(classifier, extractor, corpus / path, batch_size=1)
@@ -110,7 +116,7 @@ def test_a_row_per_window(corpus: Path, model: Path, tmp_path: Path) -> None:
 def test_recordings_that_cannot_be_used_have_a_row_with_the_reason(corpus: Path, model: Path, tmp_path: Path) -> None:
     done = extract(corpus, tmp_path, model=model, what="embeddings", num_workers=0, batch_size=3)
     rows = results(tmp_path).set_index("path")
-    for name, reason in {**BROKEN, **SHORT}.items():
+    for name, reason in BROKEN.items():
         assert pandas.isna(rows.embedding[name])
         assert pandas.isna(rows.end_s[name])
         assert rows.error.str.contains(reason)[name], rows.error[name]
@@ -258,3 +264,168 @@ def test_killed_at_any_moment(corpus: Path, model: Path, tmp_path: Path) -> None
             assert len(pq.read_table(file)) == 2
     run()
     assert results(tmp_path).path.tolist() == names(corpus)
+
+
+def tone(path: Path, duration_s: float = 1.0, frequency_hz: float = 440.0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, sine(16000, duration_s, frequency_hz), 16000)
+
+
+@pytest.mark.parametrize("rows", ["files", "windows"])
+def test_segments_of_a_table_are_rows(rows: str, model: Path, tmp_path: Path) -> None:
+    times = [(0.0, 0.4), (0.4, 1.5), (1.6, 2.5)]
+    waveform = 0.1 * np.random.default_rng(0).standard_normal(32000)
+    soundfile.write(tmp_path / "long.wav", waveform, 16000)
+    tone(tmp_path / "whole.wav")
+    lines = [f"long.wav,{start_s},{end_s},x" for start_s, end_s in times] + ["long.wav,5,6,x", "gone.wav,0,1,x"]
+    (tmp_path / "list.csv").write_text("\n".join(["path,start,end,label", *lines]))
+    out = tmp_path / "out"
+    done = extract(tmp_path / "list.csv", out, model=model, what="both", rows=rows, num_workers=0)
+    assert (done.num_files, done.num_errors, done.num_warnings) == (5, 2, 1)
+    assert done.audio_s == pytest.approx(0.4 + 1.1 + 0.4, abs=1e-6)
+    found = results(out)
+    classifier, extractor = load_classifier(model)
+    for start_s, end_s in times:
+        samples = waveform[round(start_s * 16000) : round(end_s * 16000)].astype(np.float32)
+        expected = tag(classifier, extractor, samples, sampling_rate=16000, batch_size=1)
+        part = found[found.error.isna() & (found.start_s >= start_s - 1e-9) & (found.end_s <= end_s + 1e-9)]
+        if rows == "windows":
+            np.testing.assert_allclose(part[["start_s", "end_s"]], expected.window_times_s + start_s, atol=1e-6)
+            np.testing.assert_allclose(np.stack(part.scores), expected.window_scores, atol=1e-4)
+        else:
+            assert part.start_s.tolist() == [start_s]
+            # WAV stores 16 bits, which is where the scores differ
+            np.testing.assert_allclose(np.stack(part.scores)[0], expected.scores, atol=1e-4)
+            for event in part.events.iloc[0]:
+                assert start_s <= event["start_s"] < event["end_s"] <= end_s + 1e-6
+    failed = found[found.error.notna()]
+    assert failed[["path", "start_s", "end_s"]].to_numpy().tolist() == [["long.wav", 5, 6], ["gone.wav", 0, 1]]
+    # The last one ends behind its recording
+    (warnings,) = found[found.warnings.notna() & found.error.isna()].warnings.iloc[:1]
+    assert "ends at 2.00 s, before the end of the part, 2.50 s" in warnings[0]
+    assert extract(tmp_path / "list.csv", out, model=model, what="both", rows=rows).num_done_before == 5
+
+
+def test_damage_that_leaves_something_to_read_is_a_warning(model: Path, tmp_path: Path) -> None:
+    tone(tmp_path / "in" / "whole.wav")
+    tone(tmp_path / "in" / "cut.wav")
+    cut = tmp_path / "in" / "cut.wav"
+    cut.write_bytes(cut.read_bytes()[:20044])
+    done = extract(tmp_path / "in", tmp_path / "out", model=model, num_workers=0)
+    assert (done.num_errors, done.num_warnings) == (0, 1)
+    rows = results(tmp_path / "out").set_index("path")
+    assert rows.warnings["whole.wav"] is None
+    (warning,) = rows.warnings["cut.wav"]
+    assert "cut.wav" in warning
+    assert rows.end_s["cut.wav"] == pytest.approx(10_000 / 16000)
+
+
+def test_names_that_are_not_utf8_have_rows(model: Path, tmp_path: Path) -> None:
+    tone(tmp_path / "in" / "plain.wav")
+    for name in (b"caf\xe9.wav", b"broken\xff.wav"):
+        Path(os.fsdecode(os.fsencode(tmp_path / "in") + b"/" + name)).write_bytes(
+            (tmp_path / "in" / "plain.wav").read_bytes() if b"caf" in name else b"no recording"
+        )
+    out = tmp_path / "out"
+    for _ in range(2):  # the second run finds the plan of the first one
+        done = extract(tmp_path / "in", out, model=model, num_workers=0)
+    assert done.num_done_before == 3
+    rows = results(out).set_index("path")
+    assert rows.error.isna().to_dict() == {"broken\\udcff.wav": False, "caf\\udce9.wav": True, "plain.wav": True}
+    assert "broken\\udcff.wav" in rows.error["broken\\udcff.wav"]
+    np.testing.assert_array_equal(rows.scores["caf\\udce9.wav"], rows.scores["plain.wav"])
+
+
+def test_an_error_of_the_model_costs_its_own_row(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(5):
+        tone(tmp_path / "in" / f"{number}.wav", 0.3 + 0.1 * number)
+    sizes: list[int] = []
+    clip_features = work.clip_features
+
+    def fail(extractor: Any, clips: list[np.ndarray], **settings: Any) -> Any:
+        sizes.append(len(clips))
+        if any(len(clip) == 8000 for clip in clips):
+            raise RuntimeError("too much for the kernel")
+        return clip_features(extractor, clips, **settings)
+
+    monkeypatch.setattr(work, "clip_features", fail)
+    done = extract(tmp_path / "in", tmp_path / "out", model=model, num_workers=0, batch_size=8)
+    assert done.failed == [("2.wav", "RuntimeError: too much for the kernel")]
+    # The two longest recordings have two windows; after the batch, each window is alone
+    assert sizes == [7, 1, 1, 1, 1, 1, 1, 1]
+    rows = results(tmp_path / "out").set_index("path")
+    assert rows.error.notna().to_dict() == {f"{number}.wav": number == 2 for number in range(5)}
+    expected = tag(*load_classifier(model), tmp_path / "in" / "3.wav", batch_size=1)
+    np.testing.assert_allclose(rows.scores["3.wav"], expected.scores, atol=1e-5)
+
+
+def test_outputs_that_are_not_finite_are_an_error(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        tone(tmp_path / "in" / f"{name}.wav", 0.5)
+    describe = work.describe
+
+    def break_one(model: Any, inputs: Any, what: str) -> Any:
+        scores = describe(model, inputs, what)[0].clone()
+        scores[1] = float("nan")
+        return scores, None
+
+    monkeypatch.setattr(work, "describe", break_one)
+    extract(tmp_path / "in", tmp_path / "out", model=model, num_workers=0)
+    rows = results(tmp_path / "out").set_index("path")
+    assert rows.error["b.wav"] == "The model's outputs are not finite from 0 s on."
+    assert rows.error.notna().sum() == 1
+
+
+@pytest.mark.parametrize("error", [MemoryError, ImportError, KeyboardInterrupt])
+def test_errors_that_concern_all_recordings_end_the_run(
+    error: type[BaseException], corpus: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(work, "describe", fail)
+    with pytest.raises(error):
+        extract(corpus, tmp_path, model=model, num_workers=0)
+    assert not any((tmp_path / "data").iterdir())
+
+
+def test_what_cannot_be_searched_has_a_row(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tone(tmp_path / "in" / "a.wav")
+    (tmp_path / "in" / "gone").symlink_to("nowhere")
+    done = extract(tmp_path / "in", tmp_path / "out", model=model, num_workers=2)
+    assert [name for name, _ in done.failed] == ["gone"]
+    rows = results(tmp_path / "out").set_index("path")
+    assert rows.error["gone"] == "OSError: it cannot be opened (No such file or directory)"
+
+
+def test_shards_have_the_rows_of_their_files(corpus: Path, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    for number in range(3):
+        with tarfile.open(
+            tmp_path / "shards" / f"shard-{number:03d}.tar{'.gz' * (number == 2)}", "w:gz" if number == 2 else "w"
+        ) as archive:
+            for name in names(corpus)[number::3]:
+                archive.add(corpus / name, name)
+    settings: dict[str, Any] = {"model": model, "what": "both", "num_files_per_shard": 9}
+    extract(corpus, tmp_path / "files", **settings, num_workers=0)
+    done = extract(tmp_path / "shards", tmp_path / "members", **settings, num_workers=2)
+    assert done.num_files == 40
+    expected, found = results(tmp_path / "files"), results(tmp_path / "members")
+    found["path"] = found.path.str.replace(r"^shard-\d+\.tar(\.gz)?/", "", regex=True)
+    found = found.set_index("path").loc[expected.path].reset_index()
+    good = expected.error.isna()
+    assert found.error.notna().tolist() == (~good).tolist()
+    np.testing.assert_allclose(np.stack(found.scores[good]), np.stack(expected.scores[good]), atol=1e-5)
+    np.testing.assert_array_equal(found.end_s[good], expected.end_s[good])
+
+
+def test_plans_of_older_versions_are_refused(model: Path, tmp_path: Path) -> None:
+    tone(tmp_path / "in" / "a.wav")
+    out = tmp_path / "out"
+    extract(tmp_path / "in", out, model=model, num_workers=0)
+    plan = pq.read_table(out / "plan.parquet")
+    pq.write_table(plan.select(["shard", "path"]), out / "plan.parquet")
+    with pytest.raises(ValueError, match=r"was begun by another version of hf_ast .*give another folder"):
+        extract(tmp_path / "in", out, model=model, num_workers=0)

@@ -42,8 +42,9 @@ def test_levels_and_mel_values_are_appended():
     waveform = waveforms(2, 30000)
     embeddings, _ = timestamp_embeddings(model, extractor, waveform, **HEAR_VARIANTS["base2levelmel"])
     levels = [one_at_a_time(waveform, w, 1600, lambda clips: features(model, extractor, clips)) for w in (5120, 20480)]
+    unpadded = {"return_tensors": "pt", "padding": False}
     mel = one_at_a_time(
-        waveform, 1920, 1600, lambda clips: extractor(clips, RATE, return_tensors="pt")["input_values"].mT.flatten(1)
+        waveform, 1920, 1600, lambda clips: extractor(clips, RATE, **unpadded)["input_values"].mT.flatten(1)
     )
     assert mel.shape[2] == 6 * 32
     torch.testing.assert_close(embeddings, torch.cat((*levels, mel), dim=2), atol=1e-5, rtol=1e-5)
@@ -128,8 +129,6 @@ def test_eval_mode_for_the_call():
 @pytest.mark.parametrize(
     ("waveform", "settings", "message"),
     [
-        (waveforms(1, 2560), {}, "2560 samples, but must have more than half of the longest window .5120."),
-        (waveforms(1, 12800), {"window_s": (0.16, 0.8)}, "more than half of the longest window .25600."),
         (waveforms(1, 9600), {"mode": "embedding"}, "mode='embedding' is unknown"),
         (waveforms(1, 9600), {"window_s": ()}, "window_s is empty"),
         (waveforms(1, 9600), {"hop_s": 0.0}, "hop_s=0.0 must be at least one sample"),

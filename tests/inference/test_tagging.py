@@ -13,6 +13,7 @@ from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassificati
 import hf_ast
 from hf_ast import HfASTFeatureExtractor, StreamTagger, tag
 from hf_ast.inference.loading import load_classifier, load_encoder
+from hf_ast.inference.tagging import WindowScorer
 from tests.support.tiny import (
     GEOMETRY,
     SIZE,
@@ -200,3 +201,33 @@ def test_a_checkpoint_without_a_head_is_no_classifier(tmp_path: Path) -> None:
     model, extractor = load_encoder(tmp_path)
     assert type(model).__name__ == "SSASTModel"
     assert hf_ast.scene_embeddings(model, extractor, waveforms(1, 4000)).shape == (1, 32)
+
+
+def test_the_scores_of_a_stream_do_not_depend_on_which_windows_a_call_completes() -> None:
+    """In batches of the same two windows, bit for bit; slices of one spectrogram would differ in the last bits."""
+    model, extractor = MODELS["ast"]
+    window, hop = round(0.4 * extractor.sampling_rate), round(0.1 * extractor.sampling_rate)
+    waveform = recording(window + 3 * hop) + 0.3
+    found = []
+    for pieces in ([waveform], np.split(waveform, [window + hop])):
+        stream = StreamTagger(model, extractor, window_s=0.4, hop_s=0.1, batch_size=2)
+        found.append(torch.stack([scored.scores for piece in pieces for scored in stream.push(piece)]))
+    assert len(found[0]) == 4
+    assert torch.equal(*found)
+
+
+def test_a_wrong_release_is_an_error_before_the_recording_is_read() -> None:
+    with pytest.raises(ValueError, match="release"):
+        tag(*MODELS["ast"], "there is no such file.wav", threshold=0.5, release=0.9)
+
+
+def test_a_block_of_a_recording_completes_one_batch_of_windows() -> None:
+    """With a hop shorter than the window as well: memory does not grow with their overlap."""
+    model, extractor = MODELS["ast"]
+    scorer = WindowScorer(model, extractor, window_s=0.4, hop_s=0.05, batch_size=3)
+    rate = extractor.sampling_rate
+    assert scorer.block_s == pytest.approx(3 * 0.05)
+    blocks = hf_ast.audio.stream(recording(2 * rate), rate, block_s=scorer.block_s)
+    sizes = [len(span.starts) for span in scorer.spans(blocks)]
+    assert sum(sizes) == 33
+    assert max(sizes) == 3

@@ -206,9 +206,7 @@ def test_checkpoints_of_transformers_own_ast(tmp_path: Path, layout: str) -> Non
 
     model, info = HfASTForAudioClassification.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(info.values())
-    assert (model.config.layer_norm_eps, model.config.head_layer_norm_eps) == (1e-6, 1e-5)
     clip = spectrograms(2, 50)
-    native.classifier.layernorm.eps = 1e-5  # the official value, which the native config cannot express
     with torch.no_grad():
         torch.testing.assert_close(model(clip).logits, native(clip).logits, atol=1e-5, rtol=0)
         tokens = HfASTModel.from_pretrained(tmp_path)(clip).last_hidden_state

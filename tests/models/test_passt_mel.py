@@ -112,12 +112,12 @@ def test_extractor_pads_with_silence_and_masks():
     extractor = PaSSTFeatureExtractor()
     silence = extractor(torch.zeros(3200), RATE, return_tensors="pt")["input_values"]
     assert extractor.padding_value == pytest.approx((math.log(1e-5) + 4.5) / 5)
-    torch.testing.assert_close(silence, torch.full((1, 10, 128), extractor.padding_value))
+    torch.testing.assert_close(silence, torch.full((1, 16, 128), extractor.padding_value))
     clips = [waveforms(1, 6400)[0], waveforms(1, 3200)[0]]
     batch = extractor(clips, RATE, return_tensors="pt")
     assert batch["input_values"].shape == (2, 20, 128)
     assert batch["attention_mask"].sum(dim=1).tolist() == [20, 10]
-    torch.testing.assert_close(batch["input_values"][1, 10:], silence[0])
+    torch.testing.assert_close(batch["input_values"][1, 10:], silence[0, :10])
     padded = extractor(clips, RATE, return_tensors="pt", padding="max_length")
     assert set(padded) == {"input_values"}
     assert padded["input_values"].shape == (2, 1000, 128)
@@ -135,7 +135,7 @@ def test_extractor_cuts_the_waveform():
 @pytest.mark.parametrize(
     ("waveform", "rate", "message"),
     [
-        (torch.zeros(513), RATE, "513 samples, but at least 514"),
+        (torch.zeros(0), RATE, "0 samples, but a clip needs at least one"),
         (torch.zeros(5000), 16000, "16000 Hz, but this extractor works at 32000 Hz"),
         (torch.zeros(5000, dtype=torch.int16), RATE, "divide 16-bit samples"),
         (torch.full((5000,), torch.nan), RATE, "peak of nan"),

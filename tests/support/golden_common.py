@@ -14,7 +14,21 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 CASES = Path(os.environ.get("HF_AST_GOLDEN_CASES", Path(__file__).parents[1] / "golden" / "cases")).resolve()
-INDEX = {entry["case"]: entry for entry in json.loads((CASES / "index.json").read_text())["cases"]}
+
+
+def _read_index() -> dict[str, dict[str, Any]]:
+    """Name -> entry of each case: those of `index.json`, and MAEST's front end, whose index is a plain list."""
+    entries = []
+    if (CASES / "index.json").is_file():
+        entries += json.loads((CASES / "index.json").read_text())["cases"]
+    if (CASES / "maest_index.json").is_file():
+        front_ends = json.loads((CASES / "maest_index.json").read_text())
+        entries += [{"family": "frontend_maest", **entry} for entry in front_ends]
+    assert entries, f"{CASES} holds no case"
+    return {entry["case"]: entry for entry in entries}
+
+
+INDEX = _read_index()
 Result = dict[str, np.ndarray]
 
 

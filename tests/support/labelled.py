@@ -38,3 +38,12 @@ def write_folder(folder: Path, num_clips: int = 12, *, seed: int = 0, duration_s
 
 
 SKIPPED = {f"{NOISE}/empty.wav", f"{NOISE}/no samples.wav", f"{PULSES}/damaged.flac", "of no class.wav"}
+
+
+def write_wavs(folder: Path, *names: str, duration_s: float = 3.0, rate: int = 8000) -> None:
+    """Short recordings that all differ: each is a tone of its own."""
+    for number, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tone = np.sin(2 * np.pi * (200 + 70 * number) * np.arange(round(rate * duration_s)) / rate)
+        soundfile.write(path, 0.3 * tone, rate)

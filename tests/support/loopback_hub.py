@@ -25,7 +25,7 @@ from tests.support.file_server import LoopbackServer
 
 TOKEN = "hf_loopback"
 # https://huggingface.co/docs/hub/repositories-licenses, those that are used here
-LICENSES = {"apache-2.0", "bsd-3-clause"}
+LICENSES = {"apache-2.0", "bsd-3-clause", "cc-by-nc-sa-4.0"}
 LFS_SUFFIXES = (".safetensors",)
 LFS_SIZE = 10 * 2**20
 

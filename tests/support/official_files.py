@@ -19,7 +19,7 @@ from hf_ast import (
     SSASTForPreTraining,
 )
 from hf_ast.conversion.checkpoint import Checkpoint
-from hf_ast.conversion.convert import unwrapped
+from hf_ast.conversion.containers import unwrap
 from hf_ast.conversion.key_maps import look_up
 from hf_ast.conversion.layouts import LAYOUTS as KNOWN_LAYOUTS
 from hf_ast.conversion.reference import reference_forward
@@ -33,6 +33,7 @@ MODEL_CLASSES = {
     "ast": (HfASTForAudioClassification, HfASTModel),
     "ssast": (SSASTForAudioClassification, SSASTForPreTraining),
     "passt": (PaSSTForAudioClassification, PaSSTModel),
+    "maest": (HfASTForAudioClassification, HfASTModel),
 }
 LAYOUTS = Path(__file__).parents[1] / "golden" / "layouts"
 MIRRORED = {
@@ -131,6 +132,11 @@ def tiny_ast_content(num_labels: int = 5) -> dict[str, Any]:
         sizes={768: 32, 2304: 96, 3072: 48, 35: num_labels},
         shapes={"module.v.patch_embed.proj.weight": [32, 1, 8, 6], "module.v.pos_embed": [1, 2 + 5 * 12, 32]},
     )
+
+
+def unwrapped(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of a file of any family, under the names of its layout."""
+    return unwrap(content, [layout for family in KNOWN_LAYOUTS.values() for layout in family]).tensors
 
 
 def tiny_ast_outputs(input_values: Tensor) -> dict[str, Tensor]:

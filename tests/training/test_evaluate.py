@@ -11,7 +11,7 @@ import soundfile
 import torch
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
-from hf_ast import HfASTFeatureExtractor, load_classifier, tag
+from hf_ast import HfASTFeatureExtractor, audio, load_classifier, tag
 from hf_ast.data.labelled import LabelledData, read_data
 from hf_ast.training.esc50 import FOLDS, evaluate_folds, read_esc50
 from hf_ast.training.evaluate import evaluate
@@ -61,6 +61,23 @@ def test_scores_are_those_that_hf_ast_tag_gives(data: LabelledData, family: str)
     assert shown == {TONES, NOISE, PULSES} | {LABELS[index] for index in result.scores.argmax(axis=1).tolist()}
 
 
+def test_a_segment_scores_as_if_it_were_a_file_of_its_own(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    long = waveform(NOISE, 16000, 4.0, rng)
+    soundfile.write(tmp_path / "long.wav", long, 16000, subtype="FLOAT")
+    rows = [(0.5, 0.9, NOISE), (1.0, 2.5, PULSES), (0.25, 4.0, NOISE)]  # two are longer than the model's input
+    lines = [f'long.wav,{start},{end},"{label}"' for start, end, label in rows]
+    (tmp_path / "x.csv").write_text("\n".join(["path,start,end,label", *lines]))
+    data = read_data(tmp_path / "x.csv", validation_fraction=0.0)
+    model, extractor = tiny_model(id2label=LABELS), HfASTFeatureExtractor(num_mel_bins=32, max_length=50)
+    result = evaluate(model, extractor, data)
+    assert result.names == ["long.wav [0.5, 0.9]", "long.wav [1, 2.5]", "long.wav [0.25, 4]"]
+    for (start, end, _), scores in zip(rows, result.scores, strict=True):
+        soundfile.write(tmp_path / "cut.wav", long[round(start * 16000) : round(end * 16000)], 16000, subtype="FLOAT")
+        expected = tag(model, extractor, tmp_path / "cut.wav").scores
+        np.testing.assert_allclose(scores, expected, atol=2e-6)  # sums in other orders, in other batches
+
+
 def test_transformers_own_ast_gives_its_own_scores(data: LabelledData, tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = ASTConfig(
@@ -77,6 +94,37 @@ def test_transformers_own_ast_gives_its_own_scores(data: LabelledData, tmp_path:
     # Layer norms have other epsilons, and the filter banks differ by float noise
     np.testing.assert_allclose(ours.scores, of_native.scores, atol=2e-3)
     assert ours.metrics.values["accuracy"] == of_native.metrics.values["accuracy"]
+
+
+def test_a_recording_that_fails_costs_its_own_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is gone, and one that the model cannot take, in a batch with others."""
+    data = read_data(write_folder(tmp_path / "recordings", num_clips=3))
+    model, extractor = tiny_model(id2label=LABELS), HfASTFeatureExtractor(num_mel_bins=32, max_length=50)
+    whole = evaluate(model, extractor, data, batch_size=4)
+    assert whole.failed == {}
+    gone, refused = data.clips[1].name, data.clips[5].name
+    (tmp_path / "recordings" / gone).unlink()
+    samples, _ = audio.read(tmp_path / "recordings" / refused, 16000)
+    reference = extractor(samples, 16000, return_tensors="pt")["input_values"][0]
+    forward = model.forward
+
+    def failing(input_values: torch.Tensor, **inputs: torch.Tensor) -> object:
+        if any(torch.equal(row, reference) for row in input_values):
+            raise RuntimeError("out of memory")
+        return forward(input_values, **inputs)
+
+    monkeypatch.setattr(model, "forward", failing)
+    result = evaluate(model, extractor, data, batch_size=4)
+    assert result.failed.keys() == {gone, refused}
+    assert "does not exist" in result.failed[gone]
+    assert result.failed[refused] == "RuntimeError: out of memory"
+    assert result.as_data()["failed"] == result.failed
+    kept = [row for row, name in enumerate(whole.names) if name not in result.failed]
+    assert result.names == [whole.names[row] for row in kept]
+    np.testing.assert_allclose(result.scores, whole.scores[kept], atol=2e-6)
+    monkeypatch.setattr(model, "forward", lambda **_: 1 / 0)
+    with pytest.raises(ValueError, match="none of its 9 recordings can be scored"):
+        evaluate(model, extractor, data)
 
 
 def test_a_split_that_is_empty_and_classes_that_the_model_does_not_know(data: LabelledData) -> None:

@@ -9,7 +9,8 @@ import pytest
 import soundfile
 from hypothesis import strategies as st
 
-from hf_ast import HfASTFeatureExtractor, audio, tag
+from hf_ast import HfASTFeatureExtractor, tag
+from hf_ast.data import audio
 from hf_ast.inference.streaming import StreamTagger
 from tests.support.arrays import FLOATS, Wave, waves
 from tests.support.cases import cases, outcome

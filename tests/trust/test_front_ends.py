@@ -29,12 +29,16 @@ WRONG = st.one_of(NO_NUMBERS, st.sampled_from([0, -1, 0.5, 10**12, 2**70, 1e300]
 
 
 def plain(extractor: Any, clip: np.ndarray) -> torch.Tensor:
-    return extractor(clip, extractor.sampling_rate, return_tensors="pt", padding="longest")["input_values"][0]
+    return extractor(clip, extractor.sampling_rate, return_tensors="pt", padding=False)["input_values"][0]
 
 
 def is_right(extractor: Any, wave: Wave) -> bool:
     clips = wave.clips
-    return bool(clips) and wave.is_finite and wave.peak <= 100 and min(map(len, clips)) >= extractor.min_samples
+    if not clips or not wave.is_finite or wave.peak > 100:
+        return False
+    is_list_of_arrays = isinstance(wave.value, list) and not isinstance(wave.value[0], list)
+    looks_like_channels = len(clips) > 32 >= len(clips[0]) and not is_list_of_arrays
+    return len(clips[0]) > 0 and not looks_like_channels
 
 
 @cases(7, extractor=EXTRACTORS, wave=waves(SHAPES))
@@ -47,7 +51,8 @@ def test_waveforms(extractor: Any, wave: Wave) -> None:
         assert len(result["input_values"]) == len(wave.clips)
         for features, clip in zip(result["input_values"], wave.clips, strict=True):
             # The mean of a clip that is not contiguous is summed in another order
-            torch.testing.assert_close(features, plain(extractor, clip), atol=1e-4, rtol=0)
+            alone = plain(extractor, clip)
+            torch.testing.assert_close(features[: len(alone)], alone, atol=1e-4, rtol=0)
             assert features.isfinite().all()
 
 
@@ -101,7 +106,7 @@ def test_arguments_of_a_call(data: st.DataObject) -> None:
             if arguments.get("truncation", True):
                 assert num_frames == min(len(alone), int(arguments.get("max_length") or extractor.max_length))
             if num_frames < len(alone):  # PaSST reflects a clip where it ends
-                num_frames -= extractor.num_edge_frames
+                num_frames = max(0, num_frames - extractor.num_edge_frames)
             # Matrix products of other shapes round otherwise
             np.testing.assert_allclose(np.asarray(features)[:num_frames], alone[:num_frames], atol=1e-4)
 

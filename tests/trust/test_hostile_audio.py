@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hf_ast.cli import main
 from hf_ast.data import audio
 from tests.support.cases import cases, outcome
+from tests.support.encoding import CASES, by_soundfile
 from tests.support.recordings import sine
 from tests.trust.test_hostile_checkpoints import bounded
 
@@ -55,6 +56,8 @@ FORMATS = {
     "aiff": "PCM_16",
     "caf": "FLOAT",
 }
+ENCODED = {"m4a": ("MP4", "AAC"), "webm": ("Matroska", "Opus"), "wma": ("ASF", "WMA 2"), "amr": ("AMR", "AMR-NB")}
+SUFFIXES = sorted(FORMATS | ENCODED)
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +67,13 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
         path = tmp_path_factory.mktemp("formats") / f"a.{suffix}"
         soundfile.write(path, sine(16000, 0.1), 16000, subtype=subtype)
         found[suffix] = path.read_bytes()
+    for suffix, name in ENCODED.items():
+        case = CASES[name]
+        found[suffix] = case.make(sine(case.rate, 0.1), case.rate)
     return found
 
 
-@cases(3, suffix=st.sampled_from(sorted(FORMATS)), position=st.integers(0, 10**6), value=st.integers(0, 255))
+@cases(3, suffix=st.sampled_from(SUFFIXES), position=st.integers(0, 10**6), value=st.integers(0, 255))
 def test_changed_bytes(recordings: dict[str, bytes], suffix: str, position: int, value: int) -> None:
     content = bytearray(recordings[suffix])
     # The first bytes are the header, where they do the most harm
@@ -76,11 +82,17 @@ def test_changed_bytes(recordings: dict[str, bytes], suffix: str, position: int,
     assert result is None or np.isfinite(result[0]).all()
 
 
-@cases(1, suffix=st.sampled_from(sorted(FORMATS)), length=st.integers(0, 10**6))
+@cases(1, suffix=st.sampled_from(SUFFIXES), length=st.integers(0, 10**6))
 def test_truncated_files(recordings: dict[str, bytes], suffix: str, length: int) -> None:
     content = recordings[suffix]
     result = outcome(lambda: audio.read(content[: length % len(content)], 16000), "file=")
     assert result is None or np.isfinite(result[0]).all()
+
+
+def flac_that_promises(num_samples: int) -> bytes:
+    content = bytearray(by_soundfile("FLAC", "PCM_16")(sine(16000), 16000))
+    content[21:26] = ((content[21] >> 4) << 36 | num_samples).to_bytes(5, "big")
+    return bytes(content)
 
 
 HUGE = {
@@ -88,6 +100,7 @@ HUGE = {
     "channels": wav(16000, 2**16 - 1, 16, 2**32 - 1, 2**32 - 1, num_bytes=2**20),
     "rate": wav(2**32 - 1, 1, 16, 3200, 3236),
     "slow": wav(1, 1, 8, 2**20, 2**20, num_bytes=2**20),
+    "samples of FLAC": flac_that_promises(2**36 - 1),
 }
 
 

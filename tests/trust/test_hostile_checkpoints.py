@@ -19,15 +19,26 @@ import pytest
 import torch
 from hypothesis import strategies as st
 
-from hf_ast import load_classifier
-from hf_ast.conversion.folders import read_state_dict
+from hf_ast import HfASTModel, load_classifier
+from hf_ast.conversion.files import CheckpointFile
+from hf_ast.conversion.folders import read_tensors
+from hf_ast.conversion.layouts import Layout
 from tests.support.cases import cases, outcome
 from tests.support.processes import exit_code, start
 from tests.support.tiny import tiny_model
 
 WEIGHTS = {"a.weight": torch.arange(600.0).view(20, 30), "a.bias": torch.linspace(-1, 1, 20)}
+# Layouts with the names in the files here
+LAYOUTS = [
+    Layout("test", marker, dict.fromkeys(("a", "b", *WEIGHTS), "backbone.any"), HfASTModel, lambda *_: None, None)
+    for marker in ("a.weight", "a")
+]
 # What a refusal may need beyond what is there already, when a file is small
 ROOM = 300 * 2**20
+
+
+def read_state_dict(file: Path) -> dict[str, torch.Tensor]:
+    return read_tensors(CheckpointFile(file), LAYOUTS).tensors
 
 
 class Runs:

@@ -1,8 +1,9 @@
 """Recordings -> batches of windows, in processes beside the model's."""
 
+import itertools
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -14,18 +15,38 @@ from torch.utils.data import DataLoader, IterableDataset
 from hf_ast.data import audio
 from hf_ast.data.sources import Source
 from hf_ast.inference.windows import WindowStream
+from hf_ast.text import storable
+
+from .plan import Item
+
+# Errors that concern all recordings: a missing decoder, and too little memory
+FATAL = (ImportError, MemoryError)
+# Warnings that are kept of one recording
+MAX_WARNINGS = 20
+# A part of a recording may end this much later than the recording, in seconds, as times are rounded
+ROUNDING_S = 0.01
+
+
+class Piece(NamedTuple):
+    """A window: its recording by its number in the plan, its first sample in it or in the part of it, its samples."""
+
+    file: int
+    start: int
+    clip: np.ndarray
 
 
 class End(NamedTuple):
-    """The end of a recording: all its windows have been given.
+    """The end of a recording, or of the part that is meant: all its windows have been given.
 
     Attributes:
         file: Its number in the plan.
         error: Why it cannot be read, or None.
+        warnings: What is wrong with it although it is read.
     """
 
     file: int
-    error: str | None
+    error: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass
@@ -53,32 +74,31 @@ class WindowBatch:
 
 def window_batches(
     source: Source,
-    names: Sequence[str],
+    items: Sequence[Item],
     files: Sequence[int],
     *,
     sampling_rate: int,
     window: int,
     hop: int,
-    min_samples: int,
     batch_size: int,
     num_workers: int,
 ) -> Iterator[WindowBatch]:
     """Decode recordings into windows, in bounded memory: each process is at most two batches ahead of the model.
 
     Every process takes the next recording when it is done with one, so that a long one holds up no other, and the
-    recordings in progress are neighbours at any time. Batches are filled across recordings.
+    recordings in progress are neighbours at any time. Parts of one recording that follow each other are read by one
+    process, which opens it once. Batches are filled across recordings.
 
     Args:
         source: Where the recordings are.
-        names: All of them, as in the plan.
+        items: All of them, as in the plan.
         files: Those to decode, by their numbers.
         sampling_rate: Rate that the model takes, in Hz.
         window, hop: In samples at that rate.
-        min_samples: Samples that the model needs at least; a shorter recording has an error in its `End`.
         batch_size: Windows per batch.
         num_workers: Processes that decode; 0 means this one.
     """
-    recordings = _Recordings(source, names, files, sampling_rate, window, hop, min_samples, batch_size)
+    recordings = _Recordings(source, items, files, sampling_rate, window, hop, batch_size)
     return iter(DataLoader(recordings, batch_size=None, num_workers=num_workers, in_order=False))
 
 
@@ -88,78 +108,106 @@ class _Recordings(IterableDataset[WindowBatch]):
     def __init__(
         self,
         source: Source,
-        names: Sequence[str],
+        items: Sequence[Item],
         files: Sequence[int],
         sampling_rate: int,
         window: int,
         hop: int,
-        min_samples: int,
         batch_size: int,
     ):
         self.source = source
-        self.names = names
-        self.files = files
+        self.items = items
+        self.groups = [list(group) for _, group in itertools.groupby(files, key=lambda file: items[file].name)]
         self.sampling_rate = sampling_rate
         self.window = window
         self.hop = hop
-        self.min_samples = min_samples
         self.batch_size = batch_size
         self.num_taken = multiprocessing.Value("q", 0)
 
     def __iter__(self) -> Iterator[WindowBatch]:
-        reader = self.source.reader()
-        pieces: list[tuple[int, int, np.ndarray]] = []
+        pieces: list[Piece] = []
         ends: list[End] = []
-        while (file := self._take()) is not None:
-            error = None
-            try:
-                with reader.open(self.names[file], file) as recording:
-                    for start, clip in self._windows(recording):
-                        pieces.append((file, start, clip))
-                        if len(pieces) == self.batch_size:
-                            yield self._batch(pieces, ends)
-                            pieces, ends = [], []
-            except ImportError:  # a missing decoder concerns all recordings
-                raise
-            except Exception as problem:  # from a decoder or a file system; it goes into the recording's row
-                error = f"{type(problem).__name__}: {problem}"
-                pieces = [piece for piece in pieces if piece[0] != file]
-            ends.append(End(file, error))
-            if len(ends) > self.batch_size:  # many files without a window
+        for result in self._results():
+            if isinstance(result, Piece):
+                pieces.append(result)
+            else:
+                ends.append(result)
+                if result.error is not None:
+                    pieces = [piece for piece in pieces if piece.file != result.file]
+            if len(pieces) == self.batch_size or len(ends) > self.batch_size:  # or many files without a window
                 yield self._batch(pieces, ends)
                 pieces, ends = [], []
         yield self._batch(pieces, ends)
 
-    def _take(self) -> int | None:
-        """The next recording that no process has."""
+    def _results(self) -> Iterator[Piece | End]:
+        """The windows of recordings, each followed by its end."""
+        reader = self.source.reader()
+        while (group := self._take()) is not None:
+            first, num_done = self.items[group[0]], 0
+            try:
+                if first.problem is not None:
+                    raise OSError(first.problem)
+                with reader.open(first.name, first.index) as recording:
+                    for file in group:
+                        yield from self._of_part(file, recording)
+                        num_done += 1
+            except FATAL:
+                raise
+            except Exception as problem:  # from a file system or an archive
+                yield from (End(file, _described(problem)) for file in group[num_done:])
+
+    def _of_part(self, file: int, recording: str | bytes) -> Iterator[Piece | End]:
+        warnings: dict[str, None] = {}
+        error = None
+        try:
+            for start, clip in self._windows(self.items[file], recording, lambda text: warnings.update({text: None})):
+                yield Piece(file, start, clip)
+        except FATAL:
+            raise
+        except Exception as problem:  # from a decoder; it goes into the row of the recording
+            error = _described(problem)
+        kept = list(warnings)[:MAX_WARNINGS]
+        if len(warnings) > MAX_WARNINGS:
+            kept.append(f"{len(warnings) - MAX_WARNINGS} more warnings of this kind")
+        yield End(file, error, tuple(kept))
+
+    def _take(self) -> list[int] | None:
+        """The next recording that no process has, as its parts that are wanted."""
         with self.num_taken.get_lock():
             place = self.num_taken.value
             self.num_taken.value += 1
-        return self.files[place] if place < len(self.files) else None
+        return self.groups[place] if place < len(self.groups) else None
 
-    def _windows(self, recording: str | bytes) -> Iterator[tuple[int, np.ndarray]]:
+    def _windows(
+        self, item: Item, recording: str | bytes, warn: Callable[[str], None]
+    ) -> Iterator[tuple[int, np.ndarray]]:
         """First sample and samples of every window."""
         stream = WindowStream(self.window, self.hop)
-        for block in audio.stream(recording, self.sampling_rate):
+        duration_s = None if item.end_s is None else item.end_s - item.start_s
+        blocks = audio.stream(recording, self.sampling_rate, start_s=item.start_s, duration_s=duration_s, warn=warn)
+        for block in blocks:
             span = stream.push(block)
             if span is not None:
                 yield from zip(span.starts, span.windows(self.window), strict=True)
-        if stream.num_samples < self.min_samples:
-            raise ValueError(
-                f"The recording has {stream.num_samples} samples, but the model needs {self.min_samples}."
-            )
+        end_s = item.start_s + stream.num_samples / self.sampling_rate
         span = stream.flush()
         if span is not None:
             yield from zip(span.starts, span.windows(self.window), strict=True)
+        if item.end_s is not None and end_s < item.end_s - ROUNDING_S:
+            warn(f"{item.name!r} ends at {end_s:.2f} s, before the end of the part, {item.end_s:.2f} s.")
 
-    def _batch(self, pieces: list[tuple[int, int, np.ndarray]], ends: list[End]) -> WindowBatch:
+    def _batch(self, pieces: list[Piece], ends: list[End]) -> WindowBatch:
         batch = WindowBatch(torch.zeros(len(pieces), self.window), ends=ends)
         for row, (file, start, clip) in enumerate(pieces):
             batch.windows[row, : len(clip)] = torch.from_numpy(clip)
             batch.lengths.append(len(clip))
             batch.files.append(file)
-            batch.starts_s.append(start / self.sampling_rate)
+            batch.starts_s.append(self.items[file].start_s + start / self.sampling_rate)
         return batch
+
+
+def _described(problem: Exception) -> str:
+    return storable(f"{type(problem).__name__}: {problem}")
 
 
 def default_num_workers() -> int:

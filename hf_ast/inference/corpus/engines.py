@@ -1,6 +1,6 @@
 """What runs the shards: this machine, or a Ray cluster."""
 
-import os
+import platform
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,9 +23,10 @@ def run_on_ray(
     *,
     address: str | None,
     num_actors: int | None,
-    device: str,
-    batch_size: int,
+    device: str | None,
+    batch_size: int | None,
     num_workers: int,
+    token: str | bool | None = None,
 ) -> Iterator[Report]:
     """Extract shards with Ray actors, each of which loads the model once.
 
@@ -43,9 +44,10 @@ def run_on_ray(
             this process is connected to; if there is none, Ray starts on this machine, and ends with this process.
         num_actors: Number of actors; if None, one per GPU of the cluster or, on the CPU, as many as have a processor
             for each of their processes.
-        device: Where the models run; "cuda" gives each actor a GPU.
-        batch_size: Windows per forward pass.
+        device: Where the models run; "cuda" gives each actor a GPU. If None, on GPUs if the cluster has any.
+        batch_size: As in `ShardWorker`.
         num_workers: Processes that decode for each model.
+        token: Access token of the Hub.
 
     Raises:
         ImportError: Ray is not installed.
@@ -59,14 +61,21 @@ def run_on_ray(
     is_ours = not ray.is_initialized()
     if is_ours:
         ray.init(address=address, log_to_driver=False, include_dashboard=False)
+    there = ray.cluster_resources()
+    if device is None:
+        device = "cuda" if there.get("GPU", 0) >= 1 else "cpu"
     num_cpus, num_gpus = 1 + num_workers, int(device.startswith("cuda"))
     if num_actors is None:
-        there = ray.cluster_resources()
         num_actors = int(there.get("GPU", 0)) if num_gpus else int(there.get("CPU", 1)) // num_cpus
     actor_class = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_restarts=MAX_RESTARTS, max_task_retries=-1)(
         _Actor
     )
-    settings: dict[str, Any] = {"device": device, "batch_size": batch_size, "num_workers": num_workers}
+    settings: dict[str, Any] = {
+        "device": device,
+        "batch_size": batch_size,
+        "num_workers": num_workers,
+        "token": token,
+    }
     actors: list[Any] = [actor_class.remote(out, **settings) for _ in range(max(1, min(num_actors, len(shards))))]
     try:
         yield from _distribute(ray, actors, shards)
@@ -123,14 +132,13 @@ def _begin(actor: Any, shard: Shard) -> dict[Any, _Task]:
 class _Actor:
     """A worker in a Ray process."""
 
-    def __init__(self, out: Path, *, device: str, batch_size: int, num_workers: int):
+    def __init__(self, out: Path, **settings: Any):
         if not (out / "plan.parquet").is_file():
             raise FileNotFoundError(
-                f"out={str(out)!r} has no plan on {os.uname().nodename}: all machines must share that folder."
+                f"out={str(out)!r} has no plan on {platform.node()}: all machines must share that folder."
             )
-        self.worker = ShardWorker(out, device=device, batch_size=batch_size, num_workers=num_workers)
+        self.worker = ShardWorker(out, **settings)
 
     def extract(self, shard: Shard) -> Report:
         """Write the file of a shard."""
-        reports = list(self.worker([shard]))
-        return Report(*map(sum, zip(*reports, strict=True)))
+        return sum(self.worker([shard]), Report())

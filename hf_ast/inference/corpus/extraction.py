@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
-import torch
 from tqdm.auto import tqdm
 
 import hf_ast
 from hf_ast.assets import EMBEDDED_MODEL
-from hf_ast.data.sources import find_source
+from hf_ast.data.sources import Source, find_source
+from hf_ast.inference.devices import find_device
 from hf_ast.inference.events import checked_release
 from hf_ast.inference.tagging import WindowScorer
 
 from .decoding import default_num_workers
 from .engines import ENGINES, run_on_ray
-from .plan import Plan, Settings, Shard, begin, locked, remove_unfinished
+from .plan import Plan, Settings, Shard, begin, find_items, locked, remove_unfinished
 from .work import Report, ShardWorker, load_model, revision_of
 
 WHAT = ("tags", "embeddings", "both")
@@ -31,23 +31,27 @@ class Extraction:
 
     Attributes:
         out: Folder of the results.
-        num_files: Recordings in the corpus.
+        num_files: Recordings in the corpus, or parts of them where it names parts.
         num_done_before: Those that an earlier run had done.
-        num_errors: Those of this run that could not be read.
+        num_errors: Those of this run that have an error instead of results.
+        num_warnings: Those of this run that have warnings.
         audio_s: Length of the audio that this run processed, in seconds.
         elapsed_s: How long it took, without loading the model, in seconds.
+        failed: Name and error of each one that has an error.
     """
 
     out: Path
     num_files: int
     num_done_before: int
     num_errors: int
+    num_warnings: int
     audio_s: float
     elapsed_s: float
+    failed: list[tuple[str, str]]
 
 
 def extract(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | Source,
     out: str | os.PathLike[str],
     *,
     model: str | os.PathLike[str] = EMBEDDED_MODEL,
@@ -64,7 +68,10 @@ def extract(
     address: str | None = None,
     num_actors: int | None = None,
     device: str | None = None,
-    batch_size: int = 8,
+    dtype: str = "float32",
+    batch_size: int | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
     num_workers: int | None = None,
     progress: bool = False,
 ) -> Extraction:
@@ -75,7 +82,8 @@ def extract(
     must stay the same; engine, device, batch size and processes may change.
 
     Args:
-        source: A folder, manifest, data set or URL; see `find_source`.
+        source: A folder, manifest, tar shards, data set or URL, or what `find_source` returns for it. Where a manifest
+            names parts of recordings, each part is treated as a recording.
         out: Folder of the results. With Ray, all machines must see it.
         model: A folder, the id of a model on the Hub, or the name of a released checkpoint.
         what: "tags" (scores, labels and events), "embeddings" or "both". An embedding is the pooled output of the
@@ -89,8 +97,11 @@ def extract(
         retry_errors: Whether shards with recordings that could not be read are done again.
         engine: "local" (this machine) or "ray".
         address, num_actors: See `run_on_ray`.
-        device: Where the model runs; if None, on the first GPU, or on the CPU if there is none.
-        batch_size: Windows per forward pass.
+        device: Where the model runs; if None, the accelerator if there is one, with Ray one that the cluster has, else
+            the CPU.
+        dtype, revision, token: As in `hf_ast.load_classifier`. Results of another dtype or revision need another
+            `out`. The token is not written into `out`.
+        batch_size: Windows per forward pass; if None, 8 on a CPU, and 32 on an accelerator.
         num_workers: Processes that decode for each model; if None, as many as there are processors, at most four, and
             none with Ray, where the actors already run in parallel.
         progress: Whether to show recordings, hours of audio, speed and time left on stderr.
@@ -108,9 +119,10 @@ def extract(
     if "://" in os.fspath(out):
         raise ValueError(f"out={os.fspath(out)!r} is a URL; give a folder, whose files can be renamed in one step.")
     checked_release(threshold)  # before the work, not after it
-    corpus = find_source(source, subset=subset, split=split)
+    corpus = source if isinstance(source, Source) else find_source(source, subset=subset, split=split)
     name = os.path.abspath(model) if Path(model).is_dir() else os.fspath(model)
-    loaded, feature_extractor = load_model(name, what)
+    run_on = "cpu" if engine == "ray" else find_device(device)  # of this machine; the others may have another one
+    loaded, feature_extractor = load_model(name, what, device=run_on, dtype=dtype, revision=revision, token=token)
     windows = WindowScorer(loaded, feature_extractor, window_s=window_s, hop_s=hop_s, batch_size=batch_size)
     settings = Settings(
         model=name,
@@ -122,10 +134,10 @@ def extract(
         threshold=threshold,
         num_files_per_shard=num_files_per_shard,
         hf_ast=hf_ast.__version__,
+        dtype=dtype,
     )
-    plan = Plan(settings=settings, source=corpus, names=corpus.names())
+    plan = Plan(settings=settings, source=corpus, items=find_items(corpus))
     folder = Path(out).absolute()
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     with locked(folder):
         begin(folder, plan)
         shards = [shard for shard in plan.shards if not _is_done(plan.file(folder, shard), retry_errors)]
@@ -139,11 +151,12 @@ def extract(
                 device=device,
                 batch_size=batch_size,
                 num_workers=num_workers or 0,
+                token=token,
             )
         else:
             num_workers = default_num_workers() if num_workers is None else num_workers
             worker = ShardWorker(
-                folder, loaded, feature_extractor, device=device, batch_size=batch_size, num_workers=num_workers
+                folder, loaded, feature_extractor, device=run_on, batch_size=batch_size, num_workers=num_workers
             )
             reports = worker(shards)
         done = _follow(reports, folder, plan, shards, progress)
@@ -164,13 +177,24 @@ def _num_rows(file: Path) -> int:
 def _follow(reports: Iterator[Report], out: Path, plan: Plan, shards: list[Shard], progress: bool) -> Extraction:
     """Run an engine to its end, with a progress bar."""
     num_files = sum(map(len, shards))
-    num_done_before = len(plan.names) - num_files
-    num_errors, audio_s, began_at = 0, 0.0, time.monotonic()
-    with tqdm(total=len(plan.names), initial=num_done_before, unit="file", disable=not progress) as bar:
+    num_done_before = len(plan.items) - num_files
+    failed: list[tuple[str, str]] = []
+    num_warnings, audio_s, began_at = 0, 0.0, time.monotonic()
+    with tqdm(total=len(plan.items), initial=num_done_before, unit="file", disable=not progress) as bar:
         for report in reports:
-            num_errors += report.num_errors
+            failed += report.failed
+            num_warnings += report.num_warnings
             audio_s += report.audio_s
             speed = audio_s / (time.monotonic() - began_at)
-            bar.set_postfix_str(f"{audio_s / 3600:.2f} h, {speed:.0f}x, {num_errors} errors", refresh=False)
+            bar.set_postfix_str(f"{audio_s / 3600:.2f} h, {speed:.0f}x, {len(failed)} errors", refresh=False)
             bar.update(report.num_files)
-    return Extraction(out, len(plan.names), num_done_before, num_errors, audio_s, time.monotonic() - began_at)
+    return Extraction(
+        out=out,
+        num_files=len(plan.items),
+        num_done_before=num_done_before,
+        num_errors=len(failed),
+        num_warnings=num_warnings,
+        audio_s=audio_s,
+        elapsed_s=time.monotonic() - began_at,
+        failed=failed,
+    )

@@ -1,6 +1,6 @@
 """The plan of an extraction: its settings, recordings and shards. It is written once, before the first shard.
 
-    OUT/plan.parquet                          every recording with its shard; the settings in the metadata
+    OUT/plan.parquet                          every recording, or part of one, with its shard; the settings
     OUT/data/shard-00007-of-00120.parquet     results, complete or not there
     OUT/tmp/                                  shards in progress
     OUT/lock                                  held while a run lasts
@@ -23,10 +23,59 @@ import filelock
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hf_ast.data.entries import find_entries
 from hf_ast.data.sources import Source
+from hf_ast.text import storable
 
 METADATA_KEY = b"hf_ast"
 NUM_NAMES_IN_ERRORS = 3
+# Columns of the plan. `path` is for readers; `name` has the bytes of names that are not UTF-8, too
+PLAN = pa.schema(
+    {
+        "shard": pa.int32(),
+        "path": pa.string(),
+        "name": pa.binary(),
+        "index": pa.int64(),
+        "start_s": pa.float64(),
+        "end_s": pa.float64(),
+        "problem": pa.string(),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Item:
+    """A recording, or a part of one.
+
+    Attributes:
+        name, index: See `Entry`.
+        start_s, end_s: The part, in seconds; to its end if `end_s` is None.
+        problem: Why it cannot be opened, if that is known already.
+    """
+
+    name: str
+    index: int
+    start_s: float = 0.0
+    end_s: float | None = None
+    problem: str | None = None
+
+    @property
+    def is_part(self) -> bool:
+        """Whether the source means a part of a recording."""
+        return self.start_s > 0 or self.end_s is not None
+
+    def __str__(self) -> str:
+        return f"{self.name} from {self.start_s:g} s" if self.is_part else self.name
+
+
+def find_items(source: Source) -> list[Item]:
+    """List the recordings of a source, or their parts where it names these, and whatever in it cannot be opened."""
+    if source.kind in ("folder", "shards"):
+        items = [Item(name, index) for index, name in enumerate(source.names())]
+    else:
+        entries = find_entries(source, split_column="", group_column="", labelled=False)
+        items = [Item(e.name, e.index, e.start_s, e.end_s, e.problem or None) for e in entries]
+    return items + [Item(name, -1, problem=problem) for name, problem in source.unreadable().items()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +91,7 @@ class Settings:
         threshold: Score from which a label counts.
         num_files_per_shard: Recordings per shard; the last one has the rest.
         hf_ast: Version of this package.
+        dtype: Type of the weights and of what the model computes.
     """
 
     model: str
@@ -53,6 +103,7 @@ class Settings:
     threshold: float
     num_files_per_shard: int
     hf_ast: str
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -74,22 +125,22 @@ class Plan:
     Attributes:
         settings: Everything that decides the results.
         source: Where the recordings are.
-        names: The recordings, as in `Source.names`.
+        items: The recordings, or parts of them.
     """
 
     settings: Settings
     source: Source
-    names: Sequence[str]
+    items: Sequence[Item]
 
     @property
     def shards(self) -> list[Shard]:
         """All shards, in their order."""
-        size, total = self.settings.num_files_per_shard, len(self.names)
+        size, total = self.settings.num_files_per_shard, len(self.items)
         return [Shard(number, i, min(i + size, total)) for number, i in enumerate(range(0, total, size))]
 
     def file(self, out: Path, shard: Shard) -> Path:
         """The file of a shard, which exists if the shard is done."""
-        num_shards = -(-len(self.names) // self.settings.num_files_per_shard)
+        num_shards = -(-len(self.items) // self.settings.num_files_per_shard)
         return out / "data" / f"shard-{shard.number:05d}-of-{num_shards:05d}.parquet"
 
 
@@ -130,12 +181,16 @@ def begin(out: Path, plan: Plan) -> None:
         return
     if any(data.iterdir()):
         raise ValueError(f"out={str(out)!r} has results in {data.name!r}, but no plan; give another folder.")
-    table = pa.table(
-        {"shard": pa.array([s.number for s in plan.shards for _ in range(len(s))], pa.int32()), "path": plan.names}
-    )
+    rows = [
+        vars(item)
+        | {"shard": shard.number, "path": storable(item.name), "name": item.name.encode("utf-8", "surrogatepass")}
+        for shard in plan.shards
+        for item in plan.items[shard.first : shard.last]
+    ]
     record = {"settings": dataclasses.asdict(plan.settings), "source": dataclasses.asdict(plan.source)}
     unfinished = unfinished_file(out, out / "plan.parquet")
-    pq.write_table(table.replace_schema_metadata({METADATA_KEY: json.dumps(record)}), unfinished)
+    table = pa.Table.from_pylist(rows, PLAN.with_metadata({METADATA_KEY: json.dumps(record)}))
+    pq.write_table(table, unfinished)
     publish(unfinished, out / "plan.parquet")
 
 
@@ -149,26 +204,31 @@ def read_plan(out: Path) -> Plan:
     table = pq.read_table(out / "plan.parquet")
     record = json.loads(table.schema.metadata[METADATA_KEY])
     try:
+        rows = table.select([field.name for field in dataclasses.fields(Item)]).to_pylist()
         return Plan(
             settings=Settings(**record["settings"]),
             source=Source(**record["source"]),
-            names=table.column("path").to_pylist(),
+            items=[Item(**row | {"name": row["name"].decode("utf-8", "surrogatepass")}) for row in rows],
         )
-    except TypeError as error:
-        raise ValueError(f"out={str(out)!r} was begun by another version of hf_ast; give another folder.") from error
+    except (KeyError, TypeError) as error:
+        version = record["settings"].get("hf_ast", "unknown")
+        raise ValueError(
+            f"out={str(out)!r} was begun by another version of hf_ast ({version}), whose plans this one cannot "
+            "continue; give another folder."
+        ) from error
 
 
 def _expect_same(out: Path, earlier: Plan, plan: Plan) -> None:
     problems = _differences(dataclasses.asdict(earlier.settings), dataclasses.asdict(plan.settings))
     problems += _differences(dataclasses.asdict(earlier.source), dataclasses.asdict(plan.source))
-    if list(earlier.names) != list(plan.names):
-        before, now = set(earlier.names), set(plan.names)
-        added = [name for name in plan.names if name not in before]
-        gone = [name for name in earlier.names if name not in now]
+    if list(earlier.items) != list(plan.items):
+        before, now = set(earlier.items), set(plan.items)
+        added = [item for item in plan.items if item not in before]
+        gone = [item for item in earlier.items if item not in now]
         problems += [
-            f"{len(names)} recordings {what}, such as {names[:NUM_NAMES_IN_ERRORS]}"
-            for names, what in ((added, "are new"), (gone, "are gone"))
-            if names
+            f"{len(items)} recordings {what}, such as {[str(item) for item in items[:NUM_NAMES_IN_ERRORS]]}"
+            for items, what in ((added, "are new"), (gone, "are gone"))
+            if items
         ]
         if not added and not gone:
             problems.append("the recordings come in another order")
@@ -201,7 +261,11 @@ def remove_unfinished(out: Path) -> None:
 
 
 def _flush_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    """Wait until a file, or the names in a folder, are on the disk."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows opens no folders, and its file systems keep a journal of names
+    # Windows flushes only what may be written
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

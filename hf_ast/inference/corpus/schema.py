@@ -1,4 +1,4 @@
-"""The Parquet files: one row per recording, or one per window."""
+"""The Parquet files: one row per recording, or part of one that the source names; or one per window."""
 
 import json
 from collections.abc import Mapping
@@ -36,6 +36,7 @@ def result_schema(
     if what != "tags":
         fields.append(pa.field("embedding", pa.list_(pa.float32(), embedding_size)))
     fields.append(pa.field("error", pa.string()))
+    fields.append(pa.field("warnings", pa.list_(pa.string())))
     fields.append(pa.field("model", pa.string(), nullable=False))
     fields.append(pa.field("revision", pa.string(), nullable=False))
     metadata = dict(record) | ({"labels": labels} if what != "embeddings" else {})

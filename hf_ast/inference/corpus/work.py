@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,33 +13,63 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import BatchFeature, PreTrainedModel
 
+from hf_ast.inference.devices import Device, default_batch_size, place
 from hf_ast.inference.events import find_events
 from hf_ast.inference.features import FeatureExtractor, clip_features
 from hf_ast.inference.loading import load_classifier, load_encoder
 from hf_ast.inference.rows import Rows
 from hf_ast.inference.tagging import WindowScorer, apply_activation, score_inputs
+from hf_ast.text import storable
 
-from .decoding import End, WindowBatch, window_batches
+from .decoding import FATAL, End, WindowBatch, window_batches
 from .plan import Plan, Shard, publish, read_plan, unfinished_file
 from .schema import result_schema
 
 NUM_ROWS_PER_GROUP = 1024
+# After the last, a GPU computes nothing any more until its process ends; torch 2.8 gave it a name
+FATAL_FOR_MODELS = (*FATAL, torch.OutOfMemoryError, getattr(torch, "AcceleratorError", MemoryError))
+# Windows per forward pass that a CPU computes fastest
+BATCH_SIZE_ON_CPU = 8
+# What a revision begins with if the model does not come from the Hub
+DIGEST = "sha256:"
 
 
-class Report(NamedTuple):
-    """Work done since the last report."""
+@dataclass(frozen=True)
+class Report:
+    """Work done since the last report.
+
+    Attributes:
+        num_files: Recordings, or parts of recordings.
+        num_warnings: Those of them that have warnings.
+        audio_s: Length of what was processed, in seconds.
+        failed: Name and error of each of them that has one.
+    """
 
     num_files: int = 0
-    num_errors: int = 0
+    num_warnings: int = 0
     audio_s: float = 0.0
+    failed: tuple[tuple[str, str], ...] = ()
+
+    def __add__(self, other: "Report") -> "Report":
+        return Report(
+            self.num_files + other.num_files,
+            self.num_warnings + other.num_warnings,
+            self.audio_s + other.audio_s,
+            self.failed + other.failed,
+        )
 
 
-def load_model(name: str, what: str) -> tuple[PreTrainedModel, FeatureExtractor]:
-    """Load the model of an extraction: a classifier if there are to be tags."""
-    return load_encoder(name) if what == "embeddings" else load_classifier(name)
+def load_model(name: str, what: str, **settings: Any) -> tuple[PreTrainedModel, FeatureExtractor]:
+    """Load the model of an extraction: a classifier if there are to be tags. Settings: those of `load_classifier`."""
+    return load_encoder(name, **settings) if what == "embeddings" else load_classifier(name, **settings)
+
+
+def commit_of(revision: str) -> str | None:
+    """The commit of a model on the Hub, from what `revision_of` returned; None for a model that has none."""
+    return None if revision.startswith(DIGEST) else revision
 
 
 def revision_of(model: PreTrainedModel, feature_extractor: FeatureExtractor) -> str:
@@ -53,7 +84,7 @@ def revision_of(model: PreTrainedModel, feature_extractor: FeatureExtractor) -> 
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return f"sha256:{digest.hexdigest()}"
+    return f"{DIGEST}{digest.hexdigest()}"
 
 
 class ShardWorker:
@@ -63,8 +94,9 @@ class ShardWorker:
         out: Folder of the extraction, with its plan.
         model, feature_extractor: Those of the plan; they are loaded if None.
         device: Where the model runs.
-        batch_size: Windows per forward pass.
+        batch_size: Windows per forward pass; if None, 8 on a CPU, and 32 on an accelerator.
         num_workers: Processes that decode; 0 means this one.
+        token: Access token of the Hub, if the model is loaded here.
 
     Raises:
         ValueError: The model is not the one of the plan: its name stands for another one now, or on this machine.
@@ -76,24 +108,32 @@ class ShardWorker:
         model: PreTrainedModel | None = None,
         feature_extractor: FeatureExtractor | None = None,
         *,
-        device: str,
-        batch_size: int,
+        device: Device,
+        batch_size: int | None,
         num_workers: int,
+        token: str | bool | None = None,
     ):
         self.out = out
         self.plan: Plan = read_plan(out)
         settings = self.plan.settings
         if model is None or feature_extractor is None:
-            model, feature_extractor = load_model(settings.model, settings.what)
+            model, feature_extractor = load_model(
+                settings.model,
+                settings.what,
+                device=device,
+                dtype=settings.dtype,
+                revision=commit_of(settings.revision),
+                token=token,
+            )
             if (revision := revision_of(model, feature_extractor)) != settings.revision:
                 raise ValueError(
                     f"model={settings.model!r} has the revision {revision} here, but the extraction began with "
                     f"{settings.revision}."
                 )
         self.model = model.eval()
-        nn.Module.to(model, device)
+        place(model, device)
         self.feature_extractor = feature_extractor
-        self.batch_size = batch_size
+        self.batch_size = default_batch_size(model.device, BATCH_SIZE_ON_CPU) if batch_size is None else batch_size
         self.num_workers = num_workers
         windows = WindowScorer(model, feature_extractor, window_s=settings.window_s, hop_s=settings.hop_s)
         self.window, self.hop, self.labels = windows.window, windows.hop, windows.labels
@@ -125,11 +165,16 @@ class ShardWorker:
                         writers[shard] = _ShardWriter(self.plan.file(self.out, shard), self.out, shard, self.schema)
                     writer = writers[shard]
                     windows = heard.pop(end.file, _Heard())
-                    writer.add(end.file, self._rows(end, windows))
+                    error = end.error or windows.error
+                    writer.add(end.file, self._rows(end, error, windows))
                     if writer.is_complete:
                         writer.close()
                         del writers[shard]
-                    yield Report(1, int(end.error is not None), windows.end_s if end.error is None else 0.0)
+                    item = self.plan.items[end.file]
+                    if error is None:
+                        yield Report(1, int(bool(end.warnings)), windows.end_s - item.start_s)
+                    else:
+                        yield Report(1, int(bool(end.warnings)), failed=((str(item), error),))
         finally:
             for writer in writers.values():
                 writer.abandon()
@@ -137,45 +182,62 @@ class ShardWorker:
     def _batches(self, files: Sequence[int]) -> Iterator[WindowBatch]:
         return window_batches(
             self.plan.source,
-            self.plan.names,
+            self.plan.items,
             files,
             sampling_rate=self.sampling_rate,
             window=self.window,
             hop=self.hop,
-            min_samples=getattr(self.feature_extractor, "min_samples", 1),
             batch_size=self.batch_size,
             num_workers=self.num_workers,
         )
 
     def _run_model(self, batch: WindowBatch, heard: defaultdict[int, "_Heard"]) -> None:
         """Run the model on windows, and add its outputs to those of their recordings."""
-        if not batch.files:
-            return
-        inputs = clip_features(self.feature_extractor, batch.clips(), device=self.model.device).to(self.model.dtype)
-        scores, embeddings = describe(self.model, inputs, self.plan.settings.what)
-        for row, file in enumerate(batch.files):
+        clips = batch.clips()
+        for row, (file, outputs) in enumerate(zip(batch.files, self._outputs(clips), strict=True)):
             start_s = batch.starts_s[row]
-            end_s = start_s + batch.lengths[row] / self.sampling_rate
-            heard[file].times_s.append(torch.tensor([[start_s, end_s]], dtype=torch.float64))
-            heard[file].end_s = end_s
-            if scores is not None:
-                heard[file].scores.append(scores[row : row + 1])
-            if embeddings is not None:
-                heard[file].embeddings.append(embeddings[row : row + 1])
+            heard[file].add(start_s, start_s + batch.lengths[row] / self.sampling_rate, outputs)
 
-    def _rows(self, end: End, heard: "_Heard") -> pa.Table:
+    def _outputs(self, clips: list[np.ndarray]) -> list["_Outputs"]:
+        """What the model says about each clip. If a batch fails, each clip gets a batch of its own."""
+        if not clips:
+            return []
+        try:
+            inputs = clip_features(self.feature_extractor, clips, device=self.model.device).to(self.model.dtype)
+            scores, embeddings = describe(self.model, inputs, self.plan.settings.what)
+        except FATAL_FOR_MODELS:
+            raise
+        except Exception as error:
+            if len(clips) > 1:
+                return [outputs for clip in clips for outputs in self._outputs([clip])]
+            return [_Outputs(error=storable(f"{type(error).__name__}: {error}"))]
+        return [
+            _Outputs(
+                None if scores is None else scores[row : row + 1],
+                None if embeddings is None else embeddings[row : row + 1],
+            )
+            for row in range(len(clips))
+        ]
+
+    def _rows(self, end: End, error: str | None, heard: "_Heard") -> pa.Table:
         """The rows of a recording."""
-        settings = self.plan.settings
-        common = {"path": self.plan.names[end.file], "model": settings.model, "revision": settings.revision}
+        settings, item = self.plan.settings, self.plan.items[end.file]
+        common = {
+            "path": storable(item.name),
+            "warnings": list(end.warnings) or None,
+            "model": settings.model,
+            "revision": settings.revision,
+        }
         rows: list[dict[str, Any]]
-        if end.error is not None:
-            rows = [{"error": end.error}]
+        if error is not None:
+            part = {"start_s": item.start_s, "end_s": item.end_s} if item.is_part else {}
+            rows = [part | {"error": error}]
         elif settings.rows == "windows":
             rows = list(self._describe(*heard.arrays()))
         else:
             times_s, scores, embeddings = heard.arrays()
             whole = (values.mean(axis=0, keepdims=True) if values.size else values for values in (scores, embeddings))
-            rows = list(self._describe(np.array([[0.0, heard.end_s]]), *whole))
+            rows = list(self._describe(np.array([[item.start_s, heard.end_s]]), *whole))
             if scores.size:
                 rows[0]["events"] = self._events(times_s, scores)
         return pa.Table.from_pylist([common | row for row in rows], self.schema)
@@ -198,14 +260,36 @@ class ShardWorker:
         return [event._asdict() for event in events]
 
 
+class _Outputs(NamedTuple):
+    """Scores (1, C) and embedding (1, D) of a window, as far as they are wanted, or why there are none."""
+
+    scores: Tensor | None = None
+    embedding: Tensor | None = None
+    error: str | None = None
+
+
 class _Heard:
-    """Outputs of the model for the windows of a recording, and the end of the last one, which is its length."""
+    """Outputs of the model for the windows of a recording, where the last one ends, and the first error."""
 
     def __init__(self) -> None:
         self.times_s = Rows("d")
         self.scores = Rows("f")
         self.embeddings = Rows("f")
         self.end_s = 0.0
+        self.error: str | None = None
+
+    def add(self, start_s: float, end_s: float, outputs: _Outputs) -> None:
+        """Add the outputs for the next window."""
+        values = [values for values in outputs[:2] if values is not None]
+        if outputs.error is not None or not all(torch.isfinite(value).all() for value in values):
+            self.error = self.error or outputs.error or f"The model's outputs are not finite from {start_s:g} s on."
+            return
+        self.times_s.append(torch.tensor([[start_s, end_s]], dtype=torch.float64))
+        self.end_s = end_s
+        if outputs.scores is not None:
+            self.scores.append(outputs.scores)
+        if outputs.embedding is not None:
+            self.embeddings.append(outputs.embedding)
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Times (K, 2), scores (K, C) and embeddings (K, D); what was not requested is empty."""

@@ -37,6 +37,7 @@ from hf_ast.training.optimizers import MuonAdamW
 
 MAX_FRAMES = 160
 NUM_MEL_BINS = 64
+PATCH_FRAMES = 8
 BATCH_SIZE = 64
 
 
@@ -50,7 +51,7 @@ def new_model() -> HfASTForAudioClassification:
         # The default, 0.02, suits wide models; with it, this one would hardly learn in so few steps
         initializer_range=0.06,
         # Each token is the whole spectrum of 80 ms; the model learns much faster than with square patches
-        patch_size=(NUM_MEL_BINS, 8),
+        patch_size=(NUM_MEL_BINS, PATCH_FRAMES),
         time_stride=4,
         num_mel_bins=NUM_MEL_BINS,
         max_length=MAX_FRAMES,
@@ -65,7 +66,9 @@ def new_model() -> HfASTForAudioClassification:
 
 def new_feature_extractor() -> HfASTFeatureExtractor:
     """Make the feature extractor of `new_model`."""
-    return HfASTFeatureExtractor(num_mel_bins=NUM_MEL_BINS, max_length=MAX_FRAMES, mean=MEAN, std=STD)
+    return HfASTFeatureExtractor(
+        num_mel_bins=NUM_MEL_BINS, max_length=MAX_FRAMES, mean=MEAN, std=STD, min_length=PATCH_FRAMES
+    )
 
 
 def train(out: Path, seed: int = 0, num_clips: int = 300_000) -> None:
@@ -120,9 +123,9 @@ def save_recordings(folder: Path, seed: int = 0) -> None:
 def embed(folder: Path) -> None:
     """Copy a trained model and its recordings into the package, without the model code, which the package has."""
     for name in ("config.json", "preprocessor_config.json"):
-        values = json.loads((folder / name).read_text())
+        values = json.loads((folder / name).read_text(encoding="utf-8"))
         values.pop("auto_map", None)
-        (EMBEDDED_MODEL / name).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+        (EMBEDDED_MODEL / name).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     shutil.copy(folder / "model.safetensors", EMBEDDED_MODEL)
     shutil.copytree(folder / "recordings", EMBEDDED_MODEL / "recordings", dirs_exist_ok=True)
 
