@@ -72,6 +72,9 @@ FAMILIES = (
         },
     ),
     Family(
+        name="fpasst",
+        title="fPaSST (frame-wise Patchout faSt Spectrogram Transformer)",
+        front_end="mel-spectrogram",
         model_type="fpasst",
         config="configuration_fpasst:FPaSSTConfig",
         feature_extractor="feature_extraction_fpasst:FPaSSTFeatureExtractor",

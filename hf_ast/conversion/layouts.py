@@ -9,6 +9,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from hf_ast import (
     FPaSSTConfig,
+    FPaSSTForAudioClassification,
     FPaSSTForAudioFrameClassification,
     FPaSSTModel,
     HfASTConfig,
@@ -51,6 +52,7 @@ class Layout:
         restore: The inverse of `adapt`; None if there is none.
         prefix: Prefix of the names in official files.
         random: Beginnings of the names of our tensors that the official code leaves random.
+        with_fewer_heads: Classes for files that lack the head of `model_class`, in the order in which they are tried.
         derived: Tensors in official files that `restore` cannot bring back, and how they were changed.
         new: Our tensors that are not in official files; they are zeros.
     """
@@ -63,6 +65,7 @@ class Layout:
     restore: Adaptation | None
     prefix: str = ""
     random: tuple[str, ...] = ()
+    with_fewer_heads: tuple[type[PreTrainedModel], ...] = ()
     derived: Mapping[str, str] = field(default_factory=dict)
     new: tuple[str, ...] = ()
 
@@ -261,6 +264,7 @@ LAYOUTS: dict[type[PreTrainedConfig], tuple[Layout, ...]] = {
                 FPaSSTForAudioFrameClassification,
                 adapt_passt,
                 restore_passt,
+                with_fewer_heads=(FPaSSTForAudioClassification,),
             )
             for name, prefix, key_map in (
                 ("fPaSST", "model.", key_maps.FPASST_FILE),

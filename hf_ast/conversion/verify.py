@@ -17,7 +17,7 @@ from transformers import AutoFeatureExtractor, PreTrainedConfig, PreTrainedModel
 import hf_ast
 from hf_ast.opening import open_safely
 
-from .convert import rename, settle_objectives
+from .convert import rename, settle_heads
 from .export import file_names, official_tensors, open_model, to_native_ast
 from .files import CheckpointFile, as_checkpoint_file
 from .folders import plan_conversion, read_provenance, write_provenance
@@ -59,7 +59,7 @@ def verify_folder(folder: Path, source: Path | CheckpointFile) -> Verification:
         assumed = tuple(plan.assumed)
         problems += _front_end_problems(open_safely(AutoFeatureExtractor, folder), plan.front_end)
         tensors, layout = plan.found.tensors, plan.found.layout
-        config = settle_objectives(rename(tensors, layout), plan.config)
+        config = settle_heads(rename(tensors, layout), plan.config)
         model = open_model(folder)
         found = _config_problems(model, config, layout)
         if layout.derived:  # For DeiT, compare with the tensors after AST's initialisation
