@@ -23,7 +23,7 @@ from .files import CheckpointFile, as_checkpoint_file
 from .folders import plan_conversion, read_provenance, write_provenance
 from .key_maps import Dropped, Ignored, look_up
 from .layouts import Layout
-from .reference import HEAD_EPS, reference_forward, spectrogram_start
+from .reference import HEAD_EPS, fpasst_reference, reference_forward, spectrogram_start
 from .registry import find
 from .verification import ForwardComparison, TensorComparison, Verification
 
@@ -177,14 +177,23 @@ def _compare_forward(
         mask["mask_indices"] = torch.arange(0, rows * columns, 2).unsqueeze(0)
         description += ", every second patch masked"
     outputs = model(input_values, **mask)
-    expected = reference_forward(
-        tensors,
-        input_values,
-        num_heads=config.num_attention_heads,
-        stride=(config.frequency_stride, config.time_stride),
-        pooling=config.pooling,
-        **mask,
-    )
+    if isinstance(config, hf_ast.FPaSSTConfig):
+        expected = fpasst_reference(
+            tensors,
+            input_values,
+            num_heads=config.num_attention_heads,
+            num_cells=config.num_cells or config.grid[1],
+            clip_head=config.clip_head,
+        )
+    else:
+        expected = reference_forward(
+            tensors,
+            input_values,
+            num_heads=config.num_attention_heads,
+            stride=(config.frequency_stride, config.time_stride),
+            pooling=config.pooling,
+            **mask,
+        )
     compared = [name for name in expected if outputs.get(name) is not None]
     output = outputs[compared[0]]
     native_logits = None
