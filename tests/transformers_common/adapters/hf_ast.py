@@ -52,7 +52,11 @@ FAMILIES = [
     Family(
         name="hf_ast",
         config_class=hf_ast.HfASTConfig,
-        models={"base": hf_ast.HfASTModel, "audio-classification": hf_ast.HfASTForAudioClassification},
+        models={
+            "base": hf_ast.HfASTModel,
+            "audio-classification": hf_ast.HfASTForAudioClassification,
+            "audio-frame-classification": hf_ast.HfASTForAudioFrameClassification,
+        },
         config=lambda: hf_ast.HfASTConfig(**TINY),
         inputs=spectrogram,
         seq_length=lambda config: config.max_length,  # the mask is per frame, the hidden states per token
@@ -76,6 +80,7 @@ FAMILIES = [
             "base": hf_ast.SSASTModel,
             "pretraining": hf_ast.SSASTForPreTraining,
             "audio-classification": hf_ast.SSASTForAudioClassification,
+            "audio-frame-classification": hf_ast.SSASTForAudioFrameClassification,
         },
         config=lambda: hf_ast.SSASTConfig(**SSAST_TINY),
         inputs=spectrogram,
@@ -93,7 +98,11 @@ FAMILIES = [
     Family(
         name="passt",
         config_class=hf_ast.PaSSTConfig,
-        models={"base": hf_ast.PaSSTModel, "audio-classification": hf_ast.PaSSTForAudioClassification},
+        models={
+            "base": hf_ast.PaSSTModel,
+            "audio-classification": hf_ast.PaSSTForAudioClassification,
+            "audio-frame-classification": hf_ast.PaSSTForAudioFrameClassification,
+        },
         config=lambda: hf_ast.PaSSTConfig(**TINY),
         inputs=spectrogram,
         seq_length=lambda config: config.max_length,
@@ -101,6 +110,33 @@ FAMILIES = [
         config_kwargs={"hidden_size": 36, "time_patchout": 3, "position_crop": "random"},
         feature_extractor=FeatureExtractorSpec(
             cls=hf_ast.PaSSTFeatureExtractor,
+            kwargs={
+                "num_mel_bins": MELS,
+                "padding_value": 0.0,
+                "sampling_rate": 8000,
+                "high_frequency_hz": 3500.0,
+                "return_attention_mask": True,
+            },
+            feature_size=MELS,
+            pipeline_kwargs={"num_mel_bins": MELS, "max_length": FRAMES},
+        ),
+    ),
+    Family(
+        name="fpasst",
+        config_class=hf_ast.FPaSSTConfig,
+        models={
+            "base": hf_ast.FPaSSTModel,
+            "audio-classification": hf_ast.FPaSSTForAudioClassification,
+            "audio-frame-classification": hf_ast.FPaSSTForAudioFrameClassification,
+        },
+        config=lambda: hf_ast.FPaSSTConfig(**FPASST_TINY),
+        inputs=spectrogram,
+        prepare_for_class=with_cell_labels,
+        seq_length=lambda config: config.max_length,
+        encoder_seq_length=num_tokens,
+        config_kwargs={"hidden_size": 36, "position_crop": "random", "num_cells": None},
+        feature_extractor=FeatureExtractorSpec(
+            cls=hf_ast.FPaSSTFeatureExtractor,
             kwargs={
                 "num_mel_bins": MELS,
                 "padding_value": 0.0,
