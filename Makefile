@@ -135,8 +135,8 @@ test-quant: .venv/installed  ## The fast setting in 8 bits, with torchao, which 
 soak: .venv/installed  ## An hour of streams and 20,000 files: memory, open files, threads and processes
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.soak
 
-versions: .venv/installed  ## Tests on the lowest and highest versions that pyproject allows; TORCH=2.13.0+cpu for that one
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.versions $(if $(TORCH),--torch $(TORCH))
+versions: .venv/installed  ## All supported versions of transformers and torch; ONLY=transformers for those, WHOLE=1 for the whole suite
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.versions --only=$(ONLY) $(if $(WHOLE),--whole)
 
 audit: .venv/installed  ## What comes with the package: an SBOM, known vulnerabilities, licences
 	$(BIN)/python -m tests.benchmarks.audit

@@ -11,12 +11,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import httpx2
 from huggingface_hub.errors import HfHubHTTPError
 
 from hf_ast.conversion.checkpoint import HUB_NAMESPACE
 from hf_ast.conversion.publish_all import plan, publish, table
 from hf_ast.conversion.registry import search
+from hf_ast.hub import network_errors
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         try:
             print(publish(upload, cache=args.cache, private=args.private), flush=True)
-        except (ValueError, OSError, HfHubHTTPError, httpx2.TransportError) as error:
+        except Exception as error:
+            if not isinstance(error, (ValueError, OSError, HfHubHTTPError, *network_errors())):
+                raise
             num_failed += 1
             print(f"{upload.checkpoint.name} failed: {error}", file=sys.stderr, flush=True)
     return int(num_failed > 0)

@@ -6,7 +6,7 @@ imports the registry itself, and a model class is imported when a checkpoint nee
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
@@ -14,6 +14,9 @@ from types import ModuleType
 from typing import Any
 
 from .families import FAMILIES
+
+# The oldest and the newest versions that were run (`make versions`); later releases of the newest minor version count
+TESTED = {"transformers": ("5.10", "5.24"), "torch": ("2.9", "2.15")}
 
 
 def register() -> None:
@@ -31,8 +34,22 @@ def load(path: str) -> Any:
 
 
 def _register_configs(configuration_auto: ModuleType) -> None:
+    from importlib.metadata import version  # takes 20 ms
+
+    if message := version_warning({package: version(package) for package in TESTED}):
+        _warn(message)
     for family in FAMILIES:
-        configuration_auto.AutoConfig.register(family.model_type, load(family.config), exist_ok=True)
+        config_class = load(family.config)
+        known = configuration_auto.CONFIG_MAPPING
+        # Not `get`, which sees nothing of this mapping
+        if family.model_type not in known or known[family.model_type] is config_class:
+            configuration_auto.AutoConfig.register(family.model_type, config_class, exist_ok=True)
+            continue
+        other = known[family.model_type]
+        _warn(
+            f"model_type {family.model_type!r} already belongs to {other.__module__}.{other.__name__}, and the Auto "
+            f"classes keep it; open models of hf_ast by its own classes ({config_class.__name__}, ...)."
+        )
 
 
 def _register_feature_extractors(feature_extraction_auto: ModuleType) -> None:
@@ -87,7 +104,10 @@ class _ClassesByPath(dict[Any, Any]):
 
 
 class _ImportHook(MetaPathFinder):
-    """Calls a function with a module right after its import."""
+    """Calls a function with a module right after its import.
+
+    Importing the registries instead would make `import hf_ast`, and every command, seconds slower.
+    """
 
     def __init__(self, name: str, callback: Callable[[ModuleType], None]):
         self.name = name
@@ -126,10 +146,26 @@ def _call(callback: Callable[[ModuleType], None], module: ModuleType) -> None:
     try:
         callback(module)
     except Exception as error:
-        warnings.warn(
-            f"hf_ast could not register its models with {module.__name__} ({type(error).__name__}: {error}). Its own "
-            "classes, such as HfASTForAudioClassification, work; the Auto classes and pipelines may not know them. Is "
-            "this version of transformers supported?",
-            RuntimeWarning,
-            stacklevel=2,
+        _warn(
+            f"hf_ast could not register with {module.__name__} ({type(error).__name__}: {error}), so that the Auto "
+            "classes or pipelines do not know its models. It was run with transformers "
+            f"{' to '.join(TESTED['transformers'])}; install one of these."
         )
+
+
+def version_warning(installed: Mapping[str, str]) -> str | None:
+    """Say which packages are outside the versions that were run; None if all are within.
+
+    Args:
+        installed: Version by package, of those in `TESTED`.
+    """
+    outside = []
+    for package, tested in TESTED.items():
+        oldest, newest, found = (tuple(map(int, text.split(".")[:2])) for text in (*tested, installed[package]))
+        if not oldest <= found <= newest:
+            outside.append(f"{package} {' to '.join(tested)}, not {installed[package]}")
+    return f"hf_ast was run with {' and '.join(outside)}: its results there are not known." if outside else None
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=2)

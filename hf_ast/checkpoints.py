@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from .hub import network_errors
+
 # For the one request that asks the Hub whether it has a model
 HUB_TIMEOUT_S = 5.0
 
@@ -88,7 +90,6 @@ def classifier_names() -> list[str]:
 
 def _hub_problem(repo_id: str, revision: str | None, token: str | bool | None) -> str | None:
     """Say why there is no model with that id and revision, in the local cache or on the Hub; None if there is one."""
-    import httpx2
     from huggingface_hub import HfApi, constants, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -107,6 +108,8 @@ def _hub_problem(repo_id: str, revision: str | None, token: str | bool | None) -
         return "a model on the Hub that you can access"
     except RevisionNotFoundError:
         return "a branch, tag or commit of that model on the Hub"
-    except (httpx2.HTTPError, OSError) as error:
+    except Exception as error:
+        if not isinstance(error, (OSError, *network_errors())):
+            raise
         return f"in the local cache of the Hub, and the Hub cannot be reached ({type(error).__name__}: {error})"
     return None

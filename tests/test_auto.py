@@ -1,6 +1,12 @@
 """Registration with transformers, as other code gets in its way."""
 
-from tests.support.interpreter import run
+import tomllib
+
+import pytest
+from packaging.requirements import Requirement
+
+from hf_ast.auto import TESTED, version_warning
+from tests.support.interpreter import ROOT, run
 
 
 def test_asking_for_the_spec_of_a_module_does_not_use_up_its_registration() -> None:
@@ -32,7 +38,61 @@ try:
 except RuntimeWarning as warning:
     print(warning)
 """
-    assert "hf_ast could not register its models with transformers.models.auto.modeling_auto" in run(code)
+    said = run(code)
+    assert "hf_ast could not register with transformers.models.auto.modeling_auto (AttributeError" in said
+    assert "the Auto classes or pipelines do not know its models" in said
+
+
+def test_a_model_type_of_somebody_else_is_kept_and_said() -> None:
+    code = """
+import warnings
+from transformers import AutoConfig, PreTrainedConfig
+class Other(PreTrainedConfig):
+    model_type = "ssast"
+AutoConfig.register("ssast", Other)
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import hf_ast
+print(AutoConfig.for_model("ssast").__class__.__name__, AutoConfig.for_model("passt").__class__.__name__)
+print(*[warning.message for warning in caught if issubclass(warning.category, RuntimeWarning)])
+"""
+    opened, said = run(code).splitlines()
+    assert opened == "Other PaSSTConfig"
+    assert said.startswith("model_type 'ssast' already belongs to __main__.Other")
+
+
+def test_registering_twice_changes_and_says_nothing() -> None:
+    code = """
+import warnings
+warnings.simplefilter("error", RuntimeWarning)
+import transformers.models.auto.modeling_auto
+import hf_ast
+hf_ast.register()
+print(transformers.AutoConfig.for_model("ssast").__class__.__module__)
+"""
+    assert run(code).strip() == "hf_ast.models.configuration_ssast"
+
+
+@pytest.mark.parametrize(
+    ("transformers", "torch", "said"),
+    [
+        ("5.10.0", "2.9.1", None),
+        ("5.24.7", "2.15.0+cpu", None),
+        ("5.25.0.dev0", "2.15.0", "transformers 5.10 to 5.24, not 5.25.0.dev0"),
+        ("6.0.0", "2.16.0a0+git1", "transformers 5.10 to 5.24, not 6.0.0 and torch 2.9 to 2.15, not 2.16.0a0+git1"),
+        ("5.9.0", "2.13.0", "transformers 5.10 to 5.24, not 5.9.0"),
+    ],
+)
+def test_versions_that_were_not_run_are_named(transformers: str, torch: str, said: str | None) -> None:
+    warning = version_warning({"transformers": transformers, "torch": torch})
+    assert warning == (said and f"hf_ast was run with {said}: its results there are not known.")
+
+
+def test_the_lowest_versions_that_were_run_are_those_of_pyproject() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lowest = {need.name: need.specifier for need in map(Requirement, project["dependencies"])}
+    for package, (oldest, _) in TESTED.items():
+        assert f">={oldest}" in str(lowest[package])
 
 
 def test_both_pipelines_are_registered() -> None:

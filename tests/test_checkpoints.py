@@ -464,12 +464,11 @@ def test_an_id_of_the_hub_that_the_registry_knows_is_the_released_checkpoint_whe
 def test_without_a_network_it_is_one_quick_error(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{closed_port()}")
-    begin = time.monotonic()
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("waits to try again"))
     with pytest.raises(
         ValueError, match=r"in the local cache of the Hub, and the Hub cannot be reached \(ConnectError: "
     ) as caught:
         resolve_model(name)
-    assert time.monotonic() - begin < 1  # five retries take 20 s
     assert ("close: audioset_10_10_0.4593, " in str(caught.value)) == (name != "me/model")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ValueError, match=r"nor in the local cache of the Hub, and HF_HUB_OFFLINE forbids asking"):

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -48,19 +49,8 @@ def test_the_same_sources_give_the_same_wheel(wheel: Path, tmp_path: Path) -> No
 def test_the_wheel_alone_has_the_commands(wheel: Path, tmp_path: Path) -> None:
     """Everything that the package needs is in the wheel: installed into an empty folder, run from another."""
     site = tmp_path / "site"
-    install = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "-q",
-        "--no-deps",
-        "--no-index",
-        "--target",
-        str(site),
-        str(wheel),
-    ]
-    subprocess.run(install, check=True, capture_output=True)
+    with zipfile.ZipFile(wheel) as archive:  # which is how a wheel of Python files is installed
+        archive.extractall(site)
     recording = str(RECORDINGS / "yes.flac")
     code = f"""
 import hf_ast

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from hf_ast.data.formats import RecordingWarning
+from hf_ast.hub import network_errors
 from hf_ast.text import CONTROL_IN_LINES
 
 from .output import show
@@ -87,7 +88,7 @@ def is_for_users(error: Exception) -> bool:
         return False
     if unwrapped(error) is not error:
         return True
-    return isinstance(error, (ValueError, OSError, ImportError, *_network_errors()))
+    return isinstance(error, (ValueError, OSError, ImportError, *network_errors()))
 
 
 def sentence(error: Exception) -> str:
@@ -95,7 +96,7 @@ def sentence(error: Exception) -> str:
     error = unwrapped(error)
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.strerror}: {os.fspath(error.filename)!r}"
-    if isinstance(error, _network_errors()) and not isinstance(error, OSError):
+    if isinstance(error, network_errors()) and not isinstance(error, OSError):
         return f"The network failed: {error} ({type(error).__name__})."
     return str(error) or type(error).__name__
 
@@ -146,8 +147,3 @@ def _with_progress_bar(items: Sequence[Item], what: str) -> Iterator[Item]:
 
     console = Console(stderr=True)
     yield from track(items, what, console=console, transient=True, disable=not console.is_terminal)
-
-
-def _network_errors() -> tuple[type[Exception], ...]:
-    """Return the base class of httpx2's errors; none if httpx2 is not imported, because then nothing raised one."""
-    return (sys.modules["httpx2"].HTTPError,) if "httpx2" in sys.modules else ()

@@ -43,7 +43,8 @@ def publish_folder(folder: Path, repo_id: str, *, private: bool = False) -> str:
         ValueError: The folder was not made by a conversion, did not pass a verification, or was changed after its
             conversion in a file that `from_pretrained` reads; or its licence forbids commercial use, or is not stated.
         HfHubHTTPError: The Hub refuses the upload, for example without a token.
-        httpx2.TransportError: The Hub cannot be reached, or is silent. The repository then has all or nothing.
+        httpx2.TransportError, httpx.TransportError: The Hub cannot be reached, or is silent. The repository then has
+            all or nothing.
     """
     provenance = read_provenance(folder)
     if refusal := license_refusal(find(provenance["checkpoint"])):

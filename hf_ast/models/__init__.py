@@ -1,8 +1,8 @@
-"""Model code: these files also work when copied into a Hub repository, without the rest of the package.
+"""Model code: out of it, `save_pretrained` makes the files with which a Hub folder opens without the package.
 
-That is how `save_pretrained` ships the code of a model, so the folder is flat and files import each other
-only as siblings. The prefix of a file says its role: `modules_` is plain torch and works without
-transformers; `configuration_`, `modeling_` and `feature_extraction_` are the transformers classes around it.
+The prefix of a file says its role: `modules_` is plain torch and works without transformers; `configuration_`,
+`modeling_` and `feature_extraction_` are the transformers classes around it. Files import names from each other at the
+top, `from .sibling import name`, which is what `hf_ast.remote_code` follows.
 
 Symbols used in shapes:
 

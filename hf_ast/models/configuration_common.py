@@ -6,14 +6,17 @@ from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
+from transformers.utils.versions import require_version
+
+from hf_ast.remote_code import generated_code
 
 from .configuration_native_common import NATIVE_MODEL_TYPE, native_settings, read_labels
 from .modules_classification import PROBLEM_TYPES
+from .modules_embeddings import PATCH_EMBEDDINGS
 from .modules_encoder import ACTIVATIONS
 from .modules_frames import CLIP_HEADS
 from .modules_pooling import POOLINGS
-from .modules_positions import POSITION_CROPS, POSITION_OVERFLOWS, POSITION_TABLES, grid_shape, position_grid
-from .modules_transformer import ARGUMENTS, EMBEDDINGS
+from .modules_positions import POSITION_CROPS, POSITION_KINDS, POSITION_OVERFLOWS, grid_shape, position_grid
 
 # Fields that `from_pretrained` may change on a trained model: they size the position table
 GEOMETRY_FIELDS = ("num_mel_bins", "max_length", "frequency_stride", "time_stride")
@@ -118,6 +121,8 @@ class SpectrogramConfig(PreTrainedConfig):
         values, unused = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         values = read_labels(values, pretrained_model_name_or_path, kwargs)
         if cls.reads_native and values.get("model_type") == NATIVE_MODEL_TYPE:
+            # Before, some layers would keep their random weights, without an error
+            require_version("transformers>=5.9", "It is needed to open checkpoints of transformers' own AST; upgrade.")
             values = native_settings(values, pretrained_model_name_or_path, unused)
         return values, unused
 
@@ -134,9 +139,10 @@ class SpectrogramConfig(PreTrainedConfig):
         self.patch_size = list(size) if isinstance(size, list | tuple) else [size, size]
         super().__post_init__(**kwargs)
 
-    def backbone_arguments(self) -> dict[str, Any]:
-        """Keyword arguments of `SpectrogramTransformer`."""
-        return {name: getattr(self, name) for name in ARGUMENTS}
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """Save config.json, and the code of the config class."""
+        with generated_code(type(self)):
+            super().save_pretrained(save_directory, *args, **kwargs)
 
     @property
     def patch_sides(self) -> tuple[int, int]:
@@ -183,12 +189,12 @@ class SpectrogramConfig(PreTrainedConfig):
         """Check that fields with a fixed set of values hold one of them."""
         choices = {
             "hidden_act": tuple(ACTIVATIONS),
-            "patch_embedding": tuple(EMBEDDINGS),
+            "patch_embedding": PATCH_EMBEDDINGS,
             "clip_head": CLIP_HEADS,
             "pooling": POOLINGS,
             "position_crop": POSITION_CROPS,
             "position_overflow": POSITION_OVERFLOWS,
-            "position_table": tuple(POSITION_TABLES),
+            "position_table": POSITION_KINDS,
             "problem_type": (None, *PROBLEM_TYPES),
         }
         for name, allowed in choices.items():

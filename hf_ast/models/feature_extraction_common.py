@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.utils import logging
 
+from hf_ast.remote_code import generated_code
+
 from .feature_extraction_checks import (
     HIGHEST_RATE_HZ,
     MOST_MEL_BINS,
@@ -197,6 +199,11 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         values.pop("_front_end", None)
         values["padding_value"] = values.pop("_padding_value", None)
         return values
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
+        """Save preprocessor_config.json, and the code of the feature extractor."""
+        with generated_code(type(self)):
+            return super().save_pretrained(save_directory, *args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_front_end"}

@@ -26,11 +26,13 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils.generic import TransformersKwargs, can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
+from hf_ast.remote_code import generated_code
+
 from .configuration_common import GEOMETRY_FIELDS, SpectrogramConfig
 from .modules_classification import ClassificationHead, classification_loss, infer_problem_type
 from .modules_encoder import EncoderLayer, SelfAttention, eager_attention, per_head_attention
 from .modules_frames import build_heads, frame_logits, frame_loss
-from .modules_transformer import SpectrogramTransformer, cells_of, encode, initialize_weights
+from .modules_transformer import ARGUMENTS, SpectrogramTransformer, cells_of, encode, initialize_weights
 
 HUB_ARGUMENTS = (
     "cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token",
@@ -68,6 +70,11 @@ class SpectrogramPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         initialize_weights(module, self.config.initializer_range)
+
+    @classmethod
+    def _can_set_attn_implementation(cls) -> bool:
+        # transformers looks for words of its own models in the code, and else keeps the attention as it is, in silence
+        return True
 
     @classmethod
     def from_pretrained(
@@ -162,7 +169,8 @@ class SpectrogramPreTrainedModel(PreTrainedModel):
         self.config.auto_map = auto_map
         # Our own layout, even for a model that was loaded from another one
         kwargs.setdefault("save_original_format", False)
-        super().save_pretrained(save_directory, *args, **kwargs)
+        with generated_code(type(self)):
+            super().save_pretrained(save_directory, *args, **kwargs)
 
 
 def _gathered(module: nn.Module) -> AbstractContextManager[None]:
@@ -208,7 +216,8 @@ class SpectrogramModel(SpectrogramPreTrainedModel):
 
     def __init__(self, config: SpectrogramConfig):
         super().__init__(config)
-        arguments = config.backbone_arguments() | {"initializer_range": None}  # `post_init` initialises
+        arguments = {name: getattr(config, name) for name in ARGUMENTS}
+        arguments["initializer_range"] = None  # `post_init` initialises
         backbone = SpectrogramTransformer(**arguments, layer_class=SpectrogramLayer)
         self.embeddings, self.layers, self.norm = backbone.embeddings, backbone.layers, backbone.norm
         for module in self.modules():

@@ -71,11 +71,13 @@ def native_ast_mapping() -> list[WeightConverter | WeightRenaming]:
         *(WeightRenaming(source, target) for source, target in OLD_RENAMINGS.items()),
         *(WeightRenaming(_whole(native), ours) for native, ours in PARTS.items()),
         WeightConverter(
-            ["attention.q_proj", "attention.k_proj", "attention.v_proj"], "attention.qkv", [Concatenate(dim=0)]
+            ["attention.q_proj", "attention.k_proj", "attention.v_proj"],
+            "attention.qkv",
+            operations=[Concatenate(dim=0)],
         ),
         WeightConverter(
             "embeddings.position_embeddings",
             ["embeddings.prefix_positions", "embeddings.positions.table"],
-            [SplitPositions()],
+            operations=[SplitPositions()],
         ),
     ]

@@ -9,6 +9,8 @@ from .modules_checks import expect_tensor
 from .modules_patchout import Patchout
 from .modules_positions import PositionTable, grid_shape
 
+# Ways from a spectrogram to patches: one projection for each, or fPaSST's convolutions before it
+PATCH_EMBEDDINGS = ("linear", "conv_stem")
 # Below the largest float16, 65504, with room for positions and for what the layers add
 FLOAT16_LIMIT = 6e4
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 POSITION_CROPS = ("start", "center", "random")
 POSITION_OVERFLOWS = ("error", "interpolate", "crop")
+POSITION_KINDS = ("joint", "ssast", "factorised")
 
 
 def grid_shape(
@@ -28,8 +29,8 @@ def position_grid(
     The table has the shape of the patch grid, except that PaSST's time table has `max_length // time_stride` columns,
     as in the official code (models/passt.py:311). With overlapping patches that may be one more than the clip has.
     """
-    if position_table not in POSITION_TABLES:
-        raise ValueError(f"position_table={position_table!r} is unknown; choose one of {tuple(POSITION_TABLES)}.")
+    if position_table not in POSITION_KINDS:
+        raise ValueError(f"position_table={position_table!r} is unknown; choose one of {POSITION_KINDS}.")
     rows, columns = grid_shape(num_mel_bins, max_length, patch_size, stride)
     return rows, max(columns, max_length // stride[1]) if position_table == "factorised" else columns
 
@@ -201,8 +202,6 @@ class FactorisedPositionTable(PositionTable):
         return stretch_axis(table, 2, max(num_columns, self.num_columns))[:, :, :num_columns]
 
 
-POSITION_TABLES: dict[str, Callable[[int, tuple[int, int]], PositionTable]] = {
-    "joint": JointPositionTable,
-    "ssast": SSASTPositionTable,
-    "factorised": FactorisedPositionTable,
-}
+POSITION_TABLES: dict[str, Callable[[int, tuple[int, int]], PositionTable]] = dict(
+    zip(POSITION_KINDS, (JointPositionTable, SSASTPositionTable, FactorisedPositionTable), strict=True)
+)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .modules_cells import Cells, cells_of_columns, resample_cells
 from .modules_classification import ClassificationHead
 from .modules_conv_stem import ConvStemEmbeddings
-from .modules_embeddings import Embedded, SpectrogramEmbeddings, order_from_start
+from .modules_embeddings import PATCH_EMBEDDINGS, Embedded, SpectrogramEmbeddings, order_from_start
 from .modules_encoder import EncoderLayer, FeedForward, SelfAttention, drop_path_rates
 from .modules_frames import build_heads, frame_logits
 from .modules_patchout import Patchout
@@ -26,10 +26,9 @@ from .modules_positions import POSITION_TABLES, position_grid
 from .modules_token_merging import merge_tokens
 
 # `patch_embedding` in a config -> how a spectrogram becomes patches
-EMBEDDINGS: dict[str, type[SpectrogramEmbeddings]] = {
-    "linear": SpectrogramEmbeddings,
-    "conv_stem": ConvStemEmbeddings,
-}
+EMBEDDINGS: dict[str, type[SpectrogramEmbeddings]] = dict(
+    zip(PATCH_EMBEDDINGS, (SpectrogramEmbeddings, ConvStemEmbeddings), strict=True)
+)
 
 
 def initialize_weights(module: nn.Module, std: float = 0.02) -> None:
@@ -82,7 +81,7 @@ class SpectrogramTransformer(nn.Module):
         qkv_bias: Whether the query, key and value projection has a bias.
         pooling: One of `modules_pooling.POOLINGS`.
         num_cells: Cells of time that every clip gets (fPaSST), see `resample_cells`; one per column if None.
-        patch_embedding: "linear", or "conv_stem" (fPaSST); one of `EMBEDDINGS`.
+        patch_embedding: "linear", or "conv_stem" (fPaSST); one of `PATCH_EMBEDDINGS`.
         patch_size, frequency_stride, time_stride, num_mel_bins: See `SpectrogramEmbeddings`.
         use_distillation_token, position_crop, position_overflow: See `SpectrogramEmbeddings`.
         max_length: Frames that the position table covers.

@@ -275,9 +275,8 @@ def test_a_wrong_model_is_one_quick_sentence(
 ) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens at "discard"
-    begin = time.monotonic()
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("waits to try again"))
     assert main(["classify", str(recordings), "--model", "audioset_10_10_0.4539"]) == 1
-    assert time.monotonic() - begin < 2  # five retries take 20 s
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(
         "error: model='audioset_10_10_0.4539' is neither a folder nor a released checkpoint (close: "

@@ -271,7 +271,7 @@ def test_gradient_checkpointing_gives_the_same_gradients() -> None:
     for checkpointing in (False, True):
         model = tiny_model().train()
         if checkpointing:
-            model.activation_checkpointing_enable()
+            model.gradient_checkpointing_enable()
         model(clips, labels=torch.tensor([0, 1])).loss.backward()
         gradients.append([p.grad for p in model.parameters()])
     torch.testing.assert_close(*gradients, atol=1e-6, rtol=0)

@@ -1,77 +1,147 @@
 """A saved folder opens in a process that has transformers but not hf_ast."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForAudioClassification
+from transformers import AutoModelForAudioClassification, pipeline
 
-from hf_ast import HfASTFeatureExtractor, HfASTForAudioClassification, HfASTModel, PaSSTFeatureExtractor
-from tests.support.interpreter import PACKAGE, run
-from tests.support.tiny import randomize, spectrograms, tiny_model, tiny_passt
+from hf_ast import HfASTFeatureExtractor, HfASTForAudioClassification, HfASTModel
+from tests.support import opened
+from tests.support.hub_cache import put_into_cache
+from tests.support.interpreter import ROOT, run
+from tests.support.saved import SAVED, save_all
+from tests.support.tiny import randomize, tiny_model
 
-LOAD = """
-import json
-import numpy as np, torch
-from transformers import AutoFeatureExtractor, AutoModel, AutoModelForAudioClassification, pipeline
-model = AutoModelForAudioClassification.from_pretrained({folder!r}, trust_remote_code=True{arguments})
-clip = torch.from_numpy(np.load({folder!r} + "/input.npy"))
-np.save({folder!r} + "/logits.npy", model(clip).logits.detach().numpy())
-pooled = AutoModel.from_pretrained({folder!r}, trust_remote_code=True{arguments})(clip).pooler_output
-classifier = pipeline("audio-classification", model={folder!r}, trust_remote_code=True)
-labels = classifier(np.random.default_rng(0).standard_normal(8000).astype(np.float32) * 0.1)
-extractor = type(classifier.feature_extractor).__name__
-print(json.dumps([len(labels), list(pooled.shape), extractor, "hf_ast" in sys.modules]))
-model.save_pretrained({folder!r} + "/again")
+OTHER_FAMILIES = {"ast": ("PaSST", "SSAST"), "passt": ("HfAST", "SSAST"), "ssast": ("HfASTConfig", "PaSST")}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_all(tmp_path_factory.mktemp("saved"))
+
+
+@pytest.fixture(scope="module")
+def by_remote_code(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What all folders compute without the package; one process, because imports take seconds."""
+    home = tmp_path_factory.mktemp("home")
+    for name in SAVED:
+        put_into_cache(folders / name, home, f"org/{name}")
+    program = [sys.executable, str(ROOT / "tests/support/opened.py"), str(home / "out.json"), "--hub", "org"]
+    environment = {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "PATH": "", "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        [*program, *(str(folders / name) for name in SAVED)],
+        env=environment, cwd=home, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    return json.loads((home / "out.json").read_text())
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_every_class_computes_the_same_bits_by_remote_code(name: str, folders: Path, by_remote_code: Any) -> None:
+    """From a folder and from a Hub id: extractor, models, gradients, pipeline, another length."""
+    torch.set_num_threads(1)
+    expected = opened.opened(str(folders / name), opened.clips(folders / name))
+    # By remote code, transformers' own pipeline scores one window
+    classifier = pipeline("audio-classification", model=str(folders / name), top_k=None)
+    assert type(classifier.feature_extractor).__name__ == expected["extractor"]
+    assert json.loads(json.dumps(expected)) == by_remote_code[name]["folder"] == by_remote_code[name]["hub"]
+
+
+@pytest.mark.parametrize("name", ["ast", "passt", "ssast"])
+def test_what_is_saved_after_training_by_remote_code_is_complete(name: str, by_remote_code: Any) -> None:
+    front_end = "passt" if name == "passt" else "ast"
+    code = {f"configuration_{name}.py", f"modeling_{name}.py", f"feature_extraction_{front_end}.py"}
+    saved = by_remote_code[name]["again"]
+    assert saved["equal"]
+    assert saved["code"] == dict.fromkeys(code, True)
+    assert {value.partition(".")[0] + ".py" for value in saved["auto_map"].values()} == code
+    assert {"AutoConfig", "AutoModel", "AutoModelForAudioClassification", "AutoFeatureExtractor"} <= set(
+        saved["auto_map"]
+    )
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_a_folder_has_one_file_per_role_with_the_code_of_its_family(name: str, folders: Path) -> None:
+    code = {path.name: path.read_text() for path in (folders / name).glob("*.py")}
+    assert {file.rpartition("_")[0] for file in code} == {"configuration", "modeling", "feature_extraction"}
+    assert len(code) == 3
+    family = "ssast" if name.startswith("ssast") else name
+    for other in OTHER_FAMILIES[family]:
+        # Not the class of another family, but names such as that of a position table
+        assert not any(f"class {other}For" in text or f"class {other}Config" in text for text in code.values())
+    assert sum(map(len, code.values())) < 200_000
+
+
+@pytest.mark.parametrize("saver", ["model", "config", "extractor", "pipeline"])
+def test_whatever_is_saved_comes_with_its_code(saver: str, folders: Path, tmp_path: Path) -> None:
+    classifier = pipeline("audio-classification", model=str(folders / "passt"))
+    parts = {"model": classifier.model, "config": classifier.model.config, "extractor": classifier.feature_extractor}
+    parts["pipeline"] = classifier
+    parts[saver].save_pretrained(tmp_path)
+    roles = {"model": ["configuration", "modeling"], "config": ["configuration"], "extractor": ["feature_extraction"]}
+    expected = roles.get(saver, ["configuration", "feature_extraction", "modeling"])
+    assert sorted(path.name for path in tmp_path.glob("*.py")) == [f"{role}_passt.py" for role in expected]
+
+
+def test_the_same_code_is_saved_twice_and_the_package_keeps_its_own(tmp_path: Path) -> None:
+    model = randomize(HfASTModel(tiny_model().config))
+    for name in ("a", "b"):
+        model.save_pretrained(tmp_path / name)
+        HfASTFeatureExtractor().save_pretrained(tmp_path / name)
+    for path in (tmp_path / "a").glob("*.py"):
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+    for saved_class in (HfASTModel, HfASTFeatureExtractor, type(model.config)):
+        module = sys.modules[saved_class.__module__]
+        assert module.__file__ == module.__spec__.origin
+
+
+def test_attention_can_be_changed_by_remote_code(folders: Path) -> None:
+    """transformers looks for words in the code, and without them keeps the attention as it was, in silence."""
+    code = f"""
+from transformers import AutoModel
+model = AutoModel.from_pretrained({str(folders / "ast")!r}, trust_remote_code=True)
+model.set_attn_implementation("eager")
+print(model.config._attn_implementation)
 """
+    environment = {"HF_HOME": str(folders / "cache"), "HF_HUB_OFFLINE": "1", "PATH": ""}
+    assert run(code, without=("hf_ast",), env=environment).strip() == "eager"
 
 
-def run_without_package(folder: Path, arguments: str = "") -> str:
-    environment = {"HF_HOME": str(folder / "cache"), "HF_HUB_OFFLINE": "1", "PATH": ""}
-    code = LOAD.format(folder=str(folder), arguments=arguments)
-    return run(code, without=("hf_ast",), env=environment, cwd=folder)
+def test_too_old_a_version_is_one_sentence(folders: Path) -> None:
+    code = f"""
+import importlib.metadata
+original = importlib.metadata.version
+importlib.metadata.version = lambda name: "4.44.2" if name == "transformers" else original(name)
+from transformers import AutoConfig
+try:
+    AutoConfig.from_pretrained({str(folders / "ast")!r}, trust_remote_code=True)
+except ImportError as error:
+    print(" ".join(str(error).split()))
+"""
+    environment = {"HF_HOME": str(folders / "cache"), "HF_HUB_OFFLINE": "1", "PATH": ""}
+    assert run(code, without=("hf_ast",), env=environment).strip() == (
+        "transformers>=4.57 is required for a normal functioning of this module, but found transformers==4.44.2. The "
+        "code of this model does not run below it; upgrade, or convert the model anew."
+    )
 
 
-@pytest.mark.parametrize(
-    ("make_model", "extractor_class", "file"),
-    [(tiny_model, HfASTFeatureExtractor, "modeling_ast.py"), (tiny_passt, PaSSTFeatureExtractor, "modeling_passt.py")],
-)
-def test_a_saved_model_opens_by_remote_code_with_equal_logits(make_model, extractor_class, file, tmp_path) -> None:
-    model = make_model()
-    model.save_pretrained(tmp_path)
-    extractor_class(num_mel_bins=32, max_length=50).save_pretrained(tmp_path)
-    clip = spectrograms(2, 50)
-    np.save(tmp_path / "input.npy", clip.numpy())
-    assert run_without_package(tmp_path).strip() == f'[5, [2, 32], "{extractor_class.__name__}", false]'
-    with torch.no_grad():
-        np.testing.assert_array_equal(np.load(tmp_path / "logits.npy"), model(clip).logits.numpy())
-        # what a process without the package saves is again a complete folder
-        again = AutoModelForAudioClassification.from_pretrained(tmp_path / "again")
-        torch.testing.assert_close(again(clip).logits, model(clip).logits, atol=0, rtol=0)
-    assert {path.name for path in (tmp_path / "again").glob("*.py")} >= {file, "modules_encoder.py"}
+def test_checkpoints_of_transformers_own_ast_are_refused_where_they_would_load_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import ASTConfig, ASTForAudioClassification
+    from transformers.utils import versions
 
-
-def test_another_length_by_remote_code(tmp_path: Path) -> None:
-    tiny_model().save_pretrained(tmp_path)
-    HfASTFeatureExtractor(num_mel_bins=32, max_length=50).save_pretrained(tmp_path)
-    clip = spectrograms(2, 90)
-    np.save(tmp_path / "input.npy", clip.numpy())
-    run_without_package(tmp_path, ", max_length=90")
-    moved = AutoModelForAudioClassification.from_pretrained(tmp_path, max_length=90)
-    with torch.no_grad():
-        np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), moved(clip).logits.numpy(), atol=1e-6)
-
-
-def test_saved_code_is_the_package_code(tmp_path: Path) -> None:
-    randomize(HfASTModel(tiny_model().config)).save_pretrained(tmp_path)
-    HfASTFeatureExtractor().save_pretrained(tmp_path)
-    saved = sorted(tmp_path.glob("*.py"))
-    assert saved
-    for path in saved:
-        assert path.read_bytes() == (PACKAGE / "models" / path.name).read_bytes()
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    ASTForAudioClassification(ASTConfig(**size, max_length=32, num_mel_bins=32)).save_pretrained(tmp_path)
+    HfASTForAudioClassification.from_pretrained(tmp_path)
+    monkeypatch.setattr(versions.importlib.metadata, "version", lambda name: "5.5.4")
+    with pytest.raises(ImportError, match=r"transformers>=5\.9 is required .*\n.*own AST"):
+        HfASTForAudioClassification.from_pretrained(tmp_path)
 
 
 def test_a_class_of_a_notebook_is_saved_without_code(
@@ -87,6 +157,6 @@ def test_a_class_of_a_notebook_is_saved_without_code(
     saved = json.loads((tmp_path / "after" / "config.json").read_text())
     assert saved["auto_map"] == {"AutoConfig": "configuration_ast.HfASTConfig"}
     assert "We can't save the code defining" in caplog.text
-    opened = AutoModelForAudioClassification.from_pretrained(tmp_path / "after")
-    assert type(opened) is HfASTForAudioClassification
-    torch.testing.assert_close(opened.state_dict(), model.state_dict(), atol=0, rtol=0)
+    opened_again = AutoModelForAudioClassification.from_pretrained(tmp_path / "after")
+    assert type(opened_again) is HfASTForAudioClassification
+    torch.testing.assert_close(opened_again.state_dict(), model.state_dict(), atol=0, rtol=0)

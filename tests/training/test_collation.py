@@ -294,9 +294,7 @@ def test_two_processes_draw_the_same_after_an_interruption(tmp_path: Path) -> No
 def test_gradient_checkpointing_and_bf16_work_with_the_parts(tmp_path: Path) -> None:
     for passt in (False, True):
         plain = trained(tmp_path, balanced_rows(), passt=passt, save_strategy="no")
-        checkpointed = trained(
-            tmp_path, balanced_rows(), passt=passt, activation_checkpointing=True, save_strategy="no"
-        )
+        checkpointed = trained(tmp_path, balanced_rows(), passt=passt, gradient_checkpointing=True, save_strategy="no")
         half = trained(tmp_path, balanced_rows(), passt=passt, bf16=True, save_strategy="no")
         torch.testing.assert_close(checkpointed["losses"], plain["losses"], atol=1e-4, rtol=1e-4)
         # bf16 has 8 bits of mantissa; errors add up over the layers and six steps

@@ -41,7 +41,7 @@ def test_an_adapter_trains_saves_loads_and_merges_to_equal_logits(make: Callable
         report_to="none",
         use_cpu=True,
         bf16=True,
-        activation_checkpointing=True,
+        gradient_checkpointing=True,
     )
     groups = parameter_groups(model, 0.05, layer_decay=0.9, head_multiplier=2.0, weight_decay=0.01)
     trained = {id(parameter) for group in groups for parameter in group["params"]}

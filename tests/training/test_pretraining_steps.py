@@ -141,7 +141,7 @@ class Stop(TrainerCallback):
 
 
 def run(folders: list[Path], output: Path, **settings: Any) -> None:
-    torch.set_num_threads(1)  # other threads do not survive a fork
+    torch.set_num_threads(1)  # the same in all processes
     pretrain(
         folders, output, weights=WEIGHTS, size="tiny", duration_s=0.48, num_steps=10, batch_size=3, eval_every=5,
         num_eval=2, config={"num_mel_bins": 32, "hidden_dropout_prob": 0.1, **SIZE}, **settings,
@@ -150,8 +150,8 @@ def run(folders: list[Path], output: Path, **settings: Any) -> None:
 
 def test_a_killed_pretraining_continues_as_if_nothing_had_happened(folders: list[Path], tmp_path: Path) -> None:
     run(folders, tmp_path / "whole", num_workers=0)
-    # With worker processes, which must make no difference either. Forked, a process need not import torch again
-    process = multiprocessing.get_context("fork").Process(
+    # With worker processes, which must make no difference either. Not forked: a CUDA build of torch trains in no fork
+    process = multiprocessing.get_context("spawn").Process(
         target=run, args=(folders, tmp_path / "killed"), kwargs={"num_workers": 1, "callbacks": [Stop()]}
     )
     process.start()

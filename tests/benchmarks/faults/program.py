@@ -26,7 +26,8 @@ TIMEOUT_S = 1.0
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command, or a download; the exit status."""
-    hf_ast.conversion.downloads.TIMEOUT = hf_ast.hub.TIMEOUT = httpx2.Timeout(TIMEOUT_S)
+    hf_ast.conversion.downloads.TIMEOUT = httpx2.Timeout(TIMEOUT_S)
+    hf_ast.hub.TIMEOUT = (TIMEOUT_S,) * 4
     if arguments[0] not in ("download", "get_checkpoint"):
         return run_command(arguments)
     what, url, cache = arguments

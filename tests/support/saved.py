@@ -1,0 +1,28 @@
+"""A tiny model of every class, saved with its front end and two clips, for `opened.py`."""
+
+from pathlib import Path
+
+import numpy as np
+
+from hf_ast import HfASTFeatureExtractor, PaSSTFeatureExtractor, SSASTForAudioClassification
+from tests.support.tiny import randomize, tiny_model, tiny_passt, tiny_ssast, tiny_ssast_config, waveforms
+
+FRONT_END = {"num_mel_bins": 32, "max_length": 50}
+MODELS = {
+    "ast": (tiny_model, HfASTFeatureExtractor),
+    "passt": (tiny_passt, PaSSTFeatureExtractor),
+    "ssast": (lambda: randomize(SSASTForAudioClassification(tiny_ssast_config(num_labels=5))), HfASTFeatureExtractor),
+    "ssast-pretraining": (lambda: tiny_ssast(num_mask_patches=2), HfASTFeatureExtractor),
+}
+SAVED = tuple(MODELS)
+
+
+def save_all(folder: Path) -> Path:
+    """Save each into a folder with its name."""
+    clips = waveforms(2, 8000).numpy()
+    clips[1, 5600:] = np.nan
+    for name, (make_model, front_end) in MODELS.items():
+        make_model().save_pretrained(folder / name)
+        front_end(**FRONT_END).save_pretrained(folder / name)
+        np.save(folder / name / "waveforms.npy", clips)
+    return folder
