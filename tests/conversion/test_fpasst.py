@@ -1,4 +1,4 @@
-"""fPaSST's files: any subset of heads, both prefixes; what is not known of them is said, and they are not published."""
+"""fPaSST's files: any subset of heads, both prefixes; what is not known is said, and nothing is published."""
 
 import dataclasses
 import runpy

@@ -17,7 +17,12 @@ from tests.support.interpreter import ROOT, run
 from tests.support.saved import SAVED, save_all
 from tests.support.tiny import randomize, tiny_model
 
-OTHER_FAMILIES = {"ast": ("PaSST", "SSAST"), "passt": ("HfAST", "SSAST"), "ssast": ("HfASTConfig", "PaSST")}
+OTHER_FAMILIES = {
+    "ast": ("PaSST", "SSAST", "FPaSST"),
+    "passt": ("HfAST", "SSAST", "FPaSST"),
+    "ssast": ("HfASTConfig", "PaSST", "FPaSST"),
+    "fpasst": ("HfAST", "PaSST", "SSAST"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +57,9 @@ def test_every_class_computes_the_same_bits_by_remote_code(name: str, folders: P
     assert json.loads(json.dumps(expected)) == by_remote_code[name]["folder"] == by_remote_code[name]["hub"]
 
 
-@pytest.mark.parametrize("name", ["ast", "passt", "ssast"])
+@pytest.mark.parametrize("name", ["ast", "passt", "fpasst", "ssast"])
 def test_what_is_saved_after_training_by_remote_code_is_complete(name: str, by_remote_code: Any) -> None:
-    front_end = "passt" if name == "passt" else "ast"
+    front_end = name if name.endswith("passt") else "ast"
     code = {f"configuration_{name}.py", f"modeling_{name}.py", f"feature_extraction_{front_end}.py"}
     saved = by_remote_code[name]["again"]
     assert saved["equal"]
@@ -70,7 +75,7 @@ def test_a_folder_has_one_file_per_role_with_the_code_of_its_family(name: str, f
     code = {path.name: path.read_text() for path in (folders / name).glob("*.py")}
     assert {file.rpartition("_")[0] for file in code} == {"configuration", "modeling", "feature_extraction"}
     assert len(code) == 3
-    family = "ssast" if name.startswith("ssast") else name
+    family = name.partition("-")[0]
     for other in OTHER_FAMILIES[family]:
         # Not the class of another family, but names such as that of a position table
         assert not any(f"class {other}For" in text or f"class {other}Config" in text for text in code.values())

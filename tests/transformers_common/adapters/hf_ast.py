@@ -30,6 +30,12 @@ TINY = {
 }
 # Pretraining needs patches that do not overlap, the default
 SSAST_TINY = {k: v for k, v in TINY.items() if not k.endswith("_stride")} | {"num_mask_patches": NUM_MASKS}
+# The stem of fPaSST divides mel bins and frames by 4
+FPASST_TINY = {k: v for k, v in TINY.items() if not k.endswith("stride") and k != "patch_size"} | {
+    "patch_size": [MELS, 4],
+    "frequency_stride": MELS,
+    "num_cells": 6,
+}
 
 
 def spectrogram(config, batch_size):
@@ -41,13 +47,29 @@ def num_tokens(config):
     return rows * columns + 2
 
 
+def with_cell_labels(inputs, model_class, return_labels):
+    """The labels of frame models are per cell and class: those that the common tests make are of another shape."""
+    if return_labels and model_class.__name__.endswith("ForAudioFrameClassification"):
+        config = model_class.config_class(**CONFIGS[model_class.config_class])
+        num_cells = config.num_cells_of(config.max_length)
+        inputs["labels"] = torch.zeros(len(inputs["input_values"]), num_cells, config.num_labels)
+    return inputs
+
+
 def with_fixed_mask(inputs, model_class, return_labels):
     """The same patches hidden in every forward pass: the tests compare passes."""
+    with_cell_labels(inputs, model_class, return_labels)
     if model_class is hf_ast.SSASTForPreTraining:
         inputs["mask_indices"] = torch.arange(NUM_MASKS).expand(len(inputs["input_values"]), -1)
     return inputs
 
 
+CONFIGS = {
+    hf_ast.HfASTConfig: TINY,
+    hf_ast.SSASTConfig: SSAST_TINY,
+    hf_ast.PaSSTConfig: TINY,
+    hf_ast.FPaSSTConfig: FPASST_TINY,
+}
 FAMILIES = [
     Family(
         name="hf_ast",
@@ -59,6 +81,7 @@ FAMILIES = [
         },
         config=lambda: hf_ast.HfASTConfig(**TINY),
         inputs=spectrogram,
+        prepare_for_class=with_cell_labels,
         seq_length=lambda config: config.max_length,  # the mask is per frame, the hidden states per token
         encoder_seq_length=num_tokens,
         config_kwargs={"hidden_size": 36, "patch_size": [4, 2], "pooling": "mean"},
@@ -105,6 +128,7 @@ FAMILIES = [
         },
         config=lambda: hf_ast.PaSSTConfig(**TINY),
         inputs=spectrogram,
+        prepare_for_class=with_cell_labels,
         seq_length=lambda config: config.max_length,
         encoder_seq_length=num_tokens,
         config_kwargs={"hidden_size": 36, "time_patchout": 3, "position_crop": "random"},
