@@ -20,7 +20,7 @@ from hf_ast.conversion.registry import find
 
 def main(file: str, name: str, out: str, weights: str | None = None) -> None:
     """Convert a file of fPaSST."""
-    # Read. Released files are plain, and their names begin with "model."; those of the public model with "model.fpasst."
+    # Read. Released files are plain; their names begin with "model.", those of the public model with "model.fpasst."
     found = unwrap(CheckpointFile(Path(file)).content, LAYOUTS[FPaSSTConfig], weights)
     print(f"{len(found.tensors)} tensors of {found.layout.name} in {'.'.join(found.containers) or 'nothing else'}")
 

@@ -66,8 +66,8 @@ class SpectrogramConfig(PreTrainedConfig):
         frame_shift_s: Seconds from one frame of the spectrogram to the next, as the feature extractor makes them.
         num_cells: Cells of time into which `...ForAudioFrameClassification` divides every clip, however long it is
             (fPaSST); one per column of the patch grid if None.
-        clip_head: How `...ForAudioFrameClassification` labels whole clips, too: "none", "linear" (on the mean of the
-            cells), or "attention" (the attention pooling of fPaSST).
+        clip_head: How `...ForAudioFrameClassification` labels whole clips, too: "none", "linear" (the head of
+            `...ForAudioClassification`), or "attention" (the attention pooling of the official fPaSST code).
         clip_labels: Names of the classes of whole clips; those in `id2label` if None.
         clip_loss_weight: Weight of the loss on whole clips, beside that on cells.
         use_head_norm: Whether classification heads begin with a layer norm.

@@ -400,7 +400,9 @@ class SpectrogramForAudioFrameClassification(SpectrogramPreTrainedModel):
             attention_mask,
             self.config.num_cells,
         )
-        logits, clip_logits = frame_logits(cells, self.frame_classifier, self.classifier, self.config.clip_head)
+        logits, clip_logits = frame_logits(
+            cells, outputs.pooler_output, self.frame_classifier, self.classifier, self.config.clip_head
+        )
         losses = []
         if labels is not None:
             losses.append(frame_loss(logits, labels, cells.mask, num_items_in_batch))
@@ -419,7 +421,17 @@ class SpectrogramForAudioFrameClassification(SpectrogramPreTrainedModel):
 
 
 def _use_clip_labels(config: SpectrogramConfig) -> None:
-    """Make the labels of whole clips the labels of a model, which may come from one that labels cells, too."""
+    """Make the labels of whole clips the labels of a model, which may come from one that labels cells, too.
+
+    Raises:
+        ValueError: The head for clips weights cells, which a model without them cannot do.
+    """
+    if config.clip_head == "attention":
+        raise ValueError(
+            "clip_head='attention' labels clips by their cells: open the model with "
+            "AutoModelForAudioFrameClassification, which returns clip_logits; or pass clip_head='linear' and train a "
+            "new head."
+        )
     if config.clip_labels is not None:
         config.id2label = dict(enumerate(config.clip_labels))
         config.label2id = {name: number for number, name in enumerate(config.clip_labels)}

@@ -73,14 +73,6 @@ def resample_cells(tokens: Tensor, num_cells: int, mask: Tensor | None = None) -
     return weights.to(tokens.dtype) @ tokens
 
 
-def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean over the cells (B, K, D) that count -> (B, D); in at least float32."""
-    if mask is None:
-        return values.mean(dim=1)
-    weights = mask.unsqueeze(2).to(torch.promote_types(values.dtype, torch.float32))
-    return ((values * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)).to(values.dtype)
-
-
 def cell_edges_s(num_cells: int, *, cell_s: float, first_centre_s: float, duration_s: float) -> Tensor:
     """Edges of the cells of a clip in seconds, float64, shape (num_cells + 1,).
 

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from .modules_cells import Cells, masked_mean
+from .modules_cells import Cells
 from .modules_classification import ClassificationHead, classification_loss
 
-# How a clip is labelled beside its cells: not at all, by a linear layer on the mean of its cells, or by the attention
+# How a clip is labelled beside its cells: not at all, by the head of `...ForAudioClassification`, or by the attention
 # pooling of the official fPaSST code
 CLIP_HEADS = ("none", "linear", "attention")
 # Smallest attention weight of a cell (PretrainedSED models/prediction_wrapper.py:194-210)
@@ -70,12 +70,13 @@ def build_heads(
 
 
 def frame_logits(
-    cells: Cells, frame_classifier: nn.Module, classifier: nn.Module | None, clip_head: str
+    cells: Cells, pooled: Tensor, frame_classifier: nn.Module, classifier: nn.Module | None, clip_head: str
 ) -> tuple[Tensor, Tensor | None]:
     """Label cells, and clips beside them.
 
     Args:
         cells: The cells of each clip.
+        pooled: One vector per clip (B, D), as `...ForAudioClassification` takes it.
         frame_classifier: Head of the cells.
         classifier: Head of the clips, or of the attention weights; None without one.
         clip_head: One of `CLIP_HEADS`.
@@ -88,7 +89,7 @@ def frame_logits(
         return logits, None
     if clip_head == "attention":
         return logits, attention_pooling(logits, classifier(cells.tokens), cells.mask)
-    return logits, classifier(masked_mean(cells.tokens, cells.mask))
+    return logits, classifier(pooled)
 
 
 def frame_loss(

@@ -371,6 +371,21 @@ class SpectrogramFrameClassifier(nn.Module):
         if self.classifier is not None:
             self.classifier.apply(initialize_weights)
 
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "SpectrogramFrameClassifier":
+        """Build the model that a config.json of ours describes; the number of labels is that of its `id2label`."""
+        num_labels = len(config["id2label"]) if "id2label" in config else 2  # as transformers
+        clip_labels = config.get("clip_labels")
+        settings = {
+            name: config[name] for name in ("clip_head", "head_layer_norm_eps", "use_head_norm") if name in config
+        }
+        return cls(
+            SpectrogramTransformer.from_config(config),
+            num_labels,
+            num_clip_labels=None if clip_labels is None else len(clip_labels),
+            **settings,
+        )
+
     def forward(
         self,
         input_values: Tensor,
@@ -388,4 +403,4 @@ class SpectrogramFrameClassifier(nn.Module):
             attention_mask,
             self.backbone.num_cells,
         )
-        return frame_logits(cells, self.frame_classifier, self.classifier, self.clip_head)
+        return frame_logits(cells, encoded.pooled, self.frame_classifier, self.classifier, self.clip_head)
