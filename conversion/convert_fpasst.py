@@ -2,8 +2,8 @@
 
     python conversion/convert_fpasst.py fpasst_strong_1.pt fpasst-base-audioset-strong OUT
 
-The second argument is the released checkpoint that the file is or resembles; `hf-ast checkpoints fpasst` lists them. It
-is as in convert_ast.py, except for what is particular to fPaSST.
+The second argument is the released checkpoint that the file is or resembles; `hf-ast checkpoints fpasst` lists them.
+It is as in convert_ast.py, except for what is particular to fPaSST.
 """
 
 import sys
