@@ -298,19 +298,6 @@ def test_one_compiled_step_equals_an_eager_one() -> None:
     torch.testing.assert_close(gradients[1], gradients[0], **TOLERANCE)
 
 
-@pytest.mark.parametrize("name", ["ast", "fpasst", "fpasst-columns"])
-@torch.no_grad()
-def test_an_exported_program_takes_any_batch_and_length(name: str) -> None:
-    model = FAMILIES[name]()
-    batch, frames = torch.export.Dim("batch"), torch.export.Dim("frames", min=12, max=50)
-    program = torch.export.export(
-        model, (spectrograms(2, 40),), dynamic_shapes={"input_values": {0: batch, 1: frames}}, strict=False
-    ).module()
-    for shape in ((1, 50), (3, 17)):
-        values = spectrograms(*shape)
-        torch.testing.assert_close(program(values).logits, model(values).logits, **TOLERANCE)
-
-
 def test_classes_are_those_of_their_families() -> None:
     assert isinstance(tiny_frames(), HfASTForAudioFrameClassification)
     assert isinstance(tiny_model(), HfASTForAudioClassification)
