@@ -24,30 +24,42 @@ if TYPE_CHECKING:  # the names in `_EXPORTS`, for type checkers and editors
     from .inference.streaming import StreamTagger as StreamTagger
     from .inference.tagging import Tagging as Tagging, tag as tag
     from .models.configuration_ast import HfASTConfig as HfASTConfig
+    from .models.configuration_fpasst import FPaSSTConfig as FPaSSTConfig
     from .models.configuration_passt import PaSSTConfig as PaSSTConfig
     from .models.configuration_ssast import SSASTConfig as SSASTConfig
     from .models.feature_extraction_ast import HfASTFeatureExtractor as HfASTFeatureExtractor
+    from .models.feature_extraction_fpasst import FPaSSTFeatureExtractor as FPaSSTFeatureExtractor
     from .models.feature_extraction_maest import MAESTFeatureExtractor as MAESTFeatureExtractor
     from .models.feature_extraction_passt import PaSSTFeatureExtractor as PaSSTFeatureExtractor
     from .models.modeling_ast import (
         HfASTForAudioClassification as HfASTForAudioClassification,
+        HfASTForAudioFrameClassification as HfASTForAudioFrameClassification,
         HfASTModel as HfASTModel,
+    )
+    from .models.modeling_fpasst import (
+        FPaSSTForAudioClassification as FPaSSTForAudioClassification,
+        FPaSSTForAudioFrameClassification as FPaSSTForAudioFrameClassification,
+        FPaSSTModel as FPaSSTModel,
     )
     from .models.modeling_passt import (
         PaSSTForAudioClassification as PaSSTForAudioClassification,
+        PaSSTForAudioFrameClassification as PaSSTForAudioFrameClassification,
         PaSSTModel as PaSSTModel,
     )
     from .models.modeling_ssast import (
         SSASTForAudioClassification as SSASTForAudioClassification,
+        SSASTForAudioFrameClassification as SSASTForAudioFrameClassification,
         SSASTForPreTraining as SSASTForPreTraining,
         SSASTModel as SSASTModel,
     )
     from .models.modules_fbank import KaldiFbank as KaldiFbank
+    from .models.modules_fpasst_mel import FPaSSTMel as FPaSSTMel
     from .models.modules_maest_mel import MAESTLogMel as MAESTLogMel
     from .models.modules_passt_mel import PaSSTMel as PaSSTMel
     from .models.modules_pretraining import MaskedPatchPretraining as MaskedPatchPretraining
     from .models.modules_transformer import (
         SpectrogramClassifier as SpectrogramClassifier,
+        SpectrogramFrameClassifier as SpectrogramFrameClassifier,
         SpectrogramTransformer as SpectrogramTransformer,
     )
 
@@ -56,10 +68,17 @@ __version__ = "0.2.0"
 _EXPORTS = {
     "Event": "inference.events",
     "extract": "inference.corpus",
+    "FPaSSTConfig": "models.configuration_fpasst",
+    "FPaSSTFeatureExtractor": "models.feature_extraction_fpasst",
+    "FPaSSTForAudioClassification": "models.modeling_fpasst",
+    "FPaSSTForAudioFrameClassification": "models.modeling_fpasst",
+    "FPaSSTMel": "models.modules_fpasst_mel",
+    "FPaSSTModel": "models.modeling_fpasst",
     "get_checkpoint": "checkpoints",
     "HfASTConfig": "models.configuration_ast",
     "HfASTFeatureExtractor": "models.feature_extraction_ast",
     "HfASTForAudioClassification": "models.modeling_ast",
+    "HfASTForAudioFrameClassification": "models.modeling_ast",
     "HfASTModel": "models.modeling_ast",
     "KaldiFbank": "models.modules_fbank",
     "load_classifier": "inference.loading",
@@ -70,15 +89,18 @@ _EXPORTS = {
     "PaSSTConfig": "models.configuration_passt",
     "PaSSTFeatureExtractor": "models.feature_extraction_passt",
     "PaSSTForAudioClassification": "models.modeling_passt",
+    "PaSSTForAudioFrameClassification": "models.modeling_passt",
     "PaSSTMel": "models.modules_passt_mel",
     "PaSSTModel": "models.modeling_passt",
     "prepare_fast": "inference.fast",
     "scene_embeddings": "inference.embeddings",
     "score_clips": "inference.clips",
     "SpectrogramClassifier": "models.modules_transformer",
+    "SpectrogramFrameClassifier": "models.modules_transformer",
     "SpectrogramTransformer": "models.modules_transformer",
     "SSASTConfig": "models.configuration_ssast",
     "SSASTForAudioClassification": "models.modeling_ssast",
+    "SSASTForAudioFrameClassification": "models.modeling_ssast",
     "SSASTForPreTraining": "models.modeling_ssast",
     "SSASTModel": "models.modeling_ssast",
     "StreamTagger": "inference.streaming",

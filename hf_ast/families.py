@@ -41,6 +41,7 @@ FAMILIES = (
         models={
             "MODEL_MAPPING": "modeling_ast:HfASTModel",
             "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING": "modeling_ast:HfASTForAudioClassification",
+            "MODEL_FOR_AUDIO_FRAME_CLASSIFICATION_MAPPING": "modeling_ast:HfASTForAudioFrameClassification",
         },
     ),
     Family(
@@ -53,6 +54,7 @@ FAMILIES = (
         models={
             "MODEL_MAPPING": "modeling_passt:PaSSTModel",
             "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING": "modeling_passt:PaSSTForAudioClassification",
+            "MODEL_FOR_AUDIO_FRAME_CLASSIFICATION_MAPPING": "modeling_passt:PaSSTForAudioFrameClassification",
         },
     ),
     Family(
@@ -66,6 +68,20 @@ FAMILIES = (
             "MODEL_MAPPING": "modeling_ssast:SSASTModel",
             "MODEL_FOR_PRETRAINING_MAPPING": "modeling_ssast:SSASTForPreTraining",
             "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING": "modeling_ssast:SSASTForAudioClassification",
+            "MODEL_FOR_AUDIO_FRAME_CLASSIFICATION_MAPPING": "modeling_ssast:SSASTForAudioFrameClassification",
+        },
+    ),
+    Family(
+        name="fpasst",
+        title="fPaSST (frame-wise Patchout faSt Spectrogram Transformer)",
+        front_end="mel-spectrogram",
+        model_type="fpasst",
+        config="configuration_fpasst:FPaSSTConfig",
+        feature_extractor="feature_extraction_fpasst:FPaSSTFeatureExtractor",
+        models={
+            "MODEL_MAPPING": "modeling_fpasst:FPaSSTModel",
+            "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING": "modeling_fpasst:FPaSSTForAudioClassification",
+            "MODEL_FOR_AUDIO_FRAME_CLASSIFICATION_MAPPING": "modeling_fpasst:FPaSSTForAudioFrameClassification",
         },
     ),
     Family(

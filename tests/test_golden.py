@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import golden_ast, golden_maest, golden_passt, golden_ssast
+from tests.support import golden_ast, golden_fpasst, golden_maest, golden_passt, golden_ssast
 from tests.support.golden_common import CASES, INDEX, check
 
-RUNNERS = golden_ast.RUNNERS | golden_ssast.RUNNERS | golden_passt.RUNNERS | golden_maest.RUNNERS
+FAMILIES = (golden_ast, golden_ssast, golden_passt, golden_fpasst, golden_maest)
+RUNNERS = {family: run for module in FAMILIES for family, run in module.RUNNERS.items()}
 
 
 @pytest.mark.parametrize("case", INDEX)

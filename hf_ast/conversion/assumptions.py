@@ -10,6 +10,7 @@ from transformers import PreTrainedConfig, SequenceFeatureExtractor
 from hf_ast.models.modules_positions import position_grid
 
 from .checkpoint import Checkpoint
+from .containers import HEADS_OF
 from .key_maps import ConfigField
 from .layouts import Layout
 
@@ -74,10 +75,13 @@ def find_assumptions(
 
 def _config_fields(layout: Layout, config: PreTrainedConfig) -> Iterator[str]:
     """Yield the fields that none of the layout's tensors has, or determines by its shape."""
-    is_classifier = layout.model_class.__name__.endswith("ForAudioClassification")
+    class_name = layout.model_class.__name__
+    is_classifier = class_name.endswith(tuple(HEADS_OF))
     yield from (name for name in CONFIG_FIELDS if is_classifier or name != "head_layer_norm_eps")
     if is_classifier:
         yield from CLASSIFIER_FIELDS
+    if class_name.endswith("ForAudioFrameClassification"):
+        yield "clip_head"
     held = {target.name for target in layout.key_map.values() if isinstance(target, ConfigField)}
     yield from (name for name in GEOMETRY_FIELDS if name not in held)
     # The number of positions is that of one size of the input at one stride, and of others at others

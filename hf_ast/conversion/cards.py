@@ -24,7 +24,14 @@ from .verification import TensorComparison, read_verification
 MODEL_CARDS = Path(__file__).parent / "model_cards"
 AUDIO_CLASSIFICATION = "audio-classification"
 # Ending of a class name -> the kind of model that the card describes
-KINDS = {"ForAudioClassification": "classifier", "ForPreTraining": "pretraining", "Model": "backbone"}
+KINDS = {
+    "ForAudioClassification": "classifier",
+    "ForAudioFrameClassification": "frames",
+    "ForPreTraining": "pretraining",
+    "Model": "backbone",
+}
+# Those with labels
+CLASSIFIERS = ("classifier", "frames")
 # Names in the registry -> datasets on the Hub; other datasets are named in the text only
 DATASETS = {
     "AudioSet-20K": "agkphysics/AudioSet",
@@ -36,6 +43,8 @@ DATASETS = {
     "Speech Commands V2": "google/speech_commands",
 }
 CARD = "README.md"
+# What the Hub calls a licence that is not stated
+NO_LICENSE = "unknown"
 # The image model from which AST and PaSST are initialised
 IMAGE_MODEL = "facebook/deit-base-distilled-patch16-384"
 
@@ -147,15 +156,15 @@ def card_data(checkpoint: Checkpoint, *, kind: str, released: bool, metrics: Ite
     facts: dict[str, Any] = {}
     if released:
         names = (DATASETS[name] for name in checkpoint.datasets if name in DATASETS)
-        facts = {"license": checkpoint.license.lower(), "datasets": list(dict.fromkeys(names)) or None}
+        facts = {"license": checkpoint.license.lower() or NO_LICENSE, "datasets": list(dict.fromkeys(names)) or None}
         # The Hub has no relation for a copy in another layout (MIT/ast-finetuned-*); the text links to it instead
-        if kind == "classifier" and checkpoint.datasets[0] == "ImageNet-1k":
+        if kind in CLASSIFIERS and checkpoint.datasets[0] == "ImageNet-1k":
             facts |= {"base_model": IMAGE_MODEL, "base_model_relation": "finetune"}
-    if results := eval_results(checkpoint, metrics) if kind == "classifier" else ():
+    if results := eval_results(checkpoint, metrics) if kind in CLASSIFIERS else ():
         facts |= {"model_name": checkpoint.name, "eval_results": results}
     return ModelCardData(
         library_name="transformers",
-        pipeline_tag=AUDIO_CLASSIFICATION if kind == "classifier" else "feature-extraction",
+        pipeline_tag=AUDIO_CLASSIFICATION if kind in CLASSIFIERS else "feature-extraction",
         tags=list(dict.fromkeys(tags)),
         **facts,
     )

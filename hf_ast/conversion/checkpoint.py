@@ -18,6 +18,7 @@ MULTI_LABEL, SINGLE_LABEL = "multi_label_classification", "single_label_classifi
 # Name of a file in labels/ -> problem type
 LABEL_SETS = {
     "audioset_527": MULTI_LABEL,
+    "audioset_strong_447": MULTI_LABEL,
     "fsd50k_200": MULTI_LABEL,
     "openmic_20": MULTI_LABEL,
     "discogs_400": MULTI_LABEL,
@@ -75,10 +76,11 @@ class Checkpoint:
         label_set: Key of `LABEL_SETS`; None for a model without a classification head.
         metrics: Published results.
         datasets: Training datasets, in order.
-        license: SPDX identifier.
+        license: SPDX identifier; "" if the authors state none.
         license_note: Where the licence is stated, and what that leaves open.
         repository: URL of the official code.
         paper: arXiv number.
+        remarks: What the authors do not state about the file, in sentences for its card.
         aliases: Other names: of files, in other code, and on the Hub.
     """
 
@@ -98,6 +100,7 @@ class Checkpoint:
     license_note: str
     repository: str
     paper: str
+    remarks: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -115,8 +118,9 @@ class Checkpoint:
         return f"{HUB_NAMESPACE}/{self.name}"
 
     def build_config(self, **changes: Any) -> PreTrainedConfig:
-        """Build the config, with labels and problem type; `changes` take precedence."""
-        fields = dict(self.config)
+        """Build the config, with labels, problem type and frame shift; `changes` take precedence."""
+        extractor = self.feature_extractor_class(**self.front_end)
+        fields = {"frame_shift_s": extractor.frame_shift / extractor.sampling_rate} | dict(self.config)
         if self.label_set is not None:
             names = label_names(self.label_set)
             fields["id2label"] = dict(enumerate(names))

@@ -29,6 +29,8 @@ COUNTER = "n_averaged"
 RAW_BESIDE_AVERAGE = "current_model_state"
 AVERAGE, RAW = "average", "raw"
 MAX_GROUPS = 50
+# End of the name of a class -> the head that its checkpoint must have
+HEADS_OF = {"ForAudioClassification": "classifier", "ForAudioFrameClassification": "frame_classifier"}
 
 
 @dataclass(frozen=True)
@@ -309,13 +311,14 @@ def _is_average(candidate: _Candidate, candidates: Sequence[_Candidate]) -> bool
 
 
 def _settled(layout: Layout, tensors: Mapping[str, Tensor]) -> Layout:
-    """Return the layout with the class of the backbone, if it is one of a classifier, and there is no classifier."""
+    """Return the layout with the first of its classes whose head is in the file, else that of the backbone."""
     targets = (look_up(name, layout.key_map)[0] for name in tensors)
-    if any(isinstance(target, str) and target.startswith("classifier.") for target in targets):
-        return layout
-    backbone: type[PreTrainedModel] | None = getattr(layout.model_class, "backbone_class", None)
-    if backbone is None or not layout.model_class.__name__.endswith("ForAudioClassification"):
-        return layout
+    heads = {target.partition(".")[0] for target in targets if isinstance(target, str)}
+    for model_class in (layout.model_class, *layout.with_fewer_heads):
+        head = next((head for suffix, head in HEADS_OF.items() if model_class.__name__.endswith(suffix)), None)
+        if head is None or head in heads:
+            return dataclasses.replace(layout, model_class=model_class)
+    backbone: type[PreTrainedModel] = layout.model_class.backbone_class  # type: ignore[attr-defined]
     return dataclasses.replace(layout, model_class=backbone)
 
 

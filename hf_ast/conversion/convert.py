@@ -13,7 +13,7 @@ from .key_maps import look_up
 from .layouts import LAYOUTS, Layout
 
 # Top-level names of the heads, of which a class may have one or none
-HEADS = ("classifier", "objectives")
+HEADS = ("classifier", "frame_classifier", "objectives")
 
 
 def convert_checkpoint(
@@ -53,16 +53,22 @@ def build_model(
     model_class = model_class or layout.model_class
     renamed = rename(in_float32(found.tensors, layout), layout)
     layout.adapt(renamed, config)
-    config = settle_objectives(renamed, config)
+    config = settle_heads(renamed, config)
     expected = expected_shapes(model_class, config)
-    new_head = model_class is not layout.model_class and not any(name.startswith("classifier.") for name in renamed)
+    new_heads = tuple(
+        f"{head}."
+        for head in ("classifier", "frame_classifier")
+        if model_class is not layout.model_class and not any(name.startswith(f"{head}.") for name in renamed)
+    )
+    random = layout.random
     if not hasattr(model_class, "backbone_class"):  # a bare backbone: no prefix, no head
         prefix = f"{model_class.base_model_prefix}."
         renamed = {key.removeprefix(prefix): value for key, value in renamed.items() if key.startswith(prefix)}
+        random = tuple(name.removeprefix(prefix) for name in random)
     elif model_class is not layout.model_class:
         absent = tuple(f"{head}." for head in HEADS if not any(name.startswith(f"{head}.") for name in expected))
         renamed = {key: value for key, value in renamed.items() if not key.startswith(absent)}
-    _check(renamed, expected, model_class, allowed_missing="classifier." if new_head else None)
+    _check(renamed, expected, model_class, allowed_missing=(*new_heads, *random))
     return model_class.from_pretrained(None, config=config, state_dict=renamed)
 
 
@@ -104,6 +110,11 @@ def rename(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
     return renamed
 
 
+def settle_heads(renamed: dict[str, Tensor], config: PreTrainedConfig) -> PreTrainedConfig:
+    """Leave out what the file has no head for; see `settle_objectives` and `settle_clip_head`."""
+    return settle_clip_head(renamed, settle_objectives(renamed, config))
+
+
 def settle_objectives(renamed: dict[str, Tensor], config: PreTrainedConfig) -> PreTrainedConfig:
     """Leave out, in tensors and config, a pretraining objective that the file has no head for or that has no weight.
 
@@ -124,6 +135,16 @@ def settle_objectives(renamed: dict[str, Tensor], config: PreTrainedConfig) -> P
     return config
 
 
+def settle_clip_head(renamed: Mapping[str, Tensor], config: PreTrainedConfig) -> PreTrainedConfig:
+    """Leave out, in the config, a head for whole clips that a file with a head for frames does not have."""
+    has_frames = any(name.startswith("frame_classifier.") for name in renamed)
+    if not has_frames or any(name.startswith("classifier.") for name in renamed) or config.clip_head == "none":
+        return config
+    config = copy.deepcopy(config)
+    config.clip_head, config.clip_labels = "none", None
+    return config
+
+
 def expected_shapes(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> dict[str, torch.Size]:
     """Return the names and shapes of the tensors in a model of that class."""
     with torch.device("meta"):
@@ -135,12 +156,10 @@ def _check(
     expected: Mapping[str, torch.Size],
     model_class: type[PreTrainedModel],
     *,
-    allowed_missing: str | None,
+    allowed_missing: tuple[str, ...],
 ) -> None:
     """Raise a ValueError if a tensor is missing, left over, or of another shape than expected."""
-    missing = [
-        name for name in expected if name not in tensors and not (allowed_missing and name.startswith(allowed_missing))
-    ]
+    missing = [name for name in expected if name not in tensors and not name.startswith(allowed_missing)]
     if missing:
         raise ValueError(f"state_dict lacks the tensors that become {missing} in {model_class.__name__}.")
     for name, tensor in tensors.items():

@@ -1,6 +1,7 @@
 """Export our models to files of the official code, and to folders of transformers' own AST."""
 
 import copy
+import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 from itertools import groupby
@@ -129,8 +130,10 @@ def to_official(model: PreTrainedModel, layout: Layout | None = None) -> tuple[d
     config, settings = model.config, dict(OFFICIAL_SETTINGS)
     if config.hidden_size in OFFICIAL_HEADS:
         settings["num_attention_heads"] = OFFICIAL_HEADS[config.hidden_size]
+    is_fpasst = isinstance(config, hf_ast.FPaSSTConfig)
+    settings["use_head_norm"] = not is_fpasst
     if not isinstance(config, hf_ast.SSASTConfig):  # whose official class takes it as an argument
-        settings["pooling"] = "prefix"
+        settings["pooling"] = "cells" if is_fpasst else "prefix"
     if layout.model_class is hf_ast.SSASTForPreTraining:
         settings["frequency_stride"], settings["time_stride"] = config.patch_size
     _require(config, settings, f"the official {layout.name} code")
@@ -232,6 +235,9 @@ def _official_layout(model: PreTrainedModel) -> Layout:
         raise ValueError(f"model is a {type(model).__name__}, but must be one of ours.")
     table = FREQUENCY_TABLE if model.config.position_table == "factorised" else POSITIONS
     fitting = [layout for layout in layouts if not layout.derived and table in layout.key_map.values()]
+    for layout in fitting:
+        if layout.with_fewer_heads:  # the official loader needs none of the heads
+            return dataclasses.replace(layout, model_class=type(model))
     return next((layout for layout in fitting if layout.model_class is type(model)), (*fitting, *layouts)[0])
 
 

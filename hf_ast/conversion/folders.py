@@ -17,9 +17,10 @@ from hf_ast.whole import whole_file, whole_folder, written_with_os_errors
 from .assumptions import find_assumptions, with_heads
 from .changes import split_changes
 from .checkpoint import Checkpoint, file_name
-from .containers import Unwrapped, unwrap
+from .containers import HEADS_OF, Unwrapped, unwrap
 from .convert import build_model, in_float32, layouts_of
 from .files import CheckpointFile, as_checkpoint_file, is_plain, sha256
+from .heads import head_labels
 from .layouts import Layout
 
 # File that records the origin of a folder, and the result of `verify_folder`
@@ -62,10 +63,11 @@ def plan_conversion(
     """
     changes, front_end_changes = origin["changes"], origin.get("front_end_changes", {})
     found = read_tensors(file, layouts_of(checkpoint.config_class()), weights)
-    if not found.layout.model_class.__name__.endswith("ForAudioClassification"):
+    if not found.layout.model_class.__name__.endswith(tuple(HEADS_OF)):
         checkpoint = dataclasses.replace(checkpoint, label_set=None)
+    checkpoint = dataclasses.replace(checkpoint, front_end={**checkpoint.front_end, **front_end_changes})
     try:
-        config = checkpoint.build_config(**changes)
+        config = checkpoint.build_config(**{**head_labels(found), **changes})
     except StrictDataclassError as error:  # is not a ValueError
         raise ValueError(f"changes={changes} do not fit: {' '.join(str(error).split())}") from error
     front_end = checkpoint.build_feature_extractor(**{"min_length": config.min_frames} | front_end_changes)

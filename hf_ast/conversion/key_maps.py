@@ -141,6 +141,30 @@ PASST: KeyMap = {
     **_dropped_head("head_dist", "num_labels", "a second head that no forward pass of the official code uses"),
 }
 
+
+def _fpasst(prefix: str) -> KeyMap:
+    """fschmid56/PretrainedSED, models/frame_passt/fpasst.py and models/prediction_wrapper.py."""
+    stem = {f"conv_in_{number}": f"embeddings.patch_embedding.stem.{number - 1}" for number in (1, 2, 3)}
+    return {
+        **_with_prefix(
+            {
+                "cls_token": "embeddings.cls_token",
+                "dist_token": "embeddings.distillation_token",
+                "new_pos_embed": "embeddings.prefix_positions",
+                "freq_new_pos_embed": "embeddings.positions.frequency_table",
+                "time_new_pos_embed": "embeddings.positions.time_table",
+                **_weight_and_bias(stem),
+                **VIT,
+            },
+            prefix,
+            "backbone.",
+        ),
+        **_weight_and_bias({"strong_head": "frame_classifier.linear", "weak_head": "classifier.linear"}),
+    }
+
+
+# The released files, the public model, and the backbone alone
+FPASST_FILE, FPASST_MODEL, FPASST_BACKBONE = _fpasst("model."), _fpasst("model.fpasst."), _fpasst("")
 # palonso/MAEST, models/maest.py: the names of PaSST. What it saves today holds its front end for raw audio as well
 _MAEST_FRONT_END = Ignored("a constant of the official front end")
 MAEST: KeyMap = {

@@ -8,6 +8,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from hf_ast import (
+    FPaSSTConfig,
+    FPaSSTForAudioClassification,
+    FPaSSTForAudioFrameClassification,
+    FPaSSTModel,
     HfASTConfig,
     HfASTForAudioClassification,
     HfASTModel,
@@ -18,6 +22,7 @@ from hf_ast import (
     SSASTForAudioClassification,
     SSASTForPreTraining,
 )
+from hf_ast.models.modules_conv_stem import NUM_CHANNELS
 from hf_ast.models.modules_positions import resize_axis
 
 from . import key_maps
@@ -46,6 +51,8 @@ class Layout:
             missing ones can be reported together.
         restore: The inverse of `adapt`; None if there is none.
         prefix: Prefix of the names in official files.
+        random: Beginnings of the names of our tensors that the official code leaves random.
+        with_fewer_heads: Classes for files that lack the head of `model_class`, in the order in which they are tried.
         derived: Tensors in official files that `restore` cannot bring back, and how they were changed.
         new: Our tensors that are not in official files; they are zeros.
     """
@@ -57,6 +64,8 @@ class Layout:
     adapt: Adaptation
     restore: Adaptation | None
     prefix: str = ""
+    random: tuple[str, ...] = ()
+    with_fewer_heads: tuple[type[PreTrainedModel], ...] = ()
     derived: Mapping[str, str] = field(default_factory=dict)
     new: tuple[str, ...] = ()
 
@@ -120,6 +129,27 @@ def adapt_passt_image_model(renamed: dict[str, Tensor], config: PreTrainedConfig
     renamed[TIME_TABLE] = grid.mean(dim=1, keepdim=True)
 
 
+def adapt_fpasst_image_model(renamed: dict[str, Tensor], config: PreTrainedConfig) -> None:
+    """Initialise as fPaSST does (fpasst.py:600-648, vit_helpers.py:26-147).
+
+    The three colours are repeated up to the channels of the stem, each kernel is read row by row as one of 128 x 2,
+    and the position grid is resized to a single row. The stem stays random.
+    """
+    if PROJECTION in renamed:
+        weight = renamed[PROJECTION]
+        colours = torch.arange(NUM_CHANNELS) % weight.shape[1]
+        scaled = weight[:, colours] * (weight.shape[1] / NUM_CHANNELS)
+        renamed[PROJECTION] = scaled.reshape(len(weight), NUM_CHANNELS, -1, 2)
+    prefix, grid = _split_image_positions(renamed)
+    channels_first = nn.functional.interpolate(
+        grid.permute(0, 3, 1, 2), size=config.position_grid, mode="bicubic", align_corners=False
+    )
+    row = channels_first.permute(0, 2, 3, 1).contiguous()
+    renamed[PREFIX_POSITIONS] = prefix.clone()
+    renamed[FREQUENCY_TABLE] = row.mean(dim=2, keepdim=True)
+    renamed[TIME_TABLE] = row
+
+
 def adapt_torch_only(renamed: dict[str, Tensor], config: PreTrainedConfig) -> None:
     """TorchOnlyAST leaves out axes of size 1, and adds the positions of prefix tokens to the tokens themselves.
 
@@ -164,6 +194,11 @@ def _split_image_model(renamed: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Sum the patch weights over RGB; return the positions of the prefix (1, 2, D) and the grid (1, n, n, D)."""
     if PROJECTION in renamed:
         renamed[PROJECTION] = renamed[PROJECTION].sum(dim=1, keepdim=True)
+    return _split_image_positions(renamed)
+
+
+def _split_image_positions(renamed: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Take out the positions of the prefix (1, 2, D) and of the square grid (1, n, n, D)."""
     positions = renamed.pop(POSITIONS)
     prefix, patches = positions[:, :2], positions[:, 2:]
     side = round(patches.shape[1] ** 0.5)
@@ -219,5 +254,32 @@ LAYOUTS: dict[type[PreTrainedConfig], tuple[Layout, ...]] = {
         Layout("PaSST", "time_new_pos_embed", key_maps.PASST, PaSSTForAudioClassification, adapt_passt, restore_passt),
         Layout("DeiT", "pos_embed", key_maps.DEIT, PaSSTModel, adapt_passt_image_model, None),
         _torch_only("embedding.time_embedding", PaSSTForAudioClassification),
+    ),
+    FPaSSTConfig: (
+        *(
+            Layout(
+                name,
+                f"{prefix}conv_in_1.weight",
+                key_map,
+                FPaSSTForAudioFrameClassification,
+                adapt_passt,
+                restore_passt,
+                with_fewer_heads=(FPaSSTForAudioClassification,),
+            )
+            for name, prefix, key_map in (
+                ("fPaSST", "model.", key_maps.FPASST_FILE),
+                ("fPaSST model", "model.fpasst.", key_maps.FPASST_MODEL),
+                ("fPaSST backbone", "", key_maps.FPASST_BACKBONE),
+            )
+        ),
+        Layout(
+            "DeiT",
+            "pos_embed",
+            key_maps.DEIT,
+            FPaSSTModel,
+            adapt_fpasst_image_model,
+            None,
+            random=(f"{EMBEDDINGS}.patch_embedding.stem.",),
+        ),
     ),
 }

@@ -14,7 +14,7 @@ HEADER = ("name", "file", "labels", "metric", "licence")
 def summary(checkpoint: Checkpoint) -> tuple[str, ...]:
     """Return the row of a checkpoint in a table with `HEADER`."""
     metric = f"{checkpoint.metrics[0].name} {checkpoint.metrics[0].value:.4g}" if checkpoint.metrics else "-"
-    return (checkpoint.name, checkpoint.file_name, checkpoint.label_set or "-", metric, checkpoint.license)
+    return (checkpoint.name, checkpoint.file_name, checkpoint.label_set or "-", metric, checkpoint.license or "none")
 
 
 def facts(checkpoint: Checkpoint) -> list[tuple[str, str]]:
@@ -45,7 +45,8 @@ def facts(checkpoint: Checkpoint) -> list[tuple[str, str]]:
         ("labels", [labels]),
         ("metric", [f"{m.name} {m.value:.4g} on {m.dataset} ({m.source})" for m in checkpoint.metrics]),
         ("trained on", [", ".join(checkpoint.datasets)]),
-        ("licence", [checkpoint.license, checkpoint.license_note]),
+        ("licence", [checkpoint.license or "none is stated", checkpoint.license_note]),
+        ("not stated", checkpoint.remarks),
         ("code", [checkpoint.repository]),
         ("paper", [f"https://arxiv.org/abs/{checkpoint.paper}"]),
     ]

@@ -18,6 +18,8 @@ NON_COMMERCIAL_LICENSES = frozenset({"CC-BY-NC-4.0", "CC-BY-NC-SA-4.0"})
 
 def license_refusal(checkpoint: Checkpoint) -> str:
     """Say why weights with the licence of a checkpoint are not published; "" if they are."""
+    if not checkpoint.license:
+        return f"no licence is stated ({checkpoint.license_note})"
     if checkpoint.license not in NON_COMMERCIAL_LICENSES:
         return ""
     return (
@@ -39,7 +41,7 @@ def publish_folder(folder: Path, repo_id: str, *, private: bool = False) -> str:
 
     Raises:
         ValueError: The folder was not made by a conversion, did not pass a verification, or was changed after its
-            conversion in a file that `from_pretrained` reads; or its licence forbids commercial use.
+            conversion in a file that `from_pretrained` reads; or its licence forbids commercial use, or is not stated.
         HfHubHTTPError: The Hub refuses the upload, for example without a token.
         httpx2.TransportError, httpx.TransportError: The Hub cannot be reached, or is silent. The repository then has
             all or nothing.

@@ -80,8 +80,6 @@ def plan(checkpoint: Checkpoint, *, namespace: str = HUB_NAMESPACE, cache: Path 
 
 def find_refusal(checkpoint: Checkpoint) -> str:
     """Say why the licence of a checkpoint does not permit redistributing its weights, or is unclear; "" if it does."""
-    if not checkpoint.license:
-        return f"no licence is stated ({checkpoint.license_note})"
     if refusal := license_refusal(checkpoint):
         return refusal
     if checkpoint.license not in REDISTRIBUTABLE:

@@ -2,8 +2,9 @@
 
 They show that a conversion maps the names correctly. A round trip cannot, because mistakes in a key map cancel out.
 Therefore nothing here uses `hf_ast`, the key maps or the layouts; the computation is that of YuanGongND/ast and
-YuanGongND/ssast (src/models/ast_models.py), kkoutini/PaSST (models/passt.py) and tky823/TorchOnlyAST in eval mode, for
-clips that are not longer than the position tables.
+YuanGongND/ssast (src/models/ast_models.py), kkoutini/PaSST (models/passt.py), fschmid56/PretrainedSED
+(models/frame_passt, models/prediction_wrapper.py) and tky823/TorchOnlyAST in eval mode, for clips that are not longer
+than the position tables.
 """
 
 from collections.abc import Mapping
@@ -70,6 +71,48 @@ def reference_forward(
                 if f"{first}.weight" in tensors:
                     inner = F.linear(encoded.gather(1, index), *_layer(tensors, first)).relu()
                     outputs[name] = F.linear(inner, *_layer(tensors, second))
+    return outputs
+
+
+def fpasst_reference(
+    tensors: Mapping[str, Tensor], input_values: Tensor, *, num_heads: int, num_cells: int, clip_head: str = "linear"
+) -> dict[str, Tensor]:
+    """Compute what the official fPaSST with these tensors computes, in eval mode.
+
+    Args:
+        tensors: Content of a file; names begin with `model.`, with `model.fpasst.`, or with neither.
+        input_values: Shape (B, T, M), not longer than the position table.
+        num_heads: Attention heads.
+        num_cells: Predictions per clip, `seq_len`.
+        clip_head: "linear", or "attention" for the attention pooling, whose probabilities are returned as logits.
+
+    Returns:
+        `last_hidden_state` (B, N, D). With a strong head `logits` (B, num_cells, C), and `clip_logits` (B, C) if there
+        is a weak head, too; with a weak head alone `logits` (B, C).
+    """
+    tensors = {name.removeprefix("model.").removeprefix("fpasst."): tensor for name, tensor in tensors.items()}
+    columns = input_values.mT.unsqueeze(1)
+    for number, stride in ((1, 2), (2, 1), (3, 2)):
+        columns = F.gelu(F.conv2d(columns, *_layer(tensors, f"conv_in_{number}"), stride=stride, padding=1))
+    columns = columns.reshape(len(columns), -1, input_values.shape[2], columns.shape[3])
+    # The official convolution pads both ends, and its first output is dropped
+    patches = F.conv2d(columns, *_layer(tensors, "patch_embed.proj"), padding=(0, 1))[..., 1:]
+    encoded = _encode(tensors, patches, num_heads)
+    outputs = {"last_hidden_state": encoded}
+    sequence = encoded[:, 2:].mT
+    if sequence.shape[2] > num_cells:
+        cells = F.adaptive_avg_pool1d(sequence, num_cells).mT
+    else:
+        cells = F.interpolate(sequence, size=num_cells, mode="linear").mT
+    if "strong_head.weight" in tensors:
+        outputs["logits"] = F.linear(cells, *_layer(tensors, "strong_head"))
+    if "weak_head.weight" in tensors:
+        name = "clip_logits" if "logits" in outputs else "logits"
+        if clip_head == "attention":
+            weights = F.linear(cells, *_layer(tensors, "weak_head")).softmax(-1).clamp(1e-7, 1)
+            outputs[name] = ((outputs["logits"].sigmoid() * weights).sum(1) / weights.sum(1)).logit()
+        else:
+            outputs[name] = F.linear(cells.mean(1), *_layer(tensors, "weak_head"))
     return outputs
 
 

@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 from .checkpoint import Checkpoint, file_name
 from .checkpoints_ast import AST_CHECKPOINTS, DEIT_CHECKPOINTS
+from .checkpoints_fpasst import FPASST_CHECKPOINTS
 from .checkpoints_maest import MAEST_CHECKPOINTS
 from .checkpoints_passt import PASST_CHECKPOINTS
 from .checkpoints_ssast import SSAST_CHECKPOINTS
@@ -36,7 +37,16 @@ def _by_alias(checkpoints: Mapping[str, Checkpoint]) -> dict[str, Checkpoint]:
 
 
 CHECKPOINTS: Mapping[str, Checkpoint] = MappingProxyType(
-    _by_name((*AST_CHECKPOINTS, *SSAST_CHECKPOINTS, *PASST_CHECKPOINTS, *MAEST_CHECKPOINTS, *DEIT_CHECKPOINTS))
+    _by_name(
+        (
+            *AST_CHECKPOINTS,
+            *SSAST_CHECKPOINTS,
+            *PASST_CHECKPOINTS,
+            *FPASST_CHECKPOINTS,
+            *MAEST_CHECKPOINTS,
+            *DEIT_CHECKPOINTS,
+        )
+    )
 )
 ALIASES: Mapping[str, Checkpoint] = MappingProxyType(_by_alias(CHECKPOINTS))
 

@@ -17,13 +17,13 @@ from transformers import AutoFeatureExtractor, PreTrainedConfig, PreTrainedModel
 import hf_ast
 from hf_ast.opening import open_safely
 
-from .convert import rename, settle_objectives
+from .convert import rename, settle_heads
 from .export import file_names, official_tensors, open_model, to_native_ast
 from .files import CheckpointFile, as_checkpoint_file
 from .folders import plan_conversion, read_provenance, write_provenance
 from .key_maps import Dropped, Ignored, look_up
 from .layouts import Layout
-from .reference import HEAD_EPS, reference_forward, spectrogram_start
+from .reference import HEAD_EPS, fpasst_reference, reference_forward, spectrogram_start
 from .registry import find
 from .verification import ForwardComparison, TensorComparison, Verification
 
@@ -59,7 +59,7 @@ def verify_folder(folder: Path, source: Path | CheckpointFile) -> Verification:
         assumed = tuple(plan.assumed)
         problems += _front_end_problems(open_safely(AutoFeatureExtractor, folder), plan.front_end)
         tensors, layout = plan.found.tensors, plan.found.layout
-        config = settle_objectives(rename(tensors, layout), plan.config)
+        config = settle_heads(rename(tensors, layout), plan.config)
         model = open_model(folder)
         found = _config_problems(model, config, layout)
         if layout.derived:  # For DeiT, compare with the tensors after AST's initialisation
@@ -177,14 +177,23 @@ def _compare_forward(
         mask["mask_indices"] = torch.arange(0, rows * columns, 2).unsqueeze(0)
         description += ", every second patch masked"
     outputs = model(input_values, **mask)
-    expected = reference_forward(
-        tensors,
-        input_values,
-        num_heads=config.num_attention_heads,
-        stride=(config.frequency_stride, config.time_stride),
-        pooling=config.pooling,
-        **mask,
-    )
+    if isinstance(config, hf_ast.FPaSSTConfig):
+        expected = fpasst_reference(
+            tensors,
+            input_values,
+            num_heads=config.num_attention_heads,
+            num_cells=config.num_cells or config.grid[1],
+            clip_head=config.clip_head,
+        )
+    else:
+        expected = reference_forward(
+            tensors,
+            input_values,
+            num_heads=config.num_attention_heads,
+            stride=(config.frequency_stride, config.time_stride),
+            pooling=config.pooling,
+            **mask,
+        )
     compared = [name for name in expected if outputs.get(name) is not None]
     output = outputs[compared[0]]
     native_logits = None

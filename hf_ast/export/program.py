@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from hf_ast.inference.features import FeatureExtractor
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
+from hf_ast.models.feature_extraction_fpasst import FPaSSTFeatureExtractor
 from hf_ast.models.modeling_common import SpectrogramForAudioClassification
 
 # What a file takes, and the name of that input
@@ -60,6 +61,11 @@ def as_module(model: PreTrainedModel, feature_extractor: FeatureExtractor, *, so
     classes: dict[str, type[Classifier]] = {"waveform": WaveformClassifier, "features": FeatureClassifier}
     if source not in classes:
         raise ValueError(f"source={source!r} is unknown; choose one of {tuple(SOURCES)}.")
+    if source == "waveform" and isinstance(feature_extractor, FPaSSTFeatureExtractor):
+        raise ValueError(
+            "source='waveform' is not possible for fPaSST, whose feature extractor completes the waveform instead of "
+            "the spectrogram; export with source='features'."
+        )
     return classes[source](*_checked(model, feature_extractor))
 
 

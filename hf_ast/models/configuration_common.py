@@ -12,7 +12,9 @@ from hf_ast.remote_code import generated_code
 
 from .configuration_native_common import NATIVE_MODEL_TYPE, native_settings, read_labels
 from .modules_classification import PROBLEM_TYPES
+from .modules_embeddings import PATCH_EMBEDDINGS
 from .modules_encoder import ACTIVATIONS
+from .modules_frames import CLIP_HEADS
 from .modules_pooling import POOLINGS
 from .modules_positions import POSITION_CROPS, POSITION_KINDS, POSITION_OVERFLOWS, grid_shape, position_grid
 
@@ -21,7 +23,7 @@ GEOMETRY_FIELDS = ("num_mel_bins", "max_length", "frequency_stride", "time_strid
 COUNTS = (*GEOMETRY_FIELDS, "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 SMALLEST, LARGEST = 1e-12, 1e3  # beyond these, float32 would overflow or divide by zero
 PROBABILITIES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate")
-POSITIVE = ("initializer_range", "layer_norm_eps", "head_layer_norm_eps")
+POSITIVE = ("initializer_range", "layer_norm_eps", "head_layer_norm_eps", "frame_shift_s")
 # Far more than any of these models is used with: 2.4 hours at AST's strides
 MAX_PATCHES = 2**20
 # The largest released model has 10^8. A config.json from elsewhere must not fill the memory, or build layers for hours
@@ -60,6 +62,15 @@ class SpectrogramConfig(PreTrainedConfig):
         time_patchout, frequency_patchout, unstructured_patchout: Columns, rows and single patches to drop at random in
             training mode.
         patchout_per_clip: Whether to draw them for each clip; the official code draws once for the whole batch.
+        patch_embedding: "linear" (one projection per patch), or "conv_stem" (fPaSST).
+        frame_shift_s: Seconds from one frame of the spectrogram to the next, as the feature extractor makes them.
+        num_cells: Cells of time into which `...ForAudioFrameClassification` divides every clip, however long it is
+            (fPaSST); one per column of the patch grid if None.
+        clip_head: How `...ForAudioFrameClassification` labels whole clips, too: "none", "linear" (the head of
+            `...ForAudioClassification`), or "attention" (the attention pooling of the official fPaSST code).
+        clip_labels: Names of the classes of whole clips; those in `id2label` if None.
+        clip_loss_weight: Weight of the loss on whole clips, beside that on cells.
+        use_head_norm: Whether classification heads begin with a layer norm.
         token_merging: Share of the patch tokens that each layer merges with similar ones in eval mode, at most 0.5:
             faster, at some cost in accuracy. The clips of a batch must then have equal lengths. 0 merges nothing.
     """
@@ -90,6 +101,13 @@ class SpectrogramConfig(PreTrainedConfig):
     frequency_patchout: int = 0
     unstructured_patchout: int = 0
     patchout_per_clip: bool = False
+    patch_embedding: str = "linear"
+    frame_shift_s: float = 0.01
+    num_cells: int | None = None
+    clip_head: str = "linear"
+    clip_labels: list[str] | None = None
+    clip_loss_weight: float | int = 1.0
+    use_head_norm: bool = True
     token_merging: float | int = 0.0
 
     # Whether a config.json of transformers' own AST is read as one of this family
@@ -147,6 +165,22 @@ class SpectrogramConfig(PreTrainedConfig):
         return grid_shape(self.num_mel_bins, self.max_length, self.patch_sides, self.strides)
 
     @property
+    def cell_s(self) -> float:
+        """Seconds from one cell of `...ForAudioFrameClassification` to the next, in a clip of `max_length` frames."""
+        if self.num_cells is not None:
+            return self.max_length * self.frame_shift_s / self.num_cells
+        return self.time_stride * self.frame_shift_s
+
+    def num_cells_of(self, num_frames: int) -> int:
+        """Cells of a clip of that many frames, K."""
+        if self.num_cells is not None:
+            return self.num_cells
+        columns = grid_shape(self.num_mel_bins, max(num_frames, self.patch_sides[1]), self.patch_sides, self.strides)[
+            1
+        ]
+        return min(columns, self.position_grid[1]) if self.position_overflow == "crop" else columns
+
+    @property
     def position_grid(self) -> tuple[int, int]:
         """Rows and columns of the position table."""
         return position_grid(self.position_table, self.num_mel_bins, self.max_length, self.patch_sides, self.strides)
@@ -155,6 +189,8 @@ class SpectrogramConfig(PreTrainedConfig):
         """Check that fields with a fixed set of values hold one of them."""
         choices = {
             "hidden_act": tuple(ACTIVATIONS),
+            "patch_embedding": PATCH_EMBEDDINGS,
+            "clip_head": CLIP_HEADS,
             "pooling": POOLINGS,
             "position_crop": POSITION_CROPS,
             "position_overflow": POSITION_OVERFLOWS,
@@ -178,6 +214,10 @@ class SpectrogramConfig(PreTrainedConfig):
         for name in PROBABILITIES:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be in [0, 1).")
+        if self.num_cells is not None and not 1 <= self.num_cells <= MAX_PATCHES:
+            raise ValueError(f"num_cells={self.num_cells} must be from 1 to {MAX_PATCHES}, or None.")
+        if not 0 <= self.clip_loss_weight <= LARGEST:
+            raise ValueError(f"clip_loss_weight={self.clip_loss_weight} must be from 0 to {LARGEST:g}.")
         if not 0 <= self.token_merging <= 0.5:
             raise ValueError(f"token_merging={self.token_merging} must be in [0, 0.5]; 0 merges nothing.")
         for name in ("time_patchout", "frequency_patchout", "unstructured_patchout"):

@@ -8,7 +8,12 @@ transformers' own `ASTModel` uses others. The classes also open checkpoints of `
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 
 from .configuration_ast import HfASTConfig
-from .modeling_common import SpectrogramForAudioClassification, SpectrogramModel, SpectrogramPreTrainedModel
+from .modeling_common import (
+    SpectrogramForAudioClassification,
+    SpectrogramForAudioFrameClassification,
+    SpectrogramModel,
+    SpectrogramPreTrainedModel,
+)
 from .modeling_native_common import native_ast_mapping
 
 
@@ -20,6 +25,7 @@ class HfASTPreTrainedModel(SpectrogramPreTrainedModel):
     _auto_classes = {
         "AutoModel": "HfASTModel",
         "AutoModelForAudioClassification": "HfASTForAudioClassification",
+        "AutoModelForAudioFrameClassification": "HfASTForAudioFrameClassification",
     }
 
 
@@ -40,4 +46,12 @@ for _name in ("HfASTModel", "HfASTForAudioClassification"):
     # By class name: while a checkpoint of transformers' own AST loads, the config has that model type
     register_checkpoint_conversion_mapping(_name, native_ast_mapping(), overwrite=True)
 
-__all__ = ["HfASTForAudioClassification", "HfASTModel", "HfASTPreTrainedModel"]
+
+class HfASTForAudioFrameClassification(HfASTPreTrainedModel, SpectrogramForAudioFrameClassification):
+    """AST with a head for each column of patches: `logits` (B, K, C), and `clip_logits` (B, C)."""
+
+    _auto_class = "AutoModelForAudioFrameClassification"
+    backbone_class = HfASTModel
+
+
+__all__ = ["HfASTForAudioClassification", "HfASTForAudioFrameClassification", "HfASTModel", "HfASTPreTrainedModel"]

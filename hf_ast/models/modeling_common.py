@@ -8,6 +8,7 @@ import importlib
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, ClassVar, Unpack, cast
 
 import torch
@@ -16,7 +17,11 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedC
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.masking_utils import create_bidirectional_mask, sdpa_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPooling,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils.generic import TransformersKwargs, can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
@@ -26,7 +31,8 @@ from hf_ast.remote_code import generated_code
 from .configuration_common import GEOMETRY_FIELDS, SpectrogramConfig
 from .modules_classification import ClassificationHead, classification_loss, infer_problem_type
 from .modules_encoder import EncoderLayer, SelfAttention, eager_attention, per_head_attention
-from .modules_transformer import ARGUMENTS, SpectrogramTransformer, encode, initialize_weights
+from .modules_frames import build_heads, frame_logits, frame_loss
+from .modules_transformer import ARGUMENTS, SpectrogramTransformer, cells_of, encode, initialize_weights
 
 HUB_ARGUMENTS = (
     "cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token",
@@ -194,6 +200,17 @@ def _with_geometry(config: SpectrogramConfig, geometry: dict[str, int]) -> Spect
     return changed
 
 
+@dataclass
+class SpectrogramModelOutput(BaseModelOutputWithPooling):
+    """Output of the models without a head.
+
+    Args:
+        kept_patches: In training with patchout, the row-major numbers of the patches that are left, shape (1 or B, K).
+    """
+
+    kept_patches: Tensor | None = None
+
+
 class SpectrogramModel(SpectrogramPreTrainedModel):
     """Embeddings, encoder, final norm and pooling."""
 
@@ -219,7 +236,7 @@ class SpectrogramModel(SpectrogramPreTrainedModel):
         mask_embedding: Tensor | None = None,
         generator: torch.Generator | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> BaseModelOutputWithPooling:
+    ) -> SpectrogramModelOutput:
         """Encode spectrograms.
 
         Args:
@@ -236,35 +253,43 @@ class SpectrogramModel(SpectrogramPreTrainedModel):
         """
         if input_values is None:
             raise ValueError("input_values is required: a spectrogram of shape (B, frames, mel bins).")
-        tokens, token_mask = self.embeddings(
-            input_values, attention_mask, masked_patches, mask_embedding, generator=generator
-        )
-        encoder_mask = create_bidirectional_mask(self.config, tokens, token_mask)
+        embedded = self.embeddings(input_values, attention_mask, masked_patches, mask_embedding, generator=generator)
+        encoder_mask = create_bidirectional_mask(self.config, embedded.tokens, embedded.mask)
         attention = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
         encoded = encode(
             self,
-            tokens,
-            token_mask,
+            embedded,
             encoder_mask,
             pooling=self.config.pooling,
+            num_cells=self.config.num_cells,
             token_merging=0.0 if self.training or masked_patches is not None else self.config.token_merging,
             attention_function=attention,
             **kwargs,
         )
-        return BaseModelOutputWithPooling(last_hidden_state=encoded.last_hidden_state, pooler_output=encoded.pooled)
+        return SpectrogramModelOutput(
+            last_hidden_state=encoded.last_hidden_state,
+            pooler_output=encoded.pooled,
+            kept_patches=encoded.kept_patches,
+        )
 
 
 class SpectrogramForAudioClassification(SpectrogramPreTrainedModel):
     """A backbone and its classification head."""
 
+    # A model of frames has a head of this name for whole clips
+    _keys_to_ignore_on_load_unexpected = [r"^frame_classifier\."]
     backbone_class: ClassVar[type[SpectrogramModel]] = SpectrogramModel
 
     def __init__(self, config: SpectrogramConfig):
+        _use_clip_labels(config)
         super().__init__(config)
         self.num_labels = config.num_labels
         self.backbone = self.backbone_class(config)
         self.classifier = ClassificationHead(
-            config.hidden_size, cast("int", config.num_labels), layer_norm_eps=config.head_layer_norm_eps
+            config.hidden_size,
+            cast("int", config.num_labels),
+            layer_norm_eps=config.head_layer_norm_eps,
+            has_norm=config.use_head_norm,
         )
         self.loss_function = audio_classification_loss
         self.post_init()
@@ -298,6 +323,119 @@ class SpectrogramForAudioClassification(SpectrogramPreTrainedModel):
         return SequenceClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
+
+
+@dataclass
+class AudioFrameClassifierOutput(TokenClassifierOutput):
+    """Output of the models that label cells of time.
+
+    Args:
+        loss: Loss on the labels that were given.
+        logits: Raw scores of the cells, shape (B, K, C).
+        hidden_states, attentions: As in other models.
+        clip_logits: Raw scores of whole clips, shape (B, C); None without a clip head.
+    """
+
+    clip_logits: Tensor | None = None
+
+
+class SpectrogramForAudioFrameClassification(SpectrogramPreTrainedModel):
+    """A backbone with a head for cells of time, and one for whole clips (`config.clip_head`)."""
+
+    _keys_to_ignore_on_load_unexpected = [r"^objectives\."]
+    backbone_class: ClassVar[type[SpectrogramModel]] = SpectrogramModel
+
+    def __init__(self, config: SpectrogramConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.backbone = self.backbone_class(config)
+        self.frame_classifier, self.classifier = build_heads(
+            config.hidden_size,
+            cast("int", config.num_labels),
+            config.clip_head,
+            None if config.clip_labels is None else len(config.clip_labels),
+            config.head_layer_norm_eps,
+            config.use_head_norm,
+        )
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_values: Tensor | None = None,
+        labels: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        clip_labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        num_clip_items_in_batch: Tensor | int | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> AudioFrameClassifierOutput:
+        """Label the cells of spectrograms.
+
+        Args:
+            input_values: Normalised log-mel spectrograms, shape (B, T, M); NaN values are propagated, not refused.
+            labels: Multi-hot or soft labels of the cells, -100 where unknown, shape (B, K, C). Cells in padding have
+                no share in the loss.
+            attention_mask: 1 for real frames, 0 for padding, shape (B, T). Each clip then has the cells that it has
+                alone; a clip that begins with padding has them from the first cell on.
+            clip_labels: Multi-hot or soft labels of the clips, -100 where unknown, shape (B, C).
+            num_items_in_batch, num_clip_items_in_batch: Known label values of cells and of clips in the whole
+                optimizer step; each loss is the mean over the given batch if None.
+            kwargs: `generator`, and what transformers' models take (`output_hidden_states`, `return_dict`, ...).
+
+        Returns:
+            Raw `logits` (B, K, C), `clip_logits` (B, C) with a clip head, and `loss` if labels are given.
+        """
+        if self.config.token_merging and not self.training:
+            raise ValueError(
+                f"token_merging={self.config.token_merging} merges tokens of different times; set it to 0 in a model "
+                "that labels frames."
+            )
+        outputs = self.backbone(input_values, attention_mask=attention_mask, **kwargs)
+        cells = cells_of(
+            cast("SpectrogramModel", self.backbone).embeddings,
+            outputs.last_hidden_state,
+            outputs.kept_patches,
+            cast("Tensor", input_values).shape[1],
+            attention_mask,
+            self.config.num_cells,
+        )
+        logits, clip_logits = frame_logits(
+            cells, outputs.pooler_output, self.frame_classifier, self.classifier, self.config.clip_head
+        )
+        losses = []
+        if labels is not None:
+            losses.append(frame_loss(logits, labels, cells.mask, num_items_in_batch))
+        if clip_labels is not None:
+            if clip_logits is None:
+                raise ValueError("clip_labels need a clip head; load the model with clip_head='linear'.")
+            loss = classification_loss(clip_logits, clip_labels, "multi_label_classification", num_clip_items_in_batch)
+            losses.append(self.config.clip_loss_weight * loss)
+        return AudioFrameClassifierOutput(
+            loss=sum(losses) if losses else None,
+            logits=logits,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            clip_logits=clip_logits,
+        )
+
+
+def _use_clip_labels(config: SpectrogramConfig) -> None:
+    """Make the labels of whole clips the labels of a model, which may come from one that labels cells, too.
+
+    Raises:
+        ValueError: The head for clips weights cells, which a model without them cannot do.
+    """
+    if config.clip_head == "attention":
+        raise ValueError(
+            "clip_head='attention' labels clips by their cells: open the model with "
+            "AutoModelForAudioFrameClassification, which returns clip_logits; or pass clip_head='linear' and train a "
+            "new head."
+        )
+    if config.clip_labels is not None:
+        config.id2label = dict(enumerate(config.clip_labels))
+        config.label2id = {name: number for number, name in enumerate(config.clip_labels)}
+        config.clip_labels = None
 
 
 def audio_classification_loss(

@@ -5,7 +5,12 @@ and by patchout, which the other families support, too.
 """
 
 from .configuration_passt import PaSSTConfig
-from .modeling_common import SpectrogramForAudioClassification, SpectrogramModel, SpectrogramPreTrainedModel
+from .modeling_common import (
+    SpectrogramForAudioClassification,
+    SpectrogramForAudioFrameClassification,
+    SpectrogramModel,
+    SpectrogramPreTrainedModel,
+)
 
 
 class PaSSTPreTrainedModel(SpectrogramPreTrainedModel):
@@ -16,6 +21,7 @@ class PaSSTPreTrainedModel(SpectrogramPreTrainedModel):
     _auto_classes = {
         "AutoModel": "PaSSTModel",
         "AutoModelForAudioClassification": "PaSSTForAudioClassification",
+        "AutoModelForAudioFrameClassification": "PaSSTForAudioFrameClassification",
     }
 
 
@@ -32,4 +38,11 @@ class PaSSTForAudioClassification(PaSSTPreTrainedModel, SpectrogramForAudioClass
     backbone_class = PaSSTModel
 
 
-__all__ = ["PaSSTForAudioClassification", "PaSSTModel", "PaSSTPreTrainedModel"]
+class PaSSTForAudioFrameClassification(PaSSTPreTrainedModel, SpectrogramForAudioFrameClassification):
+    """PaSST with a head for each column of patches: `logits` (B, K, C), and `clip_logits` (B, C)."""
+
+    _auto_class = "AutoModelForAudioFrameClassification"
+    backbone_class = PaSSTModel
+
+
+__all__ = ["PaSSTForAudioClassification", "PaSSTForAudioFrameClassification", "PaSSTModel", "PaSSTPreTrainedModel"]

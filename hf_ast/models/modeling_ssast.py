@@ -13,7 +13,12 @@ from transformers.conversion_mapping import register_checkpoint_conversion_mappi
 from transformers.utils.generic import ModelOutput, TransformersKwargs, can_return_tuple
 
 from .configuration_ssast import SSASTConfig
-from .modeling_common import SpectrogramForAudioClassification, SpectrogramModel, SpectrogramPreTrainedModel
+from .modeling_common import (
+    SpectrogramForAudioClassification,
+    SpectrogramForAudioFrameClassification,
+    SpectrogramModel,
+    SpectrogramPreTrainedModel,
+)
 from .modeling_native_common import native_ast_mapping
 from .modules_objectives import MaskedPatchObjectives
 from .modules_pretraining import pretraining_step
@@ -45,11 +50,12 @@ class SSASTPreTrainedModel(SpectrogramPreTrainedModel):
     config: SSASTConfig
     config_class = SSASTConfig
     # Each class ignores the heads of the other ones in a checkpoint
-    _keys_to_ignore_on_load_unexpected = [r"^objectives\.", r"^classifier\."]
+    _keys_to_ignore_on_load_unexpected = [r"^objectives\.", r"^classifier\.", r"^frame_classifier\."]
     _auto_classes = {
         "AutoModel": "SSASTModel",
         "AutoModelForPreTraining": "SSASTForPreTraining",
         "AutoModelForAudioClassification": "SSASTForAudioClassification",
+        "AutoModelForAudioFrameClassification": "SSASTForAudioFrameClassification",
     }
 
 
@@ -114,8 +120,21 @@ class SSASTForAudioClassification(SSASTPreTrainedModel, SpectrogramForAudioClass
     backbone_class = SSASTModel
 
 
+class SSASTForAudioFrameClassification(SSASTPreTrainedModel, SpectrogramForAudioFrameClassification):
+    """SSAST with a head for each column of patches: `logits` (B, K, C), and `clip_logits` (B, C)."""
+
+    _auto_class = "AutoModelForAudioFrameClassification"
+    backbone_class = SSASTModel
+
+
 for _name in ("SSASTModel", "SSASTForAudioClassification"):
     # Ports to transformers' own AST; by class name, as in `modeling_ast.py`
     register_checkpoint_conversion_mapping(_name, native_ast_mapping(), overwrite=True)
 
-__all__ = ["SSASTForAudioClassification", "SSASTForPreTraining", "SSASTForPreTrainingOutput", "SSASTModel"]
+__all__ = [
+    "SSASTForAudioClassification",
+    "SSASTForAudioFrameClassification",
+    "SSASTForPreTraining",
+    "SSASTForPreTrainingOutput",
+    "SSASTModel",
+]

@@ -12,15 +12,15 @@ PROBLEM_TYPES = get_args(ProblemType)
 
 
 class ClassificationHead(nn.Module):
-    """Layer norm and a linear layer: `mlp_head` of AST and SSAST, `head` of PaSST."""
+    """Layer norm and a linear layer: `mlp_head` of AST and SSAST, `head` of PaSST. Those of fPaSST have no norm."""
 
-    def __init__(self, hidden_size: int, num_labels: int, *, layer_norm_eps: float = 1e-5):
+    def __init__(self, hidden_size: int, num_labels: int, *, layer_norm_eps: float = 1e-5, has_norm: bool = True):
         super().__init__()
-        self.norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
+        self.norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps) if has_norm else nn.Identity()
         self.linear = nn.Linear(hidden_size, num_labels)
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """Pooled vectors (B, D) -> logits (B, C)."""
+        """Vectors (..., D) -> logits (..., C)."""
         return self.linear(self.norm(pooled))
 
 

@@ -1,5 +1,7 @@
 """From a log-mel spectrogram to the tokens of the encoder."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -7,8 +9,17 @@ from .modules_checks import expect_tensor
 from .modules_patchout import Patchout
 from .modules_positions import PositionTable, grid_shape
 
+# Ways from a spectrogram to patches: one projection for each, or fPaSST's convolutions before it
+PATCH_EMBEDDINGS = ("linear", "conv_stem")
 # Below the largest float16, 65504, with room for positions and for what the layers add
 FLOAT16_LIMIT = 6e4
+
+
+def order_from_start(frame_mask: Tensor) -> Tensor:
+    """Order of the frames of each clip in which the padding before the clip comes last, shape (B, T)."""
+    first = frame_mask.bool().int().argmax(dim=1, keepdim=True)
+    num_frames = frame_mask.shape[1]
+    return (torch.arange(num_frames, device=frame_mask.device) + first) % num_frames
 
 
 def move_to_start(input_values: Tensor, frame_mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -23,9 +34,7 @@ def move_to_start(input_values: Tensor, frame_mask: Tensor) -> tuple[Tensor, Ten
     Returns:
         Both, in the same shapes; equal to the arguments where no clip begins with padding.
     """
-    first = frame_mask.bool().int().argmax(dim=1, keepdim=True)
-    num_frames = frame_mask.shape[1]
-    source = (torch.arange(num_frames, device=frame_mask.device) + first) % num_frames
+    source = order_from_start(frame_mask)
     moved = input_values.gather(1, source.unsqueeze(-1).expand(-1, -1, input_values.shape[2]))
     return moved, frame_mask.gather(1, source)
 
@@ -54,6 +63,20 @@ def real_column_mask(
     starts = columns * time_stride
     is_real = num_padded.index_select(1, starts + patch_frames) == num_padded.index_select(1, starts)
     return is_real | ((columns == 0) & ~is_real.any(dim=1, keepdim=True))
+
+
+class Embedded(NamedTuple):
+    """Output of `SpectrogramEmbeddings`.
+
+    Attributes:
+        tokens: Shape (B, N, D).
+        mask: Which tokens are real, shape (B, N); None without a frame mask.
+        kept: Row-major numbers of the patches that patchout left, shape (1 or B, N - P); None if all are there.
+    """
+
+    tokens: Tensor
+    mask: Tensor | None
+    kept: Tensor | None
 
 
 class PatchEmbedding(nn.Module):
@@ -113,11 +136,14 @@ class SpectrogramEmbeddings(nn.Module):
 
         self.cls_token = nn.Parameter(torch.zeros(1, 1, hidden_size))
         self.distillation_token = nn.Parameter(torch.zeros(1, 1, hidden_size)) if use_distillation_token else None
-        self.patch_embedding = PatchEmbedding(hidden_size, patch_size, self.stride)
+        self.patch_embedding = self._build_patch_embedding(hidden_size)
         self.prefix_positions = nn.Parameter(torch.zeros(1, self.num_prefix_tokens, hidden_size))
         self.positions = positions
         self.dropout = nn.Dropout(dropout)
         self.patchout = Patchout() if patchout is None else patchout
+
+    def _build_patch_embedding(self, hidden_size: int) -> nn.Module:
+        return PatchEmbedding(hidden_size, self.patch_size, self.stride)
 
     def initialize(self, std: float) -> None:
         """Initialise the prefix tokens and their positions."""
@@ -130,9 +156,18 @@ class SpectrogramEmbeddings(nn.Module):
         return grid_shape(self.num_mel_bins, self.patch_size[1], self.patch_size, self.stride)[0]
 
     @property
+    def min_frames(self) -> int:
+        """Frames of the shortest clip: one patch."""
+        return self.patch_size[1]
+
+    @property
     def max_frames(self) -> int:
         """Frames of the longest clip that has no more columns than the position table."""
         return self.positions.num_columns * self.stride[1] + self.patch_size[1] - 1
+
+    def num_columns(self, num_frames: int) -> int:
+        """Columns of the patch grid of a clip of that many frames, T'."""
+        return grid_shape(self.num_mel_bins, num_frames, self.patch_size, self.stride)[1]
 
     def forward(
         self,
@@ -142,7 +177,7 @@ class SpectrogramEmbeddings(nn.Module):
         mask_embedding: Tensor | None = None,
         *,
         generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> Embedded:
         """Embed a batch of spectrograms.
 
         Args:
@@ -153,9 +188,6 @@ class SpectrogramEmbeddings(nn.Module):
             mask_embedding: Shape (1, 1, D).
             generator: Source of the random draws in training mode; the global one if None.
 
-        Returns:
-            Tokens (B, N, D), and which of them are real (B, N), or None without a mask.
-
         Raises:
             ValueError: The input has a wrong shape, is shorter than one patch or longer than the position table
                 allows, or has no patch left after patchout.
@@ -165,17 +197,19 @@ class SpectrogramEmbeddings(nn.Module):
             patches = torch.where(masked_patches.unsqueeze(-1), mask_embedding.to(patches.dtype), patches)
         tokens, token_mask = self.assemble(patches, column_mask, generator=generator)
         _, num_rows, num_columns, _ = patches.shape
-        return self.patchout(tokens, token_mask, (num_rows, num_columns), generator)
+        return Embedded(*self.patchout(tokens, token_mask, (num_rows, num_columns), generator))
 
     def embed(self, input_values: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Patches without positions (B, F', T', D), and which columns are real (B, T'), or None without a mask."""
         self.check(input_values, attention_mask)
         if attention_mask is not None:
             input_values, attention_mask = move_to_start(input_values, attention_mask)
-        patches = self.patch_embedding(input_values)
-        if self.position_overflow == "crop":
-            patches = patches[:, :, : self.positions.num_columns]
+        patches = self._cropped(self.patch_embedding(input_values))
         return patches, None if attention_mask is None else self.column_mask(attention_mask)
+
+    def _cropped(self, patches: Tensor) -> Tensor:
+        """Patches (B, F', T', D), without the columns beyond the position table if the clip is to be cut."""
+        return patches[:, :, : self.positions.num_columns] if self.position_overflow == "crop" else patches
 
     def column_mask(self, attention_mask: Tensor) -> Tensor:
         """Frame mask (B, T) -> which columns of the patch grid are real (B, T')."""
@@ -241,10 +275,10 @@ class SpectrogramEmbeddings(nn.Module):
         batch_size, num_frames, _ = input_values.shape
         if batch_size == 0:
             raise ValueError("input_values is an empty batch; pass at least one clip.")
-        patch_frames = self.patch_size[1]
-        if num_frames < patch_frames:
+        if num_frames < self.min_frames:
             raise ValueError(
-                f"input_values has {num_frames} frames, less than one patch of {patch_frames}; pad it to that length."
+                f"input_values has {num_frames} frames, less than one patch of {self.min_frames}; pad it to that "
+                "length."
             )
         if attention_mask is not None:
             expect_tensor("attention_mask", attention_mask)
@@ -253,8 +287,7 @@ class SpectrogramEmbeddings(nn.Module):
                     f"attention_mask must have one value per frame, shape {(batch_size, num_frames)}, got "
                     f"{tuple(attention_mask.shape)}."
                 )
-        _, num_columns = grid_shape(self.num_mel_bins, num_frames, self.patch_size, self.stride)
-        if num_columns > self.positions.num_columns and self.position_overflow == "error":
+        if self.num_columns(num_frames) > self.positions.num_columns and self.position_overflow == "error":
             raise ValueError(
                 f"input_values has {num_frames} frames, but the position table covers at most {self.max_frames}. Cut "
                 f"the input into windows, load the model with `max_length={num_frames}` (resizes the table), or set "

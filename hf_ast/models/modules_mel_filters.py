@@ -16,7 +16,7 @@ FILTERS_PER_GROUP = 32
 
 
 class MelFilterBank(nn.Module):
-    """Mel filters and a symmetric Hann window: power spectra of windowed frames, summed under the filters.
+    """Mel filters and a Hann window: power spectra of windowed frames, summed under the filters.
 
     The constants are non-persistent buffers. They are recomputed wherever they would be converted or replaced, so that
     `.half()` does not round them, and a loader that starts from empty tensors (transformers' `from_pretrained`) does

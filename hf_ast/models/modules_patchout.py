@@ -145,7 +145,7 @@ class Patchout(nn.Module):
         token_mask: Tensor | None,
         grid: tuple[int, int],
         generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Drop patches; prefix tokens always stay.
 
         Args:
@@ -155,10 +155,11 @@ class Patchout(nn.Module):
             generator: Source of randomness; the global one if None.
 
         Returns:
-            Tokens that stay (B, P + K, D), and their mask (B, P + K) or None.
+            Tokens that stay (B, P + K, D), their mask (B, P + K) or None, and the row-major numbers of the patches
+            that stay (1 or B, K), or None if all do.
         """
         if not self.training or not any(self.numbers.values()):
-            return tokens, token_mask
+            return tokens, token_mask, None
         batch_size, num_tokens = tokens.shape[:2]
         num_prefix_tokens = num_tokens - grid[0] * grid[1]
         permute = self.permute or random_permutations(batch_size if self.per_clip else 1, generator)
@@ -166,9 +167,10 @@ class Patchout(nn.Module):
         if token_mask is not None:
             indices = keep_one_real(indices, token_mask[:, num_prefix_tokens:], generator)
         prefix = torch.arange(num_prefix_tokens, device=tokens.device).expand(len(indices), -1)
-        indices = torch.cat((prefix, indices + num_prefix_tokens), dim=1)
+        kept = indices
+        indices = torch.cat((prefix, kept + num_prefix_tokens), dim=1)
         if len(indices) == 1:  # faster than `gather`, in the forward and the backward pass
             tokens = tokens.index_select(1, indices[0])
         else:
             tokens = tokens.gather(1, indices.unsqueeze(2).expand(-1, -1, tokens.shape[2]))
-        return tokens, None if token_mask is None else token_mask.gather(1, indices)
+        return tokens, None if token_mask is None else token_mask.gather(1, indices), kept

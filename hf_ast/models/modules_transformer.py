@@ -14,13 +14,21 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from .modules_cells import Cells, cells_of_columns, resample_cells
 from .modules_classification import ClassificationHead
-from .modules_embeddings import SpectrogramEmbeddings
+from .modules_conv_stem import ConvStemEmbeddings
+from .modules_embeddings import PATCH_EMBEDDINGS, Embedded, SpectrogramEmbeddings, order_from_start
 from .modules_encoder import EncoderLayer, FeedForward, SelfAttention, drop_path_rates
+from .modules_frames import build_heads, frame_logits
 from .modules_patchout import Patchout
 from .modules_pooling import pool_tokens
 from .modules_positions import POSITION_TABLES, position_grid
 from .modules_token_merging import merge_tokens
+
+# `patch_embedding` in a config -> how a spectrogram becomes patches
+EMBEDDINGS: dict[str, type[SpectrogramEmbeddings]] = dict(
+    zip(PATCH_EMBEDDINGS, (SpectrogramEmbeddings, ConvStemEmbeddings), strict=True)
+)
 
 
 def initialize_weights(module: nn.Module, std: float = 0.02) -> None:
@@ -41,10 +49,17 @@ def initialize_weights(module: nn.Module, std: float = 0.02) -> None:
 
 
 class Encoded(NamedTuple):
-    """Output of `SpectrogramTransformer`: normalised tokens (B, N, D), and one pooled vector per clip (B, D)."""
+    """Output of `SpectrogramTransformer`.
+
+    Attributes:
+        last_hidden_state: Normalised tokens (B, N, D).
+        pooled: One vector per clip (B, D).
+        kept_patches: See `Embedded.kept`.
+    """
 
     last_hidden_state: Tensor
     pooled: Tensor
+    kept_patches: Tensor | None = None
 
 
 class SpectrogramTransformer(nn.Module):
@@ -65,6 +80,8 @@ class SpectrogramTransformer(nn.Module):
         layer_norm_eps: Epsilon of the norms in the layers and of the final norm.
         qkv_bias: Whether the query, key and value projection has a bias.
         pooling: One of `modules_pooling.POOLINGS`.
+        num_cells: Cells of time that every clip gets (fPaSST), see `resample_cells`; one per column if None.
+        patch_embedding: "linear", or "conv_stem" (fPaSST); one of `PATCH_EMBEDDINGS`.
         patch_size, frequency_stride, time_stride, num_mel_bins: See `SpectrogramEmbeddings`.
         use_distillation_token, position_crop, position_overflow: See `SpectrogramEmbeddings`.
         max_length: Frames that the position table covers.
@@ -91,6 +108,8 @@ class SpectrogramTransformer(nn.Module):
         layer_norm_eps: float = 1e-6,
         qkv_bias: bool = True,
         pooling: str = "prefix",
+        num_cells: int | None = None,
+        patch_embedding: str = "linear",
         patch_size: tuple[int, int] = (16, 16),
         frequency_stride: int = 10,
         time_stride: int = 10,
@@ -110,11 +129,12 @@ class SpectrogramTransformer(nn.Module):
         super().__init__()
         self.hidden_size = hidden_size
         self.pooling = pooling
+        self.num_cells = num_cells
         self.token_merging = token_merging
         height, width = patch_size
         stride = (frequency_stride, time_stride)
         grid = position_grid(position_table, num_mel_bins, max_length, (height, width), stride)
-        self.embeddings = SpectrogramEmbeddings(
+        self.embeddings = EMBEDDINGS[patch_embedding](
             hidden_size,
             POSITION_TABLES[position_table](hidden_size, grid),
             num_mel_bins=num_mel_bins,
@@ -172,12 +192,18 @@ class SpectrogramTransformer(nn.Module):
             generator: Source of the draws of patchout and positions in training mode; the global one if None.
             kwargs: `attention_function` (see `modules_encoder`), and its arguments.
         """
-        tokens, token_mask = self.embeddings(
-            input_values, attention_mask, masked_patches, mask_embedding, generator=generator
-        )
-        key_mask = None if token_mask is None else token_mask[:, None, None, :]
+        embedded = self.embeddings(input_values, attention_mask, masked_patches, mask_embedding, generator=generator)
+        key_mask = None if embedded.mask is None else embedded.mask[:, None, None, :]
         merging = 0.0 if self.training or masked_patches is not None else self.token_merging
-        return encode(self, tokens, token_mask, key_mask, pooling=self.pooling, token_merging=merging, **kwargs)
+        return encode(
+            self,
+            embedded,
+            key_mask,
+            pooling=self.pooling,
+            num_cells=self.num_cells,
+            token_merging=merging,
+            **kwargs,
+        )
 
 
 # Arguments for which a config has a field of the same name
@@ -194,11 +220,11 @@ class Encoder(Protocol):
 
 def encode(
     encoder: Encoder,
-    tokens: Tensor,
-    token_mask: Tensor | None,
+    embedded: Embedded,
     encoder_mask: Any,
     *,
     pooling: str,
+    num_cells: int | None = None,
     token_merging: float = 0.0,
     **kwargs: Any,
 ) -> Encoded:
@@ -206,10 +232,10 @@ def encode(
 
     Args:
         encoder: The model that holds the parts.
-        tokens: Shape (B, N, D), as the embeddings return them.
-        token_mask: True for real tokens, shape (B, N); None if all are real.
+        embedded: Tokens and their mask, as the embeddings return them.
         encoder_mask: The same mask in the form that the attention function takes.
         pooling: One of `modules_pooling.POOLINGS`.
+        num_cells: See `pool_tokens`.
         token_merging: Share of the patch tokens, at most 1/2, that are merged with similar ones after each layer but
             the last (`merge_tokens`). The result then has fewer tokens.
         kwargs: Further arguments of the layers.
@@ -217,6 +243,7 @@ def encode(
     Raises:
         ValueError: Tokens are to be merged, but some are padding.
     """
+    tokens, token_mask, kept = embedded
     num_prefix_tokens = encoder.embeddings.num_prefix_tokens
     patch_mask = None if token_mask is None else token_mask[:, num_prefix_tokens:]
     if token_merging and token_mask is not None:
@@ -238,24 +265,70 @@ def encode(
                 num_prefix_tokens=num_prefix_tokens,
             )
     tokens = encoder.norm(tokens)
-    return Encoded(tokens, pool_tokens(tokens, pooling, num_prefix_tokens, patch_mask))
+    pooled = pool_tokens(tokens, pooling, num_prefix_tokens, patch_mask, num_cells=num_cells)
+    return Encoded(tokens, pooled, kept)
+
+
+def cells_of(
+    embeddings: SpectrogramEmbeddings,
+    last_hidden_state: Tensor,
+    kept: Tensor | None,
+    num_frames: int,
+    attention_mask: Tensor | None,
+    num_cells: int | None,
+) -> Cells:
+    """The cells of time of encoded clips.
+
+    Args:
+        embeddings: Those that made the tokens.
+        last_hidden_state: Normalised tokens (B, N, D), none of them merged.
+        kept: See `Embedded.kept`.
+        num_frames: Frames of the input, T.
+        attention_mask: The frame mask of the input (B, T), or None.
+        num_cells: Cells that every clip gets; one per column of the patch grid if None.
+    """
+    num_columns = embeddings.num_columns(num_frames)
+    column_mask = None
+    if attention_mask is not None:
+        column_mask = embeddings.column_mask(attention_mask.gather(1, order_from_start(attention_mask)))
+    if embeddings.position_overflow == "crop":
+        num_columns = min(num_columns, embeddings.positions.num_columns)
+    patches = last_hidden_state[:, embeddings.num_prefix_tokens :]
+    cells = cells_of_columns(patches, embeddings.num_rows, column_mask, kept, num_columns)
+    if num_cells is None:
+        return cells
+    if kept is not None:
+        raise ValueError(
+            f"num_cells={num_cells} stretches the tokens of a clip, so that none may be dropped; train with "
+            "time_patchout=0, or with num_cells=None."
+        )
+    return Cells(resample_cells(cells.tokens, num_cells, cells.mask), None)
 
 
 class SpectrogramClassifier(nn.Module):
     """A backbone and its classification head, with the parameter names of `HfASTForAudioClassification`."""
 
-    def __init__(self, backbone: SpectrogramTransformer, num_labels: int, *, head_layer_norm_eps: float = 1e-5):
+    def __init__(
+        self,
+        backbone: SpectrogramTransformer,
+        num_labels: int,
+        *,
+        head_layer_norm_eps: float = 1e-5,
+        use_head_norm: bool = True,
+    ):
         super().__init__()
         self.backbone = backbone
-        self.classifier = ClassificationHead(backbone.hidden_size, num_labels, layer_norm_eps=head_layer_norm_eps)
+        self.classifier = ClassificationHead(
+            backbone.hidden_size, num_labels, layer_norm_eps=head_layer_norm_eps, has_norm=use_head_norm
+        )
         self.classifier.apply(initialize_weights)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "SpectrogramClassifier":
         """Build the model that a config.json of ours describes; the number of labels is that of its `id2label`."""
         num_labels = len(config["id2label"]) if "id2label" in config else 2  # as transformers
-        eps = config.get("head_layer_norm_eps", 1e-5)
-        return cls(SpectrogramTransformer.from_config(config), num_labels, head_layer_norm_eps=eps)
+        settings = {name: config[name] for name in ("head_layer_norm_eps", "use_head_norm") if name in config}
+        return cls(SpectrogramTransformer.from_config(config), num_labels, **settings)
 
     def forward(
         self,
@@ -266,3 +339,69 @@ class SpectrogramClassifier(nn.Module):
     ) -> Tensor:
         """Normalised log-mel spectrograms (B, T, M) -> logits (B, C)."""
         return self.classifier(self.backbone(input_values, attention_mask, generator=generator).pooled)
+
+
+class SpectrogramFrameClassifier(nn.Module):
+    """A backbone with a head for cells of time, with the parameter names of `HfASTForAudioFrameClassification`.
+
+    Args:
+        backbone: The backbone.
+        num_labels: Classes of the cells.
+        clip_head: One of `modules_frames.CLIP_HEADS`.
+        num_clip_labels: Classes of whole clips; those of the cells if None.
+        head_layer_norm_eps, use_head_norm: See `ClassificationHead`.
+    """
+
+    def __init__(
+        self,
+        backbone: SpectrogramTransformer,
+        num_labels: int,
+        *,
+        clip_head: str = "linear",
+        num_clip_labels: int | None = None,
+        head_layer_norm_eps: float = 1e-5,
+        use_head_norm: bool = True,
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.clip_head = clip_head
+        self.frame_classifier, self.classifier = build_heads(
+            backbone.hidden_size, num_labels, clip_head, num_clip_labels, head_layer_norm_eps, use_head_norm
+        )
+        self.frame_classifier.apply(initialize_weights)
+        if self.classifier is not None:
+            self.classifier.apply(initialize_weights)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "SpectrogramFrameClassifier":
+        """Build the model that a config.json of ours describes; the number of labels is that of its `id2label`."""
+        num_labels = len(config["id2label"]) if "id2label" in config else 2  # as transformers
+        clip_labels = config.get("clip_labels")
+        settings = {
+            name: config[name] for name in ("clip_head", "head_layer_norm_eps", "use_head_norm") if name in config
+        }
+        return cls(
+            SpectrogramTransformer.from_config(config),
+            num_labels,
+            num_clip_labels=None if clip_labels is None else len(clip_labels),
+            **settings,
+        )
+
+    def forward(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Normalised log-mel spectrograms (B, T, M) -> logits of cells (B, K, C) and of clips (B, C) or None."""
+        encoded = self.backbone(input_values, attention_mask, generator=generator)
+        cells = cells_of(
+            self.backbone.embeddings,
+            encoded.last_hidden_state,
+            encoded.kept_patches,
+            input_values.shape[1],
+            attention_mask,
+            self.backbone.num_cells,
+        )
+        return frame_logits(cells, encoded.pooled, self.frame_classifier, self.classifier, self.clip_head)

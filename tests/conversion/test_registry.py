@@ -14,6 +14,7 @@ from hf_ast.conversion import convert_checkpoint
 from hf_ast.conversion.checkpoint import LABEL_SETS, Checkpoint, file_name, label_names
 from hf_ast.conversion.containers import unwrap
 from hf_ast.conversion.convert import layouts_of
+from hf_ast.conversion.heads import head_labels
 from hf_ast.conversion.key_maps import look_up
 from hf_ast.conversion.listing import HEADER, facts, summary
 from hf_ast.conversion.registry import ALIASES, CHECKPOINTS, find, search
@@ -28,7 +29,8 @@ def test_it_holds_every_released_checkpoint() -> None:
         "DeiT" if "deit" in name else "TorchOnlyAST" if "TorchOnlyAST" in repository else repository.split("/")[-1]
         for name, repository in ((c.file_name, c.repository) for c in CHECKPOINTS.values())
     )
-    assert owners == {"ast": 8, "ssast": 13, "PaSST": 25, "MAEST": 8, "TorchOnlyAST": 4, "DeiT": 4}
+    expected = {"ast": 8, "ssast": 13, "PaSST": 25, "PretrainedSED": 3, "MAEST": 8, "TorchOnlyAST": 4, "DeiT": 4}
+    assert owners == expected
     assert all(name == checkpoint.name for name, checkpoint in CHECKPOINTS.items())
     assert len({checkpoint.file_name for checkpoint in CHECKPOINTS.values()}) == len(CHECKPOINTS)
 
@@ -36,6 +38,7 @@ def test_it_holds_every_released_checkpoint() -> None:
 @every_checkpoint
 def test_config_and_feature_extractor_of_an_entry_fit_each_other(checkpoint: Checkpoint) -> None:
     config, feature_extractor = checkpoint.build_config(), checkpoint.build_feature_extractor()
+    assert config.frame_shift_s == feature_extractor.frame_shift / feature_extractor.sampling_rate
     assert config.num_mel_bins == feature_extractor.num_mel_bins
     # A feature extractor of 10 s gives PaSST two frames more than its table, which has 998
     assert 0 <= feature_extractor.max_length - config.max_length <= 2
@@ -66,7 +69,7 @@ def test_the_official_file_of_an_entry_fills_the_model_of_its_config(checkpoint:
     assert {layer for layer in layers.values() if layer is not None} == set(range(config.num_hidden_layers))
     # All layers are alike: one is enough for the shapes, and twelve take seconds
     first = {name: tensor for name, tensor in tensors.items() if layers[name] in (None, 0)}
-    model = convert_checkpoint(first, checkpoint.build_config(num_hidden_layers=1))
+    model = convert_checkpoint(first, checkpoint.build_config(**head_labels(found), num_hidden_layers=1))
     assert type(model) is MODEL_CLASSES[checkpoint.family][checkpoint.label_set is None]
 
 
@@ -76,7 +79,7 @@ def test_an_entry_has_what_a_card_needs(checkpoint: Checkpoint) -> None:
         assert urlsplit(url).scheme == "https", url
         assert urlsplit(url).netloc, url
     assert all(0 < metric.value <= 1 and metric.name and metric.dataset for metric in checkpoint.metrics)
-    assert checkpoint.license.lower() in LICENSES
+    assert checkpoint.license.lower() in LICENSES | ({""} if checkpoint.family == "fpasst" else set())
     assert all((checkpoint.license_note, checkpoint.datasets, checkpoint.title))
     assert set(checkpoint.sha256) <= set("0123456789abcdef")
     assert checkpoint.hub_id == f"hf-ast/{checkpoint.name}"
@@ -102,6 +105,9 @@ def test_names_that_people_have() -> None:
         "mtg-upf/discogs-maest-30s-pw-129e": "maest-30s-pw-129e",
         "discogs_maest_5s_pw_129e": "maest-5s-pw-129e",
         "passt_s_swa_p16_128_ap476": "passt-s-s10-audioset-0.476-swa",
+        "fpasst_strong_1.pt": "fpasst-base-audioset-strong",
+        "fpasst_weak": "fpasst-base-audioset",
+        "fpasst_im": "fpasst-base-imagenet",
         "SSAST-Tiny-Frame-400.pth": "ssast-tiny-frame-400",
     }
     assert {name: find(name).name for name in known} == known
@@ -118,6 +124,11 @@ def test_entries_cannot_be_changed() -> None:
             mapping["max_length"] = 1
     checkpoint.build_config().patch_size[0] = 99
     assert checkpoint.build_config().patch_size == [16, 16]
+
+
+def test_the_frame_shift_is_that_of_the_front_end() -> None:
+    names = ("passt-s-hop160-s10-audioset-0.473-swa", "passt-s-hop100-s10-audioset-0.473-swa", "maest-30s-pw-129e")
+    assert [find(name).build_config().frame_shift_s for name in names] == [0.005, 0.003125, 0.016]
 
 
 def test_search_takes_a_family_and_words() -> None:
@@ -141,7 +152,7 @@ def test_the_summary_shows_the_entry() -> None:
 def test_the_description_holds_every_fact(checkpoint: Checkpoint) -> None:
     text = "\n".join(fact for _, fact in facts(checkpoint))
     single = (checkpoint.title, checkpoint.hub_id, checkpoint.sha256, checkpoint.license, checkpoint.license_note)
-    for value in (*single, *checkpoint.urls, *checkpoint.pages, *checkpoint.aliases):
+    for value in (*single, *checkpoint.urls, *checkpoint.pages, *checkpoint.aliases, *checkpoint.remarks):
         assert value in text
     for name, value in (*checkpoint.config.items(), *checkpoint.front_end.items()):
         assert f"{name}={json.dumps(value)}" in text

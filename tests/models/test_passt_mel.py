@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from hf_ast import HfASTFeatureExtractor, PaSSTFeatureExtractor, PaSSTMel
+from hf_ast.models.modules_centred_mel import FRAMES_PER_SEGMENT
 from hf_ast.models.modules_mel_filters import kaldi_mel_filters
-from hf_ast.models.modules_passt_mel import FRAMES_PER_SEGMENT, MelDraws, PaSSTLogMel, passt_log_mel
+from hf_ast.models.modules_passt_mel import MelDraws, PaSSTLogMel, passt_log_mel
 from tests.support.tiny import waveforms
 
 RATE = 32000

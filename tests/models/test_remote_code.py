@@ -20,14 +20,23 @@ from tests.support.saved import SAVED, save_all
 from tests.support.tiny import randomize, tiny_model
 
 # Of each folder: the files of its model, of its front end, and classes of others
-MODEL_OF = {"ast": "ast", "maest": "ast", "passt": "passt", "ssast": "ssast", "ssast-pretraining": "ssast"}
-FRONT_END_OF = {"ast": "ast", "maest": "maest", "passt": "passt", "ssast": "ast", "ssast-pretraining": "ast"}
-OTHER_FAMILIES = {"ast": ("PaSST", "SSAST"), "passt": ("HfAST", "SSAST"), "ssast": ("HfASTConfig", "PaSST")}
+MODEL_OF = {"ast-frames": "ast", "maest": "ast", "fpasst-frames": "fpasst", "ssast-pretraining": "ssast"}
+FRONT_END_OF = {"ast-frames": "ast", "fpasst-frames": "fpasst", "ssast": "ast", "ssast-pretraining": "ast"}
+OTHER_FAMILIES = {
+    "ast": ("PaSST", "SSAST", "FPaSST"),
+    "passt": ("HfAST", "SSAST", "FPaSST"),
+    "ssast": ("HfASTConfig", "PaSST", "FPaSST"),
+    "fpasst": ("HfAST", "PaSST", "SSAST"),
+}
 
 
 def files_of(name: str) -> set[str]:
-    model = MODEL_OF[name]
-    return {f"configuration_{model}.py", f"modeling_{model}.py", f"feature_extraction_{FRONT_END_OF[name]}.py"}
+    model = MODEL_OF.get(name, name)
+    return {
+        f"configuration_{model}.py",
+        f"modeling_{model}.py",
+        f"feature_extraction_{FRONT_END_OF.get(name, name)}.py",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +71,7 @@ def test_every_class_computes_the_same_bits_by_remote_code(name: str, folders: P
     assert json.loads(json.dumps(expected)) == by_remote_code[name]["folder"] == by_remote_code[name]["hub"]
 
 
-@pytest.mark.parametrize("name", ["ast", "maest", "passt", "ssast"])
+@pytest.mark.parametrize("name", ["ast", "maest", "passt", "fpasst", "ssast"])
 def test_what_is_saved_after_training_by_remote_code_is_complete(name: str, by_remote_code: Any) -> None:
     code = files_of(name)
     saved = by_remote_code[name]["again"]
@@ -78,7 +87,7 @@ def test_what_is_saved_after_training_by_remote_code_is_complete(name: str, by_r
 def test_a_folder_has_one_file_per_role_with_the_code_of_its_family(name: str, folders: Path) -> None:
     code = {path.name: path.read_text() for path in (folders / name).glob("*.py")}
     assert code.keys() == files_of(name)
-    for other in OTHER_FAMILIES[MODEL_OF[name]]:
+    for other in OTHER_FAMILIES[MODEL_OF.get(name, name)]:
         # Not the class of another family, but names such as that of a position table
         assert not any(f"class {other}For" in text or f"class {other}Config" in text for text in code.values())
     assert sum(map(len, code.values())) < 200_000

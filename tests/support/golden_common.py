@@ -91,7 +91,7 @@ def encode(
 ) -> tuple[ModelOutput, dict[str, torch.Tensor]]:
     """The outputs of a model, and what the cases record of its backbone and the input of its classifier."""
     features, last_hidden_states = [], []
-    if hasattr(model, "classifier"):
+    if getattr(model, "classifier", None) is not None:
         model.classifier.register_forward_pre_hook(lambda module, args: features.append(args[0]))
     backbone = model.base_model
     backbone.norm.register_forward_hook(lambda module, args, output: last_hidden_states.append(output))

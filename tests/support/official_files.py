@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from hf_ast import (
+    FPaSSTForAudioFrameClassification,
+    FPaSSTModel,
     HfASTForAudioClassification,
     HfASTModel,
     PaSSTForAudioClassification,
@@ -33,6 +35,7 @@ MODEL_CLASSES = {
     "ast": (HfASTForAudioClassification, HfASTModel),
     "ssast": (SSASTForAudioClassification, SSASTForPreTraining),
     "passt": (PaSSTForAudioClassification, PaSSTModel),
+    "fpasst": (FPaSSTForAudioFrameClassification, FPaSSTModel),
     "maest": (HfASTForAudioClassification, HfASTModel),
 }
 LAYOUTS = Path(__file__).parents[1] / "golden" / "layouts"
@@ -71,7 +74,9 @@ def layouts() -> dict[str, list[list[Any]]]:
     found = {}
     for path in LAYOUTS.glob("*.json"):
         layout = json.loads(path.read_text())
-        found |= dict.fromkeys(layout["released_files"], layout["tensors"])
+        # The layouts of fPaSST are those of the public model; the official loader expects files without its name
+        tensors = [[name.replace("model.fpasst.", "model."), *rest] for name, *rest in layout["tensors"]]
+        found |= dict.fromkeys(layout["released_files"], tensors)
     ablations = found.pop("audio_model_{100m,dis,gen,as20k,as,librispeech}.pth (ablations)")
     for name in ("100m", "dis", "gen", "as20k", "as", "librispeech"):
         found[f"audio_model_{name}.pth"] = ablations

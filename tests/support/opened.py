@@ -23,6 +23,7 @@ from transformers import (
     AutoFeatureExtractor,
     AutoModel,
     AutoModelForAudioClassification,
+    AutoModelForAudioFrameClassification,
     AutoModelForPreTraining,
     pipeline,
 )
@@ -53,17 +54,20 @@ def opened(source: str, waveforms: list[np.ndarray], **trust: bool) -> dict[str,
     model.set_attn_implementation("eager")  # and that it does so
     outputs = run(model, **padded, output_attentions=True, output_hidden_states=True)
     found["recorded"] = [len(outputs), digest(*outputs)]
-    moved = AutoModel.from_pretrained(source, max_length=config.max_length + 30, **trust).eval()
+    moved = AutoModel.from_pretrained(source, max_length=config.max_length + 40, **trust).eval()
     found["longer"] = digest(*run(moved, input_values=torch.ones(1, moved.config.max_length, config.num_mel_bins)))
     if config.architectures[0].endswith("ForPreTraining"):
         torch.manual_seed(0)  # of the masks
         found["pretraining"] = digest(*run(AutoModelForPreTraining.from_pretrained(source, **trust).eval(), **padded))
         return found
+    if config.architectures[0].endswith("ForAudioFrameClassification"):
+        frames = AutoModelForAudioFrameClassification.from_pretrained(source, **trust).train()
+        labels = torch.ones(2, config.num_cells_of(padded["input_values"].shape[1]), config.num_labels)
+        found["frames"] = gradients(frames, **padded, labels=labels, clip_labels=labels[:, 0])
+        return found
     classifier = AutoModelForAudioClassification.from_pretrained(source, **trust).train()
     classifier.gradient_checkpointing_enable()
-    outputs = classifier(**padded, labels=torch.tensor([1, 2]))
-    outputs.loss.backward()
-    found["gradients"] = digest(outputs.loss, outputs.logits, *(value.grad for value in classifier.parameters()))
+    found["gradients"] = gradients(classifier, **padded, labels=torch.tensor([1, 2]))
     sound = {"raw": waveforms[0], "sampling_rate": extractor.sampling_rate}
     found["pipeline"] = pipeline("audio-classification", model=source, top_k=None, **trust)(sound)
     return found
@@ -85,6 +89,13 @@ def run(model: Any, **arguments: Any) -> list[torch.Tensor]:
     for value in model(**arguments).to_tuple():
         outputs += list(value) if isinstance(value, tuple) else [value]
     return [value for value in outputs if value is not None]
+
+
+def gradients(model: Any, **arguments: Any) -> str:
+    """Digest of the loss, the logits and all gradients."""
+    outputs = model(**arguments)
+    outputs.loss.backward()
+    return digest(outputs.loss, outputs.logits, *(value.grad for value in model.parameters()))
 
 
 def digest(*tensors: torch.Tensor) -> str:

@@ -5,8 +5,12 @@ from typing import Any
 import torch
 
 from hf_ast import (
+    FPaSSTConfig,
+    FPaSSTForAudioClassification,
+    FPaSSTForAudioFrameClassification,
     HfASTConfig,
     HfASTForAudioClassification,
+    HfASTForAudioFrameClassification,
     PaSSTConfig,
     PaSSTFeatureExtractor,
     PaSSTForAudioClassification,
@@ -47,6 +51,25 @@ def tiny_passt(seed: int = 0, **changes: Any) -> PaSSTForAudioClassification:
     """A grid of 5 rows and 12 columns."""
     config = PaSSTConfig(**SIZE | GEOMETRY | {"num_labels": 5} | changes)
     return randomize(PaSSTForAudioClassification(config), seed)
+
+
+def tiny_frames(seed: int = 0, **changes: Any) -> HfASTForAudioFrameClassification:
+    """Cells of the 12 columns of `tiny_model`."""
+    return randomize(HfASTForAudioFrameClassification(tiny_config(**changes)), seed)
+
+
+def tiny_fpasst_config(**changes: Any) -> FPaSSTConfig:
+    """13 tokens in 52 frames, which become 10 cells."""
+    geometry = {"patch_size": (32, 4), "frequency_stride": 32, "num_mel_bins": 32, "max_length": 52, "num_cells": 10}
+    return FPaSSTConfig(**SIZE | geometry | {"num_labels": 5} | changes)
+
+
+def tiny_fpasst(seed: int = 0, **changes: Any) -> FPaSSTForAudioClassification:
+    return randomize(FPaSSTForAudioClassification(tiny_fpasst_config(**changes)), seed)
+
+
+def tiny_fpasst_frames(seed: int = 0, **changes: Any) -> FPaSSTForAudioFrameClassification:
+    return randomize(FPaSSTForAudioFrameClassification(tiny_fpasst_config(**changes)), seed)
 
 
 def tiny_ssast_config(**changes: Any) -> SSASTConfig:
