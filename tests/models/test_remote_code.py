@@ -95,7 +95,7 @@ def test_whatever_is_saved_comes_with_its_code(saver: str, folders: Path, tmp_pa
     assert sorted(path.name for path in tmp_path.glob("*.py")) == [f"{role}_passt.py" for role in expected]
 
 
-@pytest.mark.parametrize("name", ["maest", "passt"])
+@pytest.mark.parametrize("name", ["maest"])
 def test_what_is_pushed_to_the_hub_comes_with_its_code(
     name: str, folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
