@@ -93,8 +93,9 @@ def test_damage_is_said_once_on_stderr_and_json_is_clean(
 ) -> None:
     """Whole, cut to 0.2 s of 0.4 s, and noise called MP3, in each of two classes."""
     folder, out = tmp_path / "recordings", str(tmp_path / "out")
+    names = [f"{label}/{name}.wav" for label in ("owl", "wren") for name in ("a", "b", "cut")]
+    write_wavs(folder, *names, duration_s=0.4)
     for label in ("owl", "wren"):
-        write_wavs(folder, *(f"{label}/{name}.wav" for name in ("a", "b", "cut")), duration_s=0.4)
         cut = folder / label / "cut.wav"
         cut.write_bytes(cut.read_bytes()[: (44 + cut.stat().st_size) // 2])
         (folder / label / "noise.mp3").write_bytes(np.random.default_rng(0).bytes(20_000))
