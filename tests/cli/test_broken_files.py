@@ -49,6 +49,7 @@ def test_labels_and_events(command: str, folder: Path, model_folder: Path, capsy
     assert len(results) - len(failed) == NUM_GOOD
 
 
+@pytest.mark.slow
 def test_embeddings_and_a_picture(
     folder: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,6 +83,7 @@ def test_training_data(folder: Path, model_folder: Path, tmp_path: Path, capsys:
     assert result["num_recordings"] == NUM_GOOD
 
 
+@pytest.mark.slow
 def test_pretraining(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["pretrain", str(folder), "--out", str(tmp_path / "out"), "--steps", "1", "--batch-size", "2"]
     result, messages = run([*arguments, "--duration", "0.4", "--kind", "frame", "--num-workers", "0"], capsys)
