@@ -12,7 +12,8 @@ html_title = f"hf_ast {release}"
 html_show_sphinx = False
 
 myst_heading_anchors = 3
-suppress_warnings = ["myst.xref_missing"]  # links to files of the repository; the tests follow them
+# Links to files of the repository, which the tests follow; and names such as `start_s`, which several classes have
+suppress_warnings = ["myst.xref_missing", "ref.python"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

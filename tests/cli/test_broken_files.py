@@ -49,6 +49,7 @@ def test_labels_and_events(command: str, folder: Path, model_folder: Path, capsy
     assert len(results) - len(failed) == NUM_GOOD
 
 
+@pytest.mark.slow
 def test_embeddings_and_a_picture(
     folder: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,6 +83,7 @@ def test_training_data(folder: Path, model_folder: Path, tmp_path: Path, capsys:
     assert result["num_recordings"] == NUM_GOOD
 
 
+@pytest.mark.slow
 def test_pretraining(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["pretrain", str(folder), "--out", str(tmp_path / "out"), "--steps", "1", "--batch-size", "2"]
     result, messages = run([*arguments, "--duration", "0.4", "--kind", "frame", "--num-workers", "0"], capsys)
@@ -93,8 +95,9 @@ def test_damage_is_said_once_on_stderr_and_json_is_clean(
 ) -> None:
     """Whole, cut to 0.2 s of 0.4 s, and noise called MP3, in each of two classes."""
     folder, out = tmp_path / "recordings", str(tmp_path / "out")
+    names = [f"{label}/{name}.wav" for label in ("owl", "wren") for name in ("a", "b", "cut")]
+    write_wavs(folder, *names, duration_s=0.4)
     for label in ("owl", "wren"):
-        write_wavs(folder, *(f"{label}/{name}.wav" for name in ("a", "b", "cut")), duration_s=0.4)
         cut = folder / label / "cut.wav"
         cut.write_bytes(cut.read_bytes()[: (44 + cut.stat().st_size) // 2])
         (folder / label / "noise.mp3").write_bytes(np.random.default_rng(0).bytes(20_000))

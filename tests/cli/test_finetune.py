@@ -1,18 +1,13 @@
 """`hf-ast finetune`, and its result in `hf-ast classify`."""
 
 import json
-import os
-import re
 from pathlib import Path
 
 import pytest
 from transformers import AutoModelForAudioClassification
 
 from hf_ast.cli import main
-from tests.support.interpreter import ROOT, run
-from tests.support.labelled import NOISE, SKIPPED, TONES, write_folder, write_wavs
-
-PYTHONPATH = {"PYTHONPATH": str(ROOT)}
+from tests.support.labelled import NOISE, SKIPPED, TONES, write_folder
 
 
 @pytest.fixture(scope="module")
@@ -66,39 +61,3 @@ def test_errors_are_sentences(
     assert main([*command, "--preset", "large"]) == 2
     assert main(["finetune", str(tmp_path), "--model", str(model_folder), "--out", str(tmp_path / "out")]) == 1
     assert "holds no recording" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("source", ["recordings", "list.csv"])
-def test_training_on_files_needs_no_package_of_tables(source: str, model_folder: Path, tmp_path: Path) -> None:
-    names = [f"recordings/{label}/{number}.wav" for label in ("owl", "wren") for number in range(3)]
-    write_wavs(tmp_path, *names, duration_s=0.3)
-    lines = [f"{name},{name.split('/')[1]}" for name in names]
-    (tmp_path / "list.csv").write_text("\n".join(["path,label", *lines]))
-    code = f"""
-import sys
-for name in ("datasets", "peft"):
-    sys.modules[name] = None  # transformers asks whether they are there
-from hf_ast.cli import main
-settings = ["--epochs", "1", "--batch-size", "2", "--num-workers", "0", "--duration", "0.3"]
-status = main(["finetune", {source!r}, "--model", {str(model_folder)!r}, "--out", "out", *settings, "--json"])
-assert main(["evaluate", "out", {source!r}, "--json"]) == status == 0
-"""
-    lines = run(code, without=("pyarrow", "fsspec", "pandas"), cwd=tmp_path, env=os.environ | PYTHONPATH).splitlines()
-    assert '"num_recordings": 6' in "\n".join(lines)
-    assert (tmp_path / "out" / "model.safetensors").exists()
-
-
-@pytest.mark.parametrize(("package", "installed_as"), [("sklearn", "scikit-learn"), ("datasets", "datasets")])
-def test_a_missing_package_is_named_with_the_extra(package: str, installed_as: str, tmp_path: Path) -> None:
-    write_wavs(tmp_path / "recordings", "owl/a.wav", "wren/b.wav", duration_s=0.2)
-    source = "recordings" if package == "sklearn" else "somebody/some-data-set"
-    code = f"""
-import sys
-sys.modules["datasets"] = None
-from hf_ast.cli import main
-sys.stderr = sys.stdout
-assert main(["finetune", {source!r}, "--out", "out"]) == 1
-"""
-    said = run(code, without=(package,), cwd=tmp_path, env=os.environ | PYTHONPATH)
-    assert re.fullmatch(rf'error: .* needs? {installed_as}: pip install "hf-ast\[train\]"\n', said)
-    assert not (tmp_path / "out").exists()

@@ -209,6 +209,7 @@ def run_blocks(folders: dict[str, Path], path: Path, *, without: tuple[str, ...]
     return run(RUN_BLOCKS, without=without, cwd=path, env=environment)
 
 
+@pytest.mark.slow
 def test_the_snippets_of_the_cards_run(folders: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "package").mkdir()
     (tmp_path / "remote").mkdir()

@@ -54,7 +54,7 @@ def test_a_folder_per_class(folder: Path) -> None:
 def test_headers_alone_tell_the_same_of_these_files(folder: Path) -> None:
     data = read_data(folder, decode=False)
     assert data.skipped.keys() == SKIPPED
-    assert data.skipped[f"{NOISE}/no samples.wav"] == "it holds no samples"
+    assert "holds no samples" in data.skipped[f"{NOISE}/no samples.wav"]
     assert labels_by_name(data) == labels_by_name(read_data(folder))
 
 

@@ -117,6 +117,9 @@ FAMILIES = [
             feature_size=MELS,
             pipeline_kwargs={"num_mel_bins": MELS, "max_length": FRAMES},
         ),
+        skip={
+            "test_reverse_loading_mapping": "models are saved in our own layout, also those loaded from ports to AST's",
+        },
     ),
     Family(
         name="passt",
