@@ -3,15 +3,32 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from hf_ast.models.feature_extraction_checks import as_finite
+from hf_ast.models.feature_extraction_checks import as_count, as_finite
 
 # Share of the windows over a moment that must hear an event, and part of the largest share that bounds its extent
 LEAST_SHARE = 1 / 2
 EXTENT_SHARE = 2 / 3
 NANOSECONDS = 10**9
+
+
+def filter_median(scores: Tensor, size: int) -> Tensor:
+    """Replace each score by the median of the scores around it in time, which removes short peaks and gaps.
+
+    It is that of the official fPaSST code (PretrainedSED helpers/decode.py:43-70): the scores are reflected at both
+    ends; of an even number, the upper one of the two middle scores is taken, and one more of them is from before.
+
+    Args:
+        scores: Shape (K, C).
+        size: Scores of which the median is taken, 1 for none.
+    """
+    size = as_count("size", size)
+    before = size // 2
+    padded = np.pad(scores.numpy(force=True), ((before, size - 1 - before), (0, 0)), mode="symmetric")
+    return torch.from_numpy(padded).unfold(0, size, 1).sort(dim=2).values[:, :, before]
 
 
 class Event(NamedTuple):

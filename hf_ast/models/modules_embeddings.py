@@ -1,6 +1,6 @@
 """From a log-mel spectrogram to the tokens of the encoder."""
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -255,7 +255,7 @@ class SpectrogramEmbeddings(nn.Module):
         """Move to another input geometry: the patch projection stays, the position table goes to `grid`."""
         self.num_mel_bins = num_mel_bins
         self.stride = stride
-        self.patch_embedding.projection.stride = stride
+        cast("PatchEmbedding", self.patch_embedding).projection.stride = stride
         self.positions.resize(grid)
 
     def check(self, input_values: Tensor, attention_mask: Tensor | None) -> None:

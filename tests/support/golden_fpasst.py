@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from hf_ast import FPaSSTConfig, FPaSSTFeatureExtractor, FPaSSTForAudioFrameClassification, FPaSSTMel
 from hf_ast.conversion import convert_checkpoint
+from hf_ast.inference.events import filter_median, find_events
 from hf_ast.models.modules_cells import resample_cells
 from hf_ast.models.modules_centred_mel import MelDraws
 from hf_ast.models.modules_mel_filters import kaldi_mel_filters
@@ -142,9 +144,55 @@ def run_frontend_fpasst(entry: dict[str, Any], inputs: dict[str, Any], tmp_path:
     return {"mel": front_end(waveform, draws=draws).mT.unsqueeze(1).numpy()}
 
 
+def run_fpasst_end_to_end(entry: dict[str, Any], inputs: dict[str, Any], tmp_path: Path) -> Result:
+    """One clip, as `model(model.mel_forward(waveform))`; or a file in chunks of 10 s, and its events."""
+    facts = entry["config"]
+    model = convert_checkpoint(state_dict(entry), fpasst_config(facts))
+    extractor = FPaSSTFeatureExtractor(max_length=model.config.max_length)
+    waveform = torch.as_tensor(inputs["waveform"])
+    if "segment_samples" not in facts:
+        features = extractor(waveform, facts["sampling_rate"], return_tensors="pt", padding="longest")["input_values"]
+        values = features.mT.unsqueeze(1).numpy()
+        return classify(model, {"input_values": values}) | {"mel": values}
+    chunks = list(waveform.flatten().split(facts["segment_samples"]))
+    with torch.no_grad():
+        logits = torch.cat(
+            [model(**extractor(c, facts["sampling_rate"], return_tensors="pt")).logits for c in chunks], 1
+        )
+    probabilities = logits.sigmoid().mT
+    return {"strong_probs": probabilities.numpy()} | decoded(probabilities[0], facts | {"frame_seconds": 0.04})
+
+
+def run_sed_decode(entry: dict[str, Any], inputs: dict[str, Any], tmp_path: Path) -> Result:
+    return decoded(torch.as_tensor(inputs["strong_probs"]), entry["config"])
+
+
+def decoded(probabilities: torch.Tensor, facts: dict[str, Any]) -> Result:
+    """Events of probabilities (C, K) for each threshold, class by class.
+
+    The official code asks for more than the threshold, and keeps events in the padding of a file as empty ones.
+    """
+    num_classes, num_cells = probabilities.shape
+    scores = filter_median(probabilities.T, facts["median_filter"])
+    edges = facts["frame_seconds"] * torch.arange(num_cells + 1, dtype=torch.float64)
+    times, clipped = torch.stack((edges[:-1], edges[1:]), dim=1), edges.clamp(max=facts["audio_len"])
+    result = {"scores_filtered": scores.T, "frame_onset": clipped[:-1], "frame_offset": clipped[1:]}
+    for index, threshold in enumerate(facts["thresholds"]):
+        more = float(np.nextafter(np.float32(threshold), np.float32(1.0)))
+        events = find_events(scores, times, range(num_classes), threshold=more, release=more)
+        events = sorted(events, key=lambda event: (event.label, event.start_s))
+        result[f"event_class_{index}"] = torch.tensor([event.label for event in events])
+        onsets, offsets = ([getattr(event, name) for event in events] for name in ("start_s", "end_s"))
+        result[f"event_onset_{index}"] = torch.tensor(onsets, dtype=torch.float64).clamp(max=facts["audio_len"])
+        result[f"event_offset_{index}"] = torch.tensor(offsets, dtype=torch.float64).clamp(max=facts["audio_len"])
+    return to_numpy(result)
+
+
 RUNNERS = {
     "fpasst": run_fpasst,
     "fpasst_train": run_fpasst_train,
     "fpasst_deit_init": run_fpasst_deit_init,
     "frontend_fpasst": run_frontend_fpasst,
+    "fpasst_end_to_end": run_fpasst_end_to_end,
+    "sed_decode": run_sed_decode,
 }
