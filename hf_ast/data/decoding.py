@@ -92,6 +92,11 @@ def measure(recording: RecordingFile) -> float:
     return seconds + count / last_rate if last_rate else 0.0
 
 
+def joined(pieces: list[np.ndarray]) -> np.ndarray:
+    """Consecutive pieces (S,) as one; a single one is not copied, as short parts are mostly the cost of copies."""
+    return np.concatenate(pieces) if len(pieces) > 1 else pieces[0]
+
+
 def _check_content(recording: RecordingFile, parts: list[Part]) -> None:
     """Refuse what is no recording in words that say what it is."""
     if recording.size == 0:
@@ -154,7 +159,7 @@ class _Buffer:
         self.num_held += len(samples)
         if self.num_held < self.size:
             return
-        whole = np.concatenate(self.held) if len(self.held) > 1 else self.held[0]
+        whole = joined(self.held)
         num_full = len(whole) // self.size * self.size
         for first in range(0, num_full, self.size):
             yield whole[first : first + self.size], rate
@@ -163,7 +168,7 @@ class _Buffer:
 
     def flush(self) -> Iterator[tuple[np.ndarray, int]]:
         if self.held:
-            yield np.concatenate(self.held) if len(self.held) > 1 else self.held[0], self.rate
+            yield joined(self.held), self.rate
         self.held, self.num_held = [], 0
 
 
