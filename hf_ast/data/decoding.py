@@ -10,13 +10,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .containers import Part, find_parts
+from .containers import TOLERANCE_S, Part, find_parts
 from .decoders import MAX_BLOCK_VALUES, Decoder, DecodingError, FFmpegDecoder, SoundFileDecoder
 from .files import RecordingFile
 from .formats import FORMATS, SOUNDFILE_FIRST, Format
-
-# A recording that is shorter than its header says by less than this is whole: headers round, and encoders pad
-TOLERANCE_S = 0.1
 
 Warn = Callable[[str], None]
 _DECODERS: dict[str, type[Decoder]] = {"soundfile": SoundFileDecoder, "av": FFmpegDecoder}
