@@ -129,8 +129,8 @@ def _report_rates(rates: list[int], to_rate: int, source: Any, warn: Callable[[s
         )
 
 
-def duration(source: Any, *, source_rate: int | None = None) -> float:
-    """Length of a recording in seconds; arguments and errors as in `read`.
+def duration(source: Any, *, source_rate: int | None = None, warn: Callable[[str], None] | None = None) -> float:
+    """Length of a recording in seconds; arguments and errors as in `read`, but without `warn`, nothing is said.
 
     It comes from the header where the format stores samples one by one and the file is as long as that takes. Headers
     of other formats state estimates, or nothing, so that the recording is decoded.
@@ -138,7 +138,7 @@ def duration(source: Any, *, source_rate: int | None = None) -> float:
     source = unwrap(source)
     if is_file(source):
         with open_recording(source) as recording:
-            duration_s = measure(recording)
+            duration_s = measure(recording, warn or (lambda sentence: None))
     else:
         waveform, rate = _as_mono(source, source_rate)
         duration_s = len(waveform) / rate

@@ -70,7 +70,7 @@ def decode(
         ) from first_error
 
 
-def measure(recording: RecordingFile) -> float:
+def measure(recording: RecordingFile, warn: Warn) -> float:
     """Length of a recording in seconds: from its header where that is sure, else by decoding all of it."""
     parts = find_parts(recording)
     _check_content(recording, parts)
@@ -82,7 +82,7 @@ def measure(recording: RecordingFile) -> float:
         except (DecodingError, ImportError):
             pass
     seconds, count, last_rate = 0.0, 0, 0
-    for samples, rate in decode(recording, lambda sentence: None, block_s=10.0):
+    for samples, rate in decode(recording, warn, block_s=10.0):
         if rate != last_rate and last_rate:
             seconds, count = seconds + count / last_rate, 0
         count, last_rate = count + len(samples), rate
