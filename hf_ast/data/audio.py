@@ -11,6 +11,7 @@ Recordings come in many forms, and every function here takes all of them as its 
 Several channels are mixed down to their mean.
 """
 
+import math
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from .checks import checked_rate, checked_seconds, import_for_audio
-from .decoding import decode, measure
+from .decoding import decode, joined, measure
 from .downloads import download
 from .files import describe, is_file, open_recording
 from .formats import SUFFIXES, RecordingWarning
@@ -69,11 +70,11 @@ def read(
     for block, rate in _mono_blocks(source, source_rate, BLOCK_S, start_s, duration_s, warn):
         if not runs or runs[-1][0] != rate:
             runs.append((rate, []))
-        runs[-1][1].append(block)
+        if len(block):
+            runs[-1][1].append(block)
     to_rate = runs[0][0] if sampling_rate is None else sampling_rate
     _report_rates([rate for rate, _ in runs], to_rate, source, warn)
-    pieces = [resample(np.concatenate(blocks), rate, to_rate) for rate, blocks in runs if any(map(len, blocks))]
-    return np.concatenate(pieces) if len(pieces) > 1 else pieces[0], to_rate
+    return joined([resample(joined(blocks), rate, to_rate) for rate, blocks in runs if blocks]), to_rate
 
 
 def stream(
@@ -128,8 +129,8 @@ def _report_rates(rates: list[int], to_rate: int, source: Any, warn: Callable[[s
         )
 
 
-def duration(source: Any, *, source_rate: int | None = None) -> float:
-    """Length of a recording in seconds; arguments and errors as in `read`.
+def duration(source: Any, *, source_rate: int | None = None, warn: Callable[[str], None] | None = None) -> float:
+    """Length of a recording in seconds; arguments and errors as in `read`, but without `warn`, nothing is said.
 
     It comes from the header where the format stores samples one by one and the file is as long as that takes. Headers
     of other formats state estimates, or nothing, so that the recording is decoded.
@@ -137,7 +138,7 @@ def duration(source: Any, *, source_rate: int | None = None) -> float:
     source = unwrap(source)
     if is_file(source):
         with open_recording(source) as recording:
-            duration_s = measure(recording)
+            duration_s = measure(recording, warn or (lambda sentence: None))
     else:
         waveform, rate = _as_mono(source, source_rate)
         duration_s = len(waveform) / rate
@@ -212,7 +213,8 @@ def _mono_blocks(
 
 
 def _finite(samples: np.ndarray, source: Any) -> np.ndarray:
-    if not np.isfinite(samples).all():
+    # Both are NaN if one sample is; an array of truth values would cost more than reading a short part
+    if len(samples) and not (math.isfinite(samples.min()) and math.isfinite(samples.max())):
         raise ValueError(f"{describe(source)} holds samples that are NaN or infinite; remove them.")
     return samples
 

@@ -132,5 +132,5 @@ def noting(reasons: dict[str, str], name: str) -> Callable[[str], None]:
 
 def _duration_s(recording: Any, decode: bool, warn: Callable[[str], None]) -> float:
     if not decode:
-        return audio.duration(recording)
+        return audio.duration(recording, warn=warn)
     return sum(map(len, audio.stream(recording, CHECK_RATE_HZ, warn=warn))) / CHECK_RATE_HZ

@@ -19,6 +19,7 @@ from .streams import (
     Part,
     aac_parts,
     asf_parts,
+    flac_parts,
     flac_s,
     marked_parts,
     mp3_parts,
@@ -27,7 +28,8 @@ from .streams import (
 
 __all__ = ["Part", "find_parts"]
 
-
+# What is longer or shorter than its header says by less than this is as long: headers round, and encoders pad
+TOLERANCE_S = 0.1
 # What recorders write instead of the number of bytes that they do not know yet: 0, or close to the largest number
 PLACEHOLDERS = (range(1), range(2**31 - 2**12 - 64, 2**31 + 65), range(2**32 - 2**12, 2**32))
 
@@ -69,18 +71,20 @@ def _riff_parts(recording: RecordingFile, row: Format, start: int) -> Iterator[P
     """WAV, RF64, AIFF, AVI: chunks inside of one chunk, whose size recorders often leave wrong or empty."""
     order = ">" if recording.read(start, 4) in (b"FORM", b"RIFX") else "<"
     sound = _SOUND_CHUNKS.get(row.name, b"data")
-    position, long_size = start + 12, None
+    position, long_size, bytes_per_s = start + 12, None, 0
     while position + 8 <= recording.size:
         head = recording.read(position, 36)
         size = struct.unpack(order + "I", head[4:8])[0]
         if head[:4] == b"ds64" and len(head) >= 24:
             long_size = struct.unpack("<Q", head[16:24])[0]
+        if head[:4] == b"fmt " and len(head) >= 20:
+            bytes_per_s = struct.unpack(order + "I", head[16:20])[0]
         is_sound = head[:4] == sound or (head[:4] == b"LIST" and head[8:12] == sound)
         if is_sound and size == 2**32 - 1 and long_size is not None:
             size = long_size
         end = position + 8 + size + size % 2
         if is_sound:
-            yield from _sound_chunk(recording, row, start, position + 8, size)
+            yield from _sound_chunk(recording, row, start, position + 8, size, bytes_per_s)
             return
         position = end
     yield Part(row, start, recording.size)
@@ -89,7 +93,9 @@ def _riff_parts(recording: RecordingFile, row: Format, start: int) -> Iterator[P
 _SOUND_CHUNKS = {"AIFF": b"SSND", "AVI": b"movi", "IFF": b"BODY"}
 
 
-def _sound_chunk(recording: RecordingFile, row: Format, start: int, first: int, size: int) -> Iterator[Part]:
+def _sound_chunk(
+    recording: RecordingFile, row: Format, start: int, first: int, size: int, bytes_per_s: int
+) -> Iterator[Part]:
     """The part whose samples begin at a byte, and the parts that follow."""
     there = recording.size - first
     if any(size in values for values in PLACEHOLDERS) and there < 2**31 - 2**13:
@@ -110,7 +116,8 @@ def _sound_chunk(recording: RecordingFile, row: Format, start: int, first: int, 
                 yield Part(row, start, position)
                 yield from _riff_parts(recording, row, position)
                 return
-    if row.name == "AVI" or _is_tail(recording, end) or _is_tail(recording, first + size):
+    is_short = there - size < TOLERANCE_S * bytes_per_s  # rather what a recorder left there than sound
+    if row.name == "AVI" or is_short or _is_tail(recording, end) or _is_tail(recording, first + size):
         yield Part(row, start, recording.size)
         return
     yield Part(row, start, recording.size, promised_share=size / there, has_open_end=True)
@@ -164,7 +171,7 @@ def _sized_chunk(recording: RecordingFile, row: Format, start: int) -> Iterator[
 
 
 def _stated_parts(recording: RecordingFile, row: Format, start: int) -> Iterator[Part]:
-    """NIST Sphere and AVR: headers that count the samples."""
+    """NIST Sphere, SoX and AVR: headers that count the samples."""
     head = recording.read(start, 1024)
     first = size = 0
     if row.name == "NIST Sphere":
@@ -172,6 +179,9 @@ def _stated_parts(recording: RecordingFile, row: Format, start: int) -> Iterator
         counts = [int(fields.get(name, b"0")) for name in (b"sample_count", b"sample_n_bytes", b"channel_count")]
         lines = head[:16].split()
         first, size = int(lines[1]) if len(lines) > 1 and lines[1].isdigit() else 1024, math.prod(counts)
+    elif row.name == "SoX":
+        head_bytes, num_samples = struct.unpack("<IQ" if head[:1] == b"." else ">IQ", head[4:16].ljust(12, b"\0"))
+        first, size = 4 + head_bytes, 4 * num_samples
     elif len(head) >= 128:
         is_stereo, bits, num_frames = struct.unpack(">hh", head[12:16]) + struct.unpack(">I", head[26:30])
         first, size = 128, num_frames * (bits // 8) * (2 if is_stereo else 1)
@@ -263,10 +273,12 @@ _SPLITTERS: dict[str, Callable[[RecordingFile, Format, int], Iterator[Part]]] = 
     "IFF": _riff_parts,
     "NIST Sphere": _stated_parts,
     "AVR": _stated_parts,
+    "SoX": _stated_parts,
     "Wave64": _sized_chunk,
     "CAF": _sized_chunk,
     "AU": _sized_chunk,
     **dict.fromkeys(MARKS, marked_parts),
+    "FLAC": flac_parts,
     "MP3": mp3_parts,
     "AAC": aac_parts,
     "Ogg Vorbis": ogg_parts,

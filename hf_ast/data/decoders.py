@@ -28,6 +28,16 @@ MAX_SILENCE_PER_BYTE = 100
 # So many packets may be lost one by one: streams are cut, and joined, in the middle of a packet
 MAX_LOST_PACKETS = 2
 
+# What FFmpeg calls the forms of samples, without the `p` of those that lie in planes
+SAMPLE_TYPES = {
+    "u8": np.uint8,
+    "s16": np.int16,
+    "s32": np.int32,
+    "s64": np.int64,
+    "flt": np.float32,
+    "dbl": np.float64,
+}
+
 
 class DecodingError(ValueError):
     """A decoder cannot read a recording, or cannot read on."""
@@ -281,14 +291,15 @@ class FFmpegDecoder(Decoder):
 
     def _mono(self, frame: Any) -> np.ndarray:
         """The mean of the channels of a frame, float32 (S,)."""
-        num_channels = frame.layout.nb_channels
-        try:
-            values = frame.to_ndarray()
-        except ValueError as error:
-            raise DecodingError(f"its samples have an unknown form ({frame.format.name})") from error
-        if not frame.format.is_planar:
-            values = values.reshape(-1, num_channels).T
-        return _mixed_down(_as_floats(values))
+        num_channels, form = frame.layout.nb_channels, frame.format
+        dtype = SAMPLE_TYPES.get(form.name.removesuffix("p"))
+        if dtype is None:
+            raise DecodingError(f"its samples have an unknown form ({form.name})")
+        if form.is_planar:  # behind the planes of eight channels or more, PyAV finds others that do not exist
+            planes = [np.frombuffer(plane, dtype, frame.samples) for plane in frame.planes[:num_channels]]
+            return _mixed_down(_as_floats(np.stack(planes)))
+        values = np.frombuffer(frame.planes[0], dtype, frame.samples * num_channels)
+        return _mixed_down(_as_floats(values.reshape(-1, num_channels).T))
 
 
 def _as_floats(values: np.ndarray) -> np.ndarray:

@@ -10,13 +10,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .containers import Part, find_parts
+from .containers import TOLERANCE_S, Part, find_parts
 from .decoders import MAX_BLOCK_VALUES, Decoder, DecodingError, FFmpegDecoder, SoundFileDecoder
 from .files import RecordingFile
 from .formats import FORMATS, SOUNDFILE_FIRST, Format
-
-# A recording that is shorter than its header says by less than this is whole: headers round, and encoders pad
-TOLERANCE_S = 0.1
 
 Warn = Callable[[str], None]
 _DECODERS: dict[str, type[Decoder]] = {"soundfile": SoundFileDecoder, "av": FFmpegDecoder}
@@ -73,7 +70,7 @@ def decode(
         ) from first_error
 
 
-def measure(recording: RecordingFile) -> float:
+def measure(recording: RecordingFile, warn: Warn) -> float:
     """Length of a recording in seconds: from its header where that is sure, else by decoding all of it."""
     parts = find_parts(recording)
     _check_content(recording, parts)
@@ -85,11 +82,16 @@ def measure(recording: RecordingFile) -> float:
         except (DecodingError, ImportError):
             pass
     seconds, count, last_rate = 0.0, 0, 0
-    for samples, rate in decode(recording, lambda sentence: None, block_s=10.0):
+    for samples, rate in decode(recording, warn, block_s=10.0):
         if rate != last_rate and last_rate:
             seconds, count = seconds + count / last_rate, 0
         count, last_rate = count + len(samples), rate
     return seconds + count / last_rate if last_rate else 0.0
+
+
+def joined(pieces: list[np.ndarray]) -> np.ndarray:
+    """Consecutive pieces (S,) as one; a single one is not copied, as short parts are mostly the cost of copies."""
+    return np.concatenate(pieces) if len(pieces) > 1 else pieces[0]
 
 
 def _check_content(recording: RecordingFile, parts: list[Part]) -> None:
@@ -154,7 +156,7 @@ class _Buffer:
         self.num_held += len(samples)
         if self.num_held < self.size:
             return
-        whole = np.concatenate(self.held) if len(self.held) > 1 else self.held[0]
+        whole = joined(self.held)
         num_full = len(whole) // self.size * self.size
         for first in range(0, num_full, self.size):
             yield whole[first : first + self.size], rate
@@ -163,7 +165,7 @@ class _Buffer:
 
     def flush(self) -> Iterator[tuple[np.ndarray, int]]:
         if self.held:
-            yield np.concatenate(self.held) if len(self.held) > 1 else self.held[0], self.rate
+            yield joined(self.held), self.rate
         self.held, self.num_held = [], 0
 
 

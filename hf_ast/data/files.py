@@ -81,12 +81,14 @@ def open_recording(source: Any) -> Iterator[RecordingFile]:
 
 
 def _check_path(path: Any, name: str) -> None:
+    if os.path.isfile(path):
+        return
     if os.path.isdir(path):
         raise IsADirectoryError(f"{name} is a folder, but must be an audio file.")
     if not os.path.exists(path):
         raise FileNotFoundError(f"{name} does not exist.")
-    if not os.path.isfile(path):  # reading it might never end
-        raise ValueError(f"{name} is a device, pipe or socket, but must be an audio file.")
+    # Reading it might never end
+    raise ValueError(f"{name} is a device, pipe or socket, but must be an audio file.")
 
 
 @contextmanager

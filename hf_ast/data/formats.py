@@ -71,7 +71,9 @@ FORMATS = (
     Format("WavPack", (".wv",), rb"wvpk", ("av",), "wv", "WavPack"),
     Format("True Audio", (".tta",), rb"TTA[12]", ("av",), "tta", "TTA"),
     Format("NUT", (".nut",), rb"nut/multimedia container\0", ("av",), "nut", "Vorbis, FLAC, PCM"),
-    Format("VOC", (".voc",), rb"Creative Voice File", SOUNDFILE_FIRST, "voc", "PCM, A-law, mu-law"),
+    Format("SoX", (".sox",), rb"\.SoX|XoS\.", ("av",), "sox", "PCM"),
+    # libsndfile takes the heads of all blocks but the first for sound
+    Format("VOC", (".voc",), rb"Creative Voice File", AV_FIRST, "voc", "PCM, A-law, mu-law"),
     Format("IFF", (".iff", ".svx", ".8svx"), rb"FORM....(8SVX|16SV)", SOUNDFILE_FIRST, "iff", "PCM"),
     Format("NIST Sphere", (".nist", ".sph"), rb"NIST_1A", SOUNDFILE_FIRST, "nistsphere", "PCM, A-law, mu-law"),
     Format("IRCAM", (".ircam", ".sf"), rb"\x64\xa3[\0-\x04]\0|\0[\0-\x04]\xa3\x64", SOUNDFILE_FIRST, "ircam",

@@ -61,7 +61,9 @@ class FileReader(Reader):
         place = name if "://" in name or os.path.isabs(name) else posixpath.join(self.folder, name)
         place = place.removeprefix("file://")
         if "://" not in place:
-            yield place
+            # Tables of Windows separate folders by backslashes, and tables may have spaces before their separators
+            spellings = (place, place.rstrip(), place.rstrip().replace("\\", "/"))
+            yield next(filter(os.path.exists, spellings), place)
             return
         # From disk, a recording of hours is decoded in blocks; in memory it would have to be there as a whole
         filesystem, path = filesystem_of(place)

@@ -4,7 +4,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .files import RecordingFile
 from .formats import HEAD_BYTES, Format, adts_bytes, find_format, frame_bytes, id3_bytes, mpeg_frame
@@ -223,6 +223,44 @@ def marked_parts(recording: RecordingFile, row: Format, start: int) -> Iterator[
     for first, end in zip(starts, [*starts[1:], recording.size], strict=True):
         yield Part(row, first, end)
 
+
+def flac_parts(recording: RecordingFile, row: Format, start: int) -> Iterator[Part]:
+    """FLAC: a header that states the length, and frames with numbers."""
+    for part in marked_parts(recording, row, start):
+        head = recording.read(part.start, 26)
+        promised = int.from_bytes(head[18:26], "big") & 2**36 - 1
+        yield replace(part, has_open_end=0 < promised <= _last_flac_sample(recording, part, head))
+
+
+def _last_flac_sample(recording: RecordingFile, part: Part, head: bytes) -> int:
+    """Where the last frame of FLAC begins, in samples; -1 if none is found."""
+    first = max(part.start, part.end - SEARCH_BYTES // 8)
+    content = recording.read(first, part.end - first)
+    last = -1
+    for found in re.finditer(rb"\xff[\xf8\xf9]", content):
+        frame = content[found.start() : found.start() + 16]
+        num_bytes = _NUM_BYTES[frame[4]] if len(frame) == 16 else 0
+        extra = {6: 1, 7: 2}.get(frame[2] >> 4, 0) + {12: 1, 13: 2, 14: 2}.get(frame[2] & 15, 0)
+        end = 4 + num_bytes + extra
+        if num_bytes and _crc8(frame[:end]) == frame[end]:
+            number = frame[4] & 0x7F >> num_bytes if num_bytes > 1 else frame[4]
+            for byte in frame[5 : 4 + num_bytes]:
+                number = number << 6 | byte & 63
+            last = max(last, number if frame[1] & 1 else number * int.from_bytes(head[8:10], "big"))
+    return last
+
+
+def _crc8(content: bytes) -> int:
+    value = 0
+    for byte in content:
+        value ^= byte
+        for _ in range(8):
+            value = (value << 1 ^ (7 if value & 128 else 0)) & 255
+    return value
+
+
+# How many bytes a number of FLAC takes, by its first one: as in UTF-8, of up to seven
+_NUM_BYTES = (1,) * 128 + (0,) * 64 + (2,) * 32 + (3,) * 16 + (4,) * 8 + (5,) * 4 + (6, 6, 7, 0)
 
 MARKS = {
     "FLAC": rb"fLaC[\x00\x80]\x00\x00\x22[^\x00]...",

@@ -89,16 +89,17 @@ def measure(before: ModuleType, folder: Path, seconds: float, repetitions: int) 
     """Print the speed of reading: WAV and FLAC beside the earlier commit, MP3 and AAC beside FFmpeg alone."""
     rate = 44100
     sound = noise(rate, seconds, 2)
-    for length_s in (3.0, seconds):
+    for length_s, channels in product((3.0, seconds), (1, 2)):
         for kind in ("WAV", "FLAC"):
             path = folder / f"{length_s}.{kind.lower()}"
-            soundfile.write(path, sound[: round(length_s * rate)], rate, subtype="PCM_16")
-            for title, part in {"whole": {}, "0.5 s of it": {"start_s": 1.0, "duration_s": 0.5}}.items():
+            soundfile.write(path, sound[: round(length_s * rate), :channels], rate, subtype="PCM_16")
+            for title, part in {"whole": {}, "1 s of it": {"start_s": 1.0, "duration_s": 1.0}}.items():
                 sides = {
                     "now": partial(audio.read, path, **part),
                     "before": partial(before.read, path, **part),
                 }
-                report(f"{kind}, {length_s:.0f} s, {title}", interleaved_medians(sides, repetitions), TARGET)
+                name = f"{kind}, {('mono', 'stereo')[channels - 1]}, {length_s:.0f} s, {title}"
+                report(name, interleaved_medians(sides, repetitions), TARGET)
     for codec, container in (("libmp3lame", "mp3"), ("aac", "ipod"), ("libopus", "webm")):
         content = encode(
             sound.T, 48000 if codec == "libopus" else rate, container, codec, settings={"bit_rate": 128000}

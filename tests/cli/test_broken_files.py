@@ -111,6 +111,7 @@ def test_damage_is_said_once_on_stderr_and_json_is_clean(
         ["stats", str(folder), *model],
         ["finetune", str(folder), *model, "--out", out, "--epochs", "1", *settings],
         ["evaluate", out, str(folder)],
+        ["pretrain", str(folder), "--out", f"{out}-own", "--steps", "1", "--kind", "frame", *settings],
     ):
         assert main([*command, "--json"]) == 1, command
         output = capfd.readouterr()

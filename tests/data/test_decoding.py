@@ -11,7 +11,7 @@ import soundfile
 
 from hf_ast.data import audio
 from hf_ast.data.formats import FORMATS, find_format, id3_bytes, looks_like_media
-from tests.support.encoding import CASES, Case, by_ffmpeg, by_soundfile, ends_with_the_marker, marked
+from tests.support.encoding import CASES, Case, by_ffmpeg, by_soundfile, encode, ends_with_the_marker, marked
 
 every_format = pytest.mark.parametrize("name", CASES, ids="-".join)
 
@@ -121,6 +121,18 @@ def test_several_channels_are_mixed_down(make: Case) -> None:
     assert np.abs(stereo - (left + right)[: len(stereo)] / 2)[2000:-2000].mean() < 0.01
 
 
+@pytest.mark.parametrize(
+    ("container", "codec", "rate"),
+    [("ipod", "aac", 44100), ("ogg", "libopus", 48000), ("flac", "flac", 44100), ("matroska", "pcm_s16le", 44100)],
+)
+def test_eight_channels_are_mixed_down(container: str, codec: str, rate: int) -> None:
+    """PyAV finds a ninth plane behind those of eight channels, and reading it ended the process."""
+    loud = marked(rate)
+    surround = np.stack([loud if number % 2 == 0 else np.zeros_like(loud) for number in range(8)])
+    mono, _ = read_quietly(encode(surround, rate, container, codec))
+    assert np.abs(mono[: len(loud)] - loud[: len(mono)] / 2)[2000:-2000].mean() < 0.03
+
+
 @pytest.mark.parametrize("container", ["wav", "mp3", "adts", "flac", "ogg"])
 def test_a_changed_sampling_rate_is_followed_and_named(container: str) -> None:
     makers = {
@@ -143,6 +155,30 @@ def test_a_changed_sampling_rate_is_followed_and_named(container: str) -> None:
     assert audio.duration(content) == pytest.approx(len(waveform) / rate, abs=1e-3)
     part, _ = audio.read(content, start_s=2.0, duration_s=0.5, warn=said.append)
     np.testing.assert_allclose(part[400:-400], waveform[32400:39600], atol=2e-3)
+
+
+def test_voc_of_many_blocks_is_read_without_their_heads() -> None:
+    content = by_ffmpeg("voc", "pcm_s16le")(marked(16000), 16000)
+    waveform, _ = read_quietly(content)
+    np.testing.assert_allclose(waveform, marked(16000), atol=2**-15)
+
+
+def test_flac_that_goes_on_behind_the_end_in_its_header_is_read_and_named() -> None:
+    content = bytearray(by_soundfile("FLAC", "PCM_16")(marked(16000), 16000))
+    numbers = int.from_bytes(content[18:26], "big")
+    content[18:26] = (numbers - 24000 + 8000).to_bytes(8, "big")
+    said: list[str] = []
+    waveform, _ = audio.read(bytes(content), warn=said.append)
+    np.testing.assert_allclose(waveform, marked(16000), atol=2**-15)
+    assert len(said) == 1
+    assert "0.50 s were promised, and 1.50 s were found and read" in said[0]
+    assert audio.duration(bytes(content)) == 1.5
+
+
+def test_a_few_bytes_behind_the_samples_of_wav_are_no_samples() -> None:
+    content = by_soundfile("WAV", "PCM_16")(marked(16000), 16000)
+    waveform, _ = read_quietly(content + bytes(range(1, 200)) * 5)
+    np.testing.assert_array_equal(waveform, read_quietly(content)[0])
 
 
 def test_a_changed_number_of_channels_is_mixed_down() -> None:

@@ -53,6 +53,19 @@ def test_archives_are_named(tmp_path: Path) -> None:
     assert find_recordings(tmp_path).archives == ["c.tar.gz", "more/b.ZIP"]
 
 
+def test_sound_without_a_header_is_named_and_its_content_comes_first(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    touch(folder, "call.GSM", "more/tape.vox")
+    (folder / "called.raw").write_bytes(wav_bytes(tmp_path / "x"))
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file("/bare/call.gsm", b"x")
+    for found in (find_recordings(folder), find_remote_recordings(memory, "/bare")):
+        assert found.unreadable
+        assert all("no header that tells its rate" in reason for reason in found.unreadable.values())
+    assert list(find_recordings(folder).unreadable) == ["call.GSM", "more/tape.vox"]
+    assert find_recordings(folder).names == ["called.raw"]
+
+
 def test_broken_links_are_named(tmp_path: Path) -> None:
     (tmp_path / "gone.wav").symlink_to("nowhere.wav")
     (tmp_path / "gone").symlink_to("nowhere")

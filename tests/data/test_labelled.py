@@ -1,6 +1,7 @@
 """Labelled recordings: what is read, what is skipped, and what is held out."""
 
 import json
+import sys
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,29 @@ def test_a_folder_per_class(folder: Path) -> None:
     assert "holds no samples" in data.skipped[f"{NOISE}/no samples.wav"]
     assert data.skipped["of no class.wav"] == "it has no label"
     assert [clip.duration_s for clip in data.clips[:3]] == pytest.approx([0.3, 0.5, 0.45], abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["folder", "table.csv", "table.jsonl"])
+def test_only_parquet_takes_pyarrow_and_only_data_sets_take_datasets(
+    name: str, folder: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"path": str(files / f"{stem}.wav"), "label": stem < "d"} for stem in "abcdef"]
+    content = "".join(f"{json.dumps(row)}\n" for row in rows)
+    if name == "table.csv":
+        content = "".join(["path,label\n", *(f"{row['path']},{row['label']}\n" for row in rows)])
+    source = folder if name == "folder" else tmp_path / name
+    if source != folder:
+        source.write_text(content, encoding="utf-8")
+    for module in list(sys.modules):
+        if module.partition(".")[0] in ("pyarrow", "datasets", "pandas"):
+            monkeypatch.setitem(sys.modules, module, None)
+    data = read_data(source)
+    assert len(data.clips) == (30 if name == "folder" else 6)
+    assert len(Clips(data, data.clips, sampling_rate=8000, duration_s=0.1)[0]["waveform"]) == 800
+    pq_file = tmp_path / "table.parquet"
+    pq_file.write_bytes(b"PAR1")
+    with pytest.raises(ImportError, match=r"needs pyarrow: pip install"):
+        read_data(pq_file)
 
 
 def test_headers_alone_tell_the_same_of_these_files(folder: Path) -> None:

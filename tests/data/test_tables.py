@@ -18,6 +18,7 @@ from hf_ast.data.sources import find_source
 from hf_ast.data.tables import read_table
 from hf_ast.training.clips import Clips
 from tests.support.labelled import write_wavs
+from tests.support.recordings import sine
 
 ROWS = [{"path": "a.wav", "label": "Tür"}, {"path": "b.wav", "label": "Hund"}]
 CSV = "path,label\na.wav,Tür\nb.wav,Hund\n"
@@ -304,3 +305,15 @@ def test_a_table_in_a_folder_of_recordings_is_read(tmp_path: Path) -> None:
     data = read_data(tmp_path, validation_fraction=0.0)
     assert [clip.title for clip in data.clips] == ["a.wav [0, 1]", "b.wav [1, 2]"]
     assert "is read as its table 'x.tsv' says" in data.warned[str(tmp_path)]
+
+
+@pytest.mark.parametrize("written", ["sub\\{}.wav", " sub/{}.wav "])
+def test_paths_of_windows_and_with_spaces_are_found(written: str, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in "abcd":
+        soundfile.write(tmp_path / "sub" / f"{name}.wav", sine(8000, 0.1, frequency_hz=100.0 * ord(name)), 8000)
+    rows = "".join(f"{written.format(name)},{name < 'c'}\n" for name in "abcd")
+    (tmp_path / "t.csv").write_text(f"path,label\n{rows}", encoding="utf-8")
+    data = read_data(tmp_path / "t.csv")
+    assert [clip.duration_s for clip in data.clips] == [0.1] * 4
+    assert data.skipped == {}

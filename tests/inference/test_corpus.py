@@ -19,6 +19,7 @@ import torch
 from datasets import load_dataset
 
 from hf_ast import HfASTFeatureExtractor, scene_embeddings
+from hf_ast.data import audio
 from hf_ast.inference.corpus import extract, work
 from hf_ast.inference.corpus.plan import locked
 from hf_ast.inference.loading import load_classifier
@@ -389,6 +390,26 @@ def test_errors_that_concern_all_recordings_end_the_run(
     with pytest.raises(error):
         extract(corpus, tmp_path, model=model, num_workers=0)
     assert not any((tmp_path / "data").iterdir())
+
+
+def test_a_decoder_that_crashes_is_named_with_its_recording(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b", "c"):
+        tone(tmp_path / "in" / f"{name}.wav")
+    stream = audio.stream
+
+    def crash(recording: Any, *arguments: Any, **settings: Any) -> Any:
+        if str(recording).endswith("b.wav"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return stream(recording, *arguments, **settings)
+
+    monkeypatch.setattr(audio, "stream", crash)
+    with pytest.raises(ChildProcessError, match=r"died while it read \['b.wav'\].*take the recording out"):
+        extract(tmp_path / "in", tmp_path / "out", model=model, num_workers=1)
+    monkeypatch.undo()
+    extract(tmp_path / "in", tmp_path / "out", model=model, num_workers=0)
+    assert results(tmp_path / "out").error.isna().tolist() == [True] * 3
 
 
 def test_what_cannot_be_searched_has_a_row(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

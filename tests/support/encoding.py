@@ -44,7 +44,7 @@ def encode(
     with av.open(buffer, "w", format=container) as output:
         stream: Any = output.add_stream(codec, rate=rate)
         context = stream.codec_context
-        context.layout = {1: "mono", 2: "stereo"}[len(channels)]
+        context.layout = {1: "mono", 2: "stereo", 8: "7.1"}[len(channels)]
         context.format = (settings or {}).get("format") or context.codec.audio_formats[0].name
         context.time_base = Fraction(1, rate)
         if "bit_rate" in (settings or {}):
@@ -55,8 +55,8 @@ def encode(
         resampler = av.AudioResampler(format=context.format, layout=context.layout, rate=rate)
         size = context.frame_size or 1024
         for first in range(0, channels.shape[1], size):
-            part = np.ascontiguousarray(channels[:, first : first + size])
-            frame = av.AudioFrame.from_ndarray(part, format="fltp", layout=context.layout.name)
+            part = channels[:, first : first + size].T.reshape(1, -1)  # in planes, PyAV takes at most seven channels
+            frame = av.AudioFrame.from_ndarray(part, format="flt", layout=context.layout.name)
             frame.sample_rate, frame.pts, frame.time_base = rate, first, Fraction(1, rate)
             for piece in resampler.resample(frame):
                 output.mux(stream.encode(piece))
@@ -180,6 +180,7 @@ CASES: dict[tuple[str, str], Case] = {
     ),
     ("NUT", "FLAC"): Case(by_ffmpeg("nut", "flac"), is_cut_noticed=False),
     ("NUT", "PCM"): Case(by_ffmpeg("nut", "pcm_s16le"), is_cut_noticed=False),
+    ("SoX", "PCM"): Case(by_ffmpeg("sox", "pcm_s32le"), is_joinable=False),
     ("VOC", "PCM"): Case(by_soundfile("VOC", "PCM_16"), is_cut_noticed=False),
     ("VOC", "A-law"): Case(by_soundfile("VOC", "ALAW"), max_extra=1, is_cut_noticed=False),
     ("VOC", "mu-law"): Case(by_soundfile("VOC", "ULAW"), max_extra=1, is_cut_noticed=False),

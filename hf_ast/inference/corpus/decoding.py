@@ -3,14 +3,15 @@
 import itertools
 import multiprocessing
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from hf_ast.data import audio
 from hf_ast.data.sources import Source
@@ -72,17 +73,7 @@ class WindowBatch:
         return [row[:length] for row, length in zip(self.windows.numpy(), self.lengths, strict=True)]
 
 
-def window_batches(
-    source: Source,
-    items: Sequence[Item],
-    files: Sequence[int],
-    *,
-    sampling_rate: int,
-    window: int,
-    hop: int,
-    batch_size: int,
-    num_workers: int,
-) -> Iterator[WindowBatch]:
+class WindowBatches:
     """Decode recordings into windows, in bounded memory: each process is at most two batches ahead of the model.
 
     Every process takes the next recording when it is done with one, so that a long one holds up no other, and the
@@ -98,12 +89,47 @@ def window_batches(
         batch_size: Windows per batch.
         num_workers: Processes that decode; 0 means this one.
     """
-    recordings = _Recordings(source, items, files, sampling_rate, window, hop, batch_size)
-    return iter(DataLoader(recordings, batch_size=None, num_workers=num_workers, in_order=False))
+
+    def __init__(
+        self,
+        source: Source,
+        items: Sequence[Item],
+        files: Sequence[int],
+        *,
+        sampling_rate: int,
+        window: int,
+        hop: int,
+        batch_size: int,
+        num_workers: int,
+    ):
+        self.num_workers = num_workers
+        # The number of each process, and the place of the recording that it has taken
+        self.taken = multiprocessing.Array("q", 2 * num_workers)
+        self.recordings = _Recordings(source, items, files, sampling_rate, window, hop, batch_size, self.taken)
+
+    def __iter__(self) -> Iterator[WindowBatch]:
+        return iter(DataLoader(self.recordings, batch_size=None, num_workers=self.num_workers, in_order=False))
+
+    def explained(self, error: RuntimeError) -> Exception:
+        """What to raise when a process has died: an error that names the recording that it was reading."""
+        readers = dict(zip(self.taken[::2], self.taken[1::2], strict=True))
+        lost = {int(number) for number in re.findall(r"\d+", str(error))} & readers.keys()
+        groups, items = self.recordings.groups, self.recordings.items
+        names = [items[groups[readers[pid]][0]].name for pid in sorted(lost) if readers[pid] < len(groups)]
+        place = f" while it read {names}" if names else ""
+        return ChildProcessError(
+            f"A process that decodes has died{place} ({str(error).strip()}). What is done is kept. If it happens "
+            "again, a decoder crashes there, or memory is short: take the recording out, or convert it."
+        )
+
+
+def is_lost_process(error: Exception) -> bool:
+    """Whether torch says that a process of its DataLoader has died, which it may say in the middle of anything."""
+    return isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker")
 
 
 class _Recordings(IterableDataset[WindowBatch]):
-    """See `window_batches`."""
+    """See `WindowBatches`."""
 
     def __init__(
         self,
@@ -114,6 +140,7 @@ class _Recordings(IterableDataset[WindowBatch]):
         window: int,
         hop: int,
         batch_size: int,
+        taken: Any,
     ):
         self.source = source
         self.items = items
@@ -122,6 +149,7 @@ class _Recordings(IterableDataset[WindowBatch]):
         self.window = window
         self.hop = hop
         self.batch_size = batch_size
+        self.taken = taken
         self.num_taken = multiprocessing.Value("q", 0)
 
     def __iter__(self) -> Iterator[WindowBatch]:
@@ -176,6 +204,8 @@ class _Recordings(IterableDataset[WindowBatch]):
         with self.num_taken.get_lock():
             place = self.num_taken.value
             self.num_taken.value += 1
+        if (worker := get_worker_info()) is not None:
+            self.taken[2 * worker.id : 2 * worker.id + 2] = [os.getpid(), place]
         return self.groups[place] if place < len(self.groups) else None
 
     def _windows(

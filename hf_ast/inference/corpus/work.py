@@ -24,7 +24,7 @@ from hf_ast.inference.rows import Rows
 from hf_ast.inference.tagging import WindowScorer, apply_activation, score_inputs
 from hf_ast.text import storable
 
-from .decoding import FATAL, End, WindowBatch, window_batches
+from .decoding import FATAL, End, WindowBatch, WindowBatches, is_lost_process
 from .plan import Plan, Shard, publish, read_plan, unfinished_file
 from .schema import result_schema
 
@@ -156,8 +156,9 @@ class ShardWorker:
         shard_of = {file: shard for shard in shards for file in range(shard.first, shard.last)}
         heard: defaultdict[int, _Heard] = defaultdict(_Heard)
         writers: dict[Shard, _ShardWriter] = {}
+        batches = self._batches(list(shard_of))
         try:
-            for batch in self._batches(list(shard_of)):
+            for batch in batches:
                 self._run_model(batch, heard)
                 for end in batch.ends:
                     shard = shard_of[end.file]
@@ -175,12 +176,16 @@ class ShardWorker:
                         yield Report(1, int(bool(end.warnings)), windows.end_s - item.start_s)
                     else:
                         yield Report(1, int(bool(end.warnings)), failed=((str(item), error),))
+        except RuntimeError as error:
+            if not is_lost_process(error):
+                raise
+            raise batches.explained(error) from error
         finally:
             for writer in writers.values():
                 writer.abandon()
 
-    def _batches(self, files: Sequence[int]) -> Iterator[WindowBatch]:
-        return window_batches(
+    def _batches(self, files: Sequence[int]) -> WindowBatches:
+        return WindowBatches(
             self.plan.source,
             self.plan.items,
             files,
@@ -208,6 +213,8 @@ class ShardWorker:
         except FATAL_FOR_MODELS:
             raise
         except Exception as error:
+            if is_lost_process(error):
+                raise
             if len(clips) > 1:
                 return [outputs for clip in clips for outputs in self._outputs([clip])]
             return [_Outputs(error=storable(f"{type(error).__name__}: {error}"))]
