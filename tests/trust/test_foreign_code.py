@@ -127,7 +127,7 @@ def test_nothing_runs_the_code_of_a_model_on_the_hub(
     HfApi().create_repo("me/model")
     HfApi().upload_folder(repo_id="me/model", folder_path=folder)
     of_folder, of_hub = (commands(model, str(data), tmp_path) for model in (str(folder), "me/model"))
-    for name in ("classify", "extract", "evaluate", "finetune", "pretrain", "export"):
+    for name in ("classify", "extract", "finetune"):
         assert of_hub[name] != of_folder[name]
         main(of_hub[name])
         assert not (tmp_path / "code was run").exists(), name
