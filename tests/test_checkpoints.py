@@ -33,7 +33,7 @@ from hf_ast.conversion.folders import convert_file, read_provenance, sha256, wri
 from hf_ast.conversion.prepare import is_ready
 from tests.support.file_server import Served, Server, serving
 from tests.support.interpreter import ROOT
-from tests.support.loopback_hub import TOKEN, LoopbackHub, serve
+from tests.support.loopback_hub import LoopbackHub
 from tests.support.official_files import write_official_file
 from tests.support.processes import exit_code, start
 
@@ -407,15 +407,6 @@ def convert_and_count(cache: Path) -> None:
 # --- resolve_model
 
 
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
-    (tmp_path / "storage").mkdir()
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    with serve(tmp_path / "storage") as hub:
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
-        yield hub
-
-
 def test_folders_and_names_of_the_registry_ask_nobody(
     server: Server, hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -439,7 +430,6 @@ def test_an_id_in_the_cache_of_the_hub_asks_nobody(hub: LoopbackHub, tmp_path: P
 
 
 def test_other_ids_are_asked_for_once(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
     huggingface_hub.HfApi().create_repo("me/model")
     hub.requests.clear()
     assert resolve_model("me/model") == "me/model"
@@ -454,7 +444,6 @@ def test_an_id_of_the_hub_that_the_registry_knows_is_the_released_checkpoint_whe
     server: Server, hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HOME", str(tmp_path))
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
     assert resolve_model(f"hf-ast/{NAME}") == str(tmp_path / "hf_ast" / "converted" / NAME)
     huggingface_hub.HfApi().create_repo(f"hf-ast/{NAME}")
     assert resolve_model(f"hf-ast/{NAME}") == f"hf-ast/{NAME}"

@@ -26,7 +26,8 @@ def info(
 
     Prints its geometry, its front end with all numbers, the length of what it hears at once, its labels, its licence,
     where it comes from, what of it was proved and what was assumed, and its size. No weight is loaded, and a released
-    checkpoint that is not in the cache is described without being downloaded.
+    checkpoint that is not in the cache is described without being downloaded. Files of a folder that were changed
+    since its conversion are named.
 
     With `--json`, the result is an object with `family`, `architecture`, `input`, `window_s`, `front_end`, `labels`,
     `cells`, `epsilon`, `license`, `provenance`, `parameters`, `memory_bytes`, `weights`, and more.
@@ -47,15 +48,17 @@ def describe(model: str, **hub: Any) -> dict[str, Any]:
     from hf_ast.conversion.prepare import converted_folder
     from hf_ast.inference.description import describe_model
 
-    released = None if Path(model).is_dir() else registry.ALIASES.get(model.lower())
+    # A revision is of a model on the Hub
+    is_folder = Path(model).is_dir()
+    released = None if is_folder or "revision" in hub else registry.ALIASES.get(model.lower())
     if released is not None and "/" in model:
         try:
-            return {"model": model} | describe_model(model, **hub) | _origin(model)
+            return {"model": model} | describe_model(model, **hub) | _origin(model, **hub)
         except OSError:  # the Hub cannot be reached
             return {"model": model} | _of_entry(released)
     if released is None:
         path = resolve_model(model, **hub)
-        return {"model": model} | describe_model(path, **hub) | _origin(path)
+        return {"model": model} | describe_model(path, **hub) | _origin(path, **hub)
     folder = converted_folder(released, default_cache())
     if (folder / "config.json").is_file():
         return {"model": model, "folder": str(folder)} | describe_model(folder) | _origin(folder)
@@ -93,7 +96,7 @@ def as_rows(described: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if weights := described["weights"]:
         dtypes = ", ".join(f"{number:,} values of {dtype}" for dtype, number in weights["dtypes"].items())
         yield "weights", f"{dtypes}, {weights['bytes'] / MB:.1f} MB"
-    yield from _origin_rows(described["provenance"])
+    yield from _origin_rows(described["provenance"], described["changed"])
 
 
 def _of_entry(checkpoint: Any) -> dict[str, Any]:
@@ -112,6 +115,7 @@ def _of_entry(checkpoint: Any) -> dict[str, Any]:
         "weights": {},
         "license": checkpoint.license,
         "provenance": provenance,
+        "changed": None,
     }
 
 
@@ -120,25 +124,26 @@ def _architecture(checkpoint: Any) -> str:
     return {"ssast": "SSASTForPreTraining", "passt": "PaSSTModel"}.get(checkpoint.family, "HfASTModel")
 
 
-def _origin(path: str | Path) -> dict[str, Any]:
-    """Licence and provenance of a folder or Hub id."""
-    from hf_ast.conversion.folders import read_provenance
+def _origin(path: str | Path, **hub: Any) -> dict[str, Any]:
+    """Licence and provenance of a folder or Hub id.
+
+    Raises:
+        ValueError: The record of the conversion is damaged.
+    """
+    from hf_ast.conversion.folders import changed_files, find_provenance
     from hf_ast.training.cards import source_license
 
-    provenance = None
-    if Path(path).is_dir():
-        try:
-            provenance = read_provenance(Path(path))
-        except ValueError:  # no conversion made it
-            provenance = None
-    return {"license": source_license(str(path)), "provenance": provenance}
+    provenance = find_provenance(path, **hub)
+    # The files of a model on the Hub are not here
+    changed = changed_files(Path(path), provenance) if provenance is not None and Path(path).is_dir() else None
+    return {"license": source_license(str(path), **hub), "provenance": provenance, "changed": changed}
 
 
-def _origin_rows(provenance: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+def _origin_rows(provenance: Mapping[str, Any] | None, changed: list[str] | None) -> Iterator[tuple[str, str]]:
     from hf_ast.conversion.assumptions import format_assumptions
 
     if provenance is None:
-        yield "origin", "not recorded: no conversion of ours made this folder"
+        yield "origin", "not recorded: there is no conversion.json"
         return
     source = provenance.get("source", {})
     yield "origin", ", ".join(str(value) for value in (provenance.get("checkpoint"), *source.values()) if value)
@@ -154,6 +159,10 @@ def _origin_rows(provenance: Mapping[str, Any] | None) -> Iterator[tuple[str, st
                 if verification["passed"]
                 else "nothing: " + "; ".join(verification["problems"])
             )
+        if changed:
+            proved = f"nothing: changed since the conversion: {', '.join(changed)}"
+        elif changed is None:
+            proved += " (by its record; the files were not compared with it)"
         yield "proved", proved
         yield "assumed", format_assumptions(provenance.get("assumed") or {}) or "nothing"
 

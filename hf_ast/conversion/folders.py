@@ -2,13 +2,15 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, StrictDataclassError
 from transformers import PreTrainedConfig, SequenceFeatureExtractor
 
 import hf_ast
@@ -261,6 +263,25 @@ def read_provenance(folder: Path) -> dict[str, Any]:
             "convert the file again."
         )
     return content
+
+
+def find_provenance(path: str | os.PathLike[str], **hub: Any) -> dict[str, Any] | None:
+    """Read the record of a folder or Hub id; None if there is none, or the local cache lacks it without a network.
+
+    Args:
+        path: Folder or Hub id.
+        hub: `revision` and `token`, if given.
+
+    Raises:
+        ValueError: The record is damaged.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        try:
+            folder = Path(hf_hub_download(os.fspath(path), PROVENANCE, **hub)).parent
+        except EntryNotFoundError:
+            return None
+    return read_provenance(folder) if (folder / PROVENANCE).is_file() else None
 
 
 def write_provenance(folder: Path, content: Mapping[str, Any]) -> None:

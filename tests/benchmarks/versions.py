@@ -15,6 +15,7 @@ transformers` leaves them out. `--whole` runs the whole suite on the highest pai
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,7 @@ import tomllib
 import venv
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tests.support import opened
 from tests.support.environments import install_tools
@@ -47,6 +48,8 @@ SMOKE = (
 REGISTRATION = ("tests/test_golden.py", *SMOKE)
 MODELS = ("tests/test_golden.py", "tests/test_auto.py", "tests/models")
 GOLDEN = ("tests/test_golden.py",)
+# Every dependency in the lowest version that pyproject allows
+LOWEST = ("lowest",)
 BEFORE_HUB_2 = ("huggingface_hub==1.33.0", "tokenizers==0.22.1")
 
 
@@ -73,12 +76,13 @@ ENVIRONMENTS = (
     Environment("transformers-5.15", ("transformers==5.15.1", *BEFORE_HUB_2), SMOKE),
     Environment("transformers-5.20", ("transformers==5.20.2",), SMOKE),
     Environment("transformers-5.24", ("transformers==5.24.0",), REGISTRATION),
-    Environment("torch-2.9-lowest", ("torch==2.9.1", "transformers==5.10.4", *BEFORE_HUB_2), MODELS),
+    Environment("lowest", LOWEST, MODELS),
     Environment("torch-2.11", ("torch==2.11.0",), GOLDEN),
     Environment("torch-2.14", ("torch==2.14.1",), GOLDEN),
     Environment("torch-2.15-highest", ("torch==2.15.0", "transformers==5.24.0"), MODELS),
 )
-# What people have beside this package; `transformers` and `torch` are those of today
+# What people have beside this package, with all extras for users; `transformers` and `torch` are those of today
+EXTRAS = ("audio", "cli", "corpus", "demo", "export", "live", "plot", "quant", "ray", "train")
 NEIGHBOURS = ("", "sentence-transformers", "peft", "pyannote.audio", "timm", "datasets")
 TODAY = ("transformers==5.24.0", "torch==2.15.0")
 
@@ -97,6 +101,8 @@ def main() -> int:
             if environment.name.startswith(args.only):
                 if args.whole and environment.name.endswith("highest"):
                     environment = environment._replace(tests=("tests",))
+                if environment.packages == LOWEST:
+                    environment = environment._replace(packages=lowest())
                 is_good &= show(environment, args.folder / environment.name, saved)
         if "neighbours".startswith(args.only):
             results = [resolve(neighbour) for neighbour in NEIGHBOURS]
@@ -185,18 +191,38 @@ def run_tests(python: Path, tests: tuple[str, ...], log: Path) -> tuple[bool, st
     return not failed and "passed" in lines[-1], "; ".join([lines[-1].strip("= "), *failed])
 
 
+def lowest() -> tuple[str, ...]:
+    """The lowest version of each dependency that pyproject allows, and a version of tokenizers that goes with them."""
+    found = compile_requirements(project()["dependencies"], "--resolution", "lowest-direct")
+    names = [re.split("[<>=]", line)[0].replace("_", "-") for line in project()["dependencies"]]
+    return tuple(line for line in found if line.partition("==")[0] in (*names, "tokenizers"))
+
+
 def resolve(neighbour: str) -> bool:
     """Whether the project can be installed beside a package and the transformers and torch of today, as they are."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = [*project["dependencies"], *TODAY, *filter(None, [neighbour])]
-    uv = install_tools(ROOT / "build/tools", "uv") / "uv"
-    command = [uv, "pip", "compile", "-q", "--no-header", "--no-annotate", "--python-version", "3.11", "-"]
-    result = subprocess.run(command, input="\n".join(wanted), capture_output=True, text=True)
+    extras = [line for name in EXTRAS for line in project()["optional-dependencies"][name] if "hf-ast" not in line]
     names = ("torch", "transformers", "huggingface-hub", neighbour.replace(".", "-"))
-    found = [line for line in result.stdout.splitlines() if line.partition("==")[0] in names]
-    text = ", ".join(found) if not result.returncode else result.stderr.strip().splitlines()[-1]
+    try:
+        found = compile_requirements([*project()["dependencies"], *extras, *TODAY, *filter(None, [neighbour])])
+        text, is_possible = ", ".join(line for line in found if line.partition("==")[0] in names), True
+    except subprocess.CalledProcessError as error:
+        text, is_possible = error.stderr.strip().splitlines()[-1], False
     print(f"beside {neighbour or 'the newest'} | {', '.join(TODAY)} | {text} | -", flush=True)
-    return result.returncode == 0
+    return is_possible
+
+
+def project() -> dict[str, Any]:
+    """The table of pyproject."""
+    content: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return content
+
+
+def compile_requirements(requirements: list[str], *options: str) -> list[str]:
+    """All packages that some requirements lead to, as "name==version", by uv; an error where there is no way."""
+    uv = install_tools(ROOT / "build/tools", "uv") / "uv"
+    command = [uv, "pip", "compile", "-q", "--no-header", "--no-annotate", "--python-version", "3.11", *options, "-"]
+    result = subprocess.run(command, input="\n".join(requirements), capture_output=True, text=True, check=True)
+    return result.stdout.splitlines()
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.zoo [NAME ...] [--search WORDS] [--workers 2] [--scratch DIR]
 
-For each: `hf-ast` converts the file, verifies the folder and writes its card; then a process with hf_ast
-and one without it, by remote code, open it with `AutoModel`, the class of its task, `AutoFeatureExtractor` and
+For each: `hf-ast` converts the file, verifies the folder and writes its card; then a process with hf_ast and one
+without it, by remote code, open it with `AutoModel`, the class of its task, `AutoFeatureExtractor` and
 `pipeline`, and must compute the same. The weights come from the generator of the golden cases: the official ones give
 the same account, and their own numbers.
 """
@@ -11,6 +11,7 @@ the same account, and their own numbers.
 import argparse
 import json
 import os
+import queue
 import subprocess
 import sys
 import tempfile
@@ -18,8 +19,9 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests")]
@@ -41,55 +43,65 @@ status = main(["convert", *sys.argv[1:]])
 print(peak.split()[1])
 sys.exit(status)
 """
-# Two commands in one process, which saves the time to import
-VERIFY_AND_CARD = """
-import sys
-from hf_ast.cli import main
-folder, file = sys.argv[1:]
-sys.exit(main(["verify", folder, "--source", file]) or main(["card", folder]))
+# What goes on for many checkpoints, since imports take seconds: reads a line of JSON with arguments, writes one with
+# the result of `answer`, or the error
+SERVE = """
+import json, os, sys, traceback
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)  # what commands print
+for line in sys.stdin:
+    try:
+        result = {"result": answer(*json.loads(line))}
+    except Exception:
+        result = {"error": traceback.format_exc()[-2000:]}
+    print(json.dumps(result), file=answers, flush=True)
 """
-# Prints what it opened, and a digest of every number that the models computed
+VERIFY_AND_CARD = """
+from hf_ast.cli import main
+
+def answer(folder, file):
+    assert main(["verify", folder, "--source", file]) == main(["card", folder]) == 0
+"""
+# Tells what it opened, and a digest of every number that the models computed
 OPEN = """
 import hashlib, json, sys
 import torch, transformers
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, pipeline
 from transformers import AutoModelForAudioFrameClassification, AutoModelForPreTraining
-folder, remote = sys.argv[1], sys.argv[2] == "remote"
 if remote:
     sys.modules["hf_ast"] = None  # cannot be imported
 else:
     import hf_ast
 trust = {"trust_remote_code": True} if remote else {}
 transformers.utils.logging.set_verbosity_error()
-digest = hashlib.sha256()
 
 @torch.no_grad()
-def run(auto_class):
+def numbers(auto_class, folder, inputs):
     torch.manual_seed(0)  # of the masks of pretraining
-    outputs = auto_class.from_pretrained(folder, **trust)(**inputs)
-    for tensor in outputs.to_tuple():
+    for tensor in auto_class.from_pretrained(folder, **trust)(**inputs).to_tuple():
         if tensor is not None:
             assert tensor.isfinite().all(), "not finite"
-            digest.update(tensor.numpy().tobytes())
+            yield tensor.numpy().tobytes()
 
-config = AutoConfig.from_pretrained(folder, **trust)
-extractor = AutoFeatureExtractor.from_pretrained(folder, **trust)
-# Not longer than the input of the model: by remote code, transformers' pipeline does not hear what follows
-num_samples = min(3 * extractor.sampling_rate, extractor.max_samples)
-waveform = 0.1 * torch.randn(num_samples, generator=torch.Generator().manual_seed(0)).numpy()
-inputs = extractor(waveform, sampling_rate=extractor.sampling_rate, return_tensors="pt")
-run(AutoModel)
-task = config.architectures[0]
-if task.endswith("ForPreTraining"):
-    run(AutoModelForPreTraining)
-if task.endswith("ForAudioFrameClassification"):
-    run(AutoModelForAudioFrameClassification)
-torch.manual_seed(0)  # of the head, where there is none in the checkpoint
-# Opens AutoModelForAudioClassification
-scores = pipeline("audio-classification", model=folder, top_k=None, **trust)(waveform)
-digest.update(json.dumps(scores).encode())
-known = task.endswith("ForAudioClassification")
-print(json.dumps({"task": task, "label": scores[0]["label"] if known else "(new head)", "digest": digest.hexdigest()}))
+def answer(folder):
+    digest = hashlib.sha256()
+    config = AutoConfig.from_pretrained(folder, **trust)
+    extractor = AutoFeatureExtractor.from_pretrained(folder, **trust)
+    # Not longer than the input of the model: by remote code, transformers' pipeline does not hear what follows
+    num_samples = min(3 * extractor.sampling_rate, extractor.max_samples)
+    waveform = 0.1 * torch.randn(num_samples, generator=torch.Generator().manual_seed(0)).numpy()
+    inputs = extractor(waveform, sampling_rate=extractor.sampling_rate, return_tensors="pt")
+    task = config.architectures[0]
+    heads = {"ForPreTraining": AutoModelForPreTraining, "ForAudioFrameClassification": AutoModelForAudioFrameClassification}
+    for auto_class in (AutoModel, *(head for name, head in heads.items() if task.endswith(name))):
+        for content in numbers(auto_class, folder, inputs):
+            digest.update(content)
+    torch.manual_seed(0)  # of the head, where there is none in the checkpoint
+    # Opens AutoModelForAudioClassification
+    scores = pipeline("audio-classification", model=folder, top_k=None, **trust)(waveform)
+    digest.update(json.dumps(scores).encode())
+    known = task.endswith("ForAudioClassification")
+    return {"task": task, "label": scores[0]["label"] if known else "(new head)", "digest": digest.hexdigest()}
 """
 
 
@@ -119,6 +131,45 @@ HEADER = Row(
     "remote code",
 )
 WIDTHS = (44, 28, 24, 20, 9, 10, 5, 34, 11)
+
+
+class Process:
+    """Python code with a function `answer`, in a process of its own for as long as it is used in a `with`.
+
+    Args:
+        code: The code.
+    """
+
+    def __init__(self, code: str):
+        command = [sys.executable, "-c", code + SERVE]
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+
+    def __enter__(self) -> "Process":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.communicate()
+
+    def answer(self, *arguments: str) -> Any:
+        """What `answer` gives in the process; its error is one here."""
+        stdin, stdout = self.process.stdin, self.process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        print(json.dumps(arguments), file=stdin, flush=True)
+        found = json.loads(stdout.readline() or '{"error": "the process ended"}')
+        if "error" in found:
+            raise RuntimeError(f"{' '.join(arguments)} failed: {found['error']}")
+        return found["result"]
+
+
+class Processes(NamedTuple):
+    """One for each step that many checkpoints go through."""
+
+    verify_and_card: Process
+    open_with_package: Process
+    open_by_remote_code: Process
 
 
 def run(code: str, *arguments: str) -> str:
@@ -152,7 +203,7 @@ class OfficialFiles:
         return file
 
 
-def prove(checkpoint: Checkpoint, files: OfficialFiles) -> Row:
+def prove(checkpoint: Checkpoint, files: OfficialFiles, processes: Processes) -> Row:
     """All steps for one checkpoint; any that fails raises."""
     with tempfile.TemporaryDirectory(dir=files.folder) as temporary:
         file = files.link(checkpoint, Path(temporary))
@@ -161,14 +212,13 @@ def prove(checkpoint: Checkpoint, files: OfficialFiles) -> Row:
         start = time.perf_counter()
         output = run(CONVERT, str(file), "--as", checkpoint.name, "--out", str(folder))
         duration_s, peak_mb = time.perf_counter() - start, int(output.splitlines()[-1]) / 1024
-        run(VERIFY_AND_CARD, str(folder), str(file))
+        processes.verify_and_card.answer(str(folder), str(file))
         provenance = json.loads((folder / "conversion.json").read_text())
         verification = read_verification(provenance)
         assert verification is not None
         card = ModelCard.load(folder / "README.md").text
         described = provenance["source"]["sha256"] in card and "Verified" in card
-        local = json.loads(run(OPEN, str(folder), "local").splitlines()[-1])
-        remote = json.loads(run(OPEN, str(folder), "remote").splitlines()[-1])
+        local, remote = (process.answer(str(folder)) for process in processes[1:])
         size_mb = file.stat().st_size / MB
     tensors, forward = verification.tensors, verification.forward
     assert forward is not None
@@ -188,14 +238,22 @@ def prove(checkpoint: Checkpoint, files: OfficialFiles) -> Row:
 def proofs(checkpoints: list[Checkpoint], files: OfficialFiles, num_workers: int) -> Iterator[Row | Exception]:
     """The rows in order, each as soon as it is there; the error instead of a row where a step failed."""
 
+    codes = (VERIFY_AND_CARD, f"remote = False\n{OPEN}", f"remote = True\n{OPEN}")
+    idle: queue.SimpleQueue[Processes] = queue.SimpleQueue()
+
     def attempt(checkpoint: Checkpoint) -> Row | Exception:
+        processes = idle.get()
         try:
-            return prove(checkpoint, files)
+            return prove(checkpoint, files, processes)
         except Exception as error:
             return error
+        finally:
+            idle.put(processes)
 
-    with ThreadPoolExecutor(num_workers) as pool:
-        yield from pool.map(attempt, checkpoints)
+    with ExitStack() as stack:
+        for _ in range(num_workers):
+            idle.put(Processes(*(stack.enter_context(Process(code)) for code in codes)))
+        yield from stack.enter_context(ThreadPoolExecutor(num_workers)).map(attempt, checkpoints)
 
 
 def line(row: Row) -> str:

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import HfApi
 
 from hf_ast import HfASTForAudioClassification, load_classifier
 from hf_ast.cli import main
+from hf_ast.conversion.publish import publish_folder
 from hf_ast.conversion.registry import CHECKPOINTS
 from tests.conversion.test_verify import convert_tiny
+from tests.support.loopback_hub import LoopbackHub
 from tests.support.native import native_folder, native_maest
 
 RATE = 16000
@@ -79,6 +82,46 @@ def test_a_conversion_shows_what_was_proved_and_what_assumed(
     assumed = next(line for line in out.splitlines() if line.startswith("assumed"))
     assert "hidden_act=gelu" in assumed
     assert "mean=-4.2677393" in assumed
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"layer_norm_eps": 1e-5}))
+    assert shown(folder, capsys)["changed"] == ["config.json"]
+    assert main(["info", str(folder)]) == 0
+    assert "nothing: changed since the conversion: config.json" in capsys.readouterr().out
+    (folder / "conversion.json").write_text("{}")
+    assert main(["info", str(folder)]) == 1
+    assert "conversion.json' is damaged" in capsys.readouterr().err
+
+
+def test_a_model_on_the_hub_is_described_as_its_folder(
+    hub: LoopbackHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, source = convert_tiny("ast-base-s16-audioset-0.4422", tmp_path)
+    assert main(["verify", str(folder), "--source", str(source)]) == 0
+    publish_folder(folder, "me/published")
+    first = hub.repositories["me/published"].commits[-1].oid
+    capsys.readouterr()
+    of_folder, of_hub = shown(folder, capsys), shown("me/published", capsys)
+    assert (of_folder.pop("changed"), of_hub.pop("changed")) == ([], None)
+    for described in (of_folder, of_hub):
+        described.pop("model")
+        described["weights"].pop("bytes")  # of the file, and of the tensors in it
+    assert of_hub == of_folder
+    assert of_hub["license"] == "bsd-3-clause"
+    assert of_hub["provenance"]["verification"]["passed"]
+    assert not any("model.safetensors" in str(path) for path in (tmp_path / "hub").rglob("*"))
+    # The licence and the record are those of the revision, as is the rest
+    record = json.loads((folder / "conversion.json").read_text()) | {"verification": None}
+    for name, content in (("README.md", b"None."), ("conversion.json", json.dumps(record).encode())):
+        HfApi().upload_file(path_or_fileobj=content, path_in_repo=name, repo_id="me/published")
+    found = shown("me/published", capsys)
+    assert (found["license"], found["provenance"]) == (None, record)
+    assert main(["info", "me/published", "--revision", first]) == 0
+    out = capsys.readouterr().out
+    assert "bsd-3-clause" in out
+    assert "all tensors, and a forward pass (by its record; the files were not compared with it)" in out
+    for name in ("passt_s_swa_p16_128_ap476", "mtg-upf/discogs-maest-30s-pw-129e"):
+        assert main(["info", name, "--revision", "v1"]) == 1
+        assert "revision='v1'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["maest-30s-pw-129e", "ssast-tiny-patch-400", "passt_s_swa_p16_128_ap476"])

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import huggingface_hub
@@ -27,7 +27,7 @@ from hf_ast.hub import network_errors
 from tests.conversion.test_verify import convert_tiny
 from tests.support.converted import SPEECH_COMMANDS, SSAST, VERIFICATION, converted, tiny_ast, verified
 from tests.support.interpreter import ROOT, run
-from tests.support.loopback_hub import TOKEN, LoopbackHub, serve
+from tests.support.loopback_hub import TOKEN, LoopbackHub
 from tests.support.tiny import waveforms
 
 REPO = "org/keywords"
@@ -49,22 +49,6 @@ print(json.dumps([labels, "hf_ast" in sys.modules]))
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return verified(converted(SPEECH_COMMANDS, tmp_path_factory.mktemp("folder")))
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
-    (tmp_path / "storage").mkdir()
-    with serve(tmp_path / "storage") as hub:
-        # What HF_ENDPOINT and HF_HUB_DISABLE_XET set when huggingface_hub is imported
-        constants = {
-            "ENDPOINT": hub.url,
-            "HUGGINGFACE_CO_URL_TEMPLATE": hub.url + "/{repo_id}/resolve/{revision}/{filename}",
-            "HF_HUB_DISABLE_XET": True,
-        }
-        for name, value in constants.items():
-            monkeypatch.setattr(huggingface_hub.constants, name, value)
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
-        yield hub
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import pytest
 import torch
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, pipeline
@@ -15,7 +14,7 @@ from hf_ast import HfASTFeatureExtractor, HfASTForAudioClassification, HfASTMode
 from tests.support import opened
 from tests.support.hub_cache import put_into_cache
 from tests.support.interpreter import ROOT, run
-from tests.support.loopback_hub import TOKEN, serve
+from tests.support.loopback_hub import LoopbackHub
 from tests.support.saved import SAVED, save_all
 from tests.support.tiny import randomize, tiny_model
 
@@ -104,27 +103,21 @@ def test_whatever_is_saved_comes_with_its_code(saver: str, folders: Path, tmp_pa
     assert sorted(path.name for path in tmp_path.glob("*.py")) == [f"{role}_passt.py" for role in expected]
 
 
-@pytest.mark.parametrize("name", ["maest"])
+@pytest.mark.parametrize("name", ["maest", "passt"])
 def test_what_is_pushed_to_the_hub_comes_with_its_code(
-    name: str, folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, folders: Path, hub: LoopbackHub, tmp_path: Path
 ) -> None:
     """By `push_to_hub` of one part after the other, and by saving with `push_to_hub=True`."""
     model = AutoModelForAudioClassification.from_pretrained(folders / name)
     extractor = AutoFeatureExtractor.from_pretrained(folders / name)
-    (tmp_path / "storage").mkdir()
-    with serve(tmp_path / "storage") as hub:
-        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
-        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
-        for part in (model, extractor):  # transformers splits the path of the extractor as text
-            part.push_to_hub(f"me/pushed-{name}", token=TOKEN)
-            part.save_pretrained(str(tmp_path / "saved"), push_to_hub=True, repo_id=f"me/saved-{name}", token=TOKEN)
-        for repo_id in (f"me/pushed-{name}", f"me/saved-{name}"):
-            files = hub.repositories[repo_id].commits[-1].files
-            code = {file: (hub.storage / files[file].sha256).read_bytes() for file in files if file.endswith(".py")}
-            assert code == {path.name: path.read_bytes() for path in (folders / name).glob("*.py")}
-            assert {"config.json", "model.safetensors", "preprocessor_config.json"} < files.keys()
+    for part in (model, extractor):  # transformers splits the path of the extractor as text
+        part.push_to_hub(f"me/pushed-{name}")
+        part.save_pretrained(str(tmp_path / "saved"), push_to_hub=True, repo_id=f"me/saved-{name}")
+    for repo_id in (f"me/pushed-{name}", f"me/saved-{name}"):
+        files = hub.repositories[repo_id].commits[-1].files
+        code = {file: (hub.storage / files[file].sha256).read_bytes() for file in files if file.endswith(".py")}
+        assert code == {path.name: path.read_bytes() for path in (folders / name).glob("*.py")}
+        assert {"config.json", "model.safetensors", "preprocessor_config.json"} < files.keys()
 
 
 def test_the_same_code_is_saved_twice_and_the_package_keeps_its_own(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from hf_ast.training.output import last_state
 from hf_ast.training.preparation import load_for_training
 from hf_ast.training.presets import PRESETS, Preset
 from tests.support.labelled import NOISE, PULSES, SKIPPED, TONES, write_folder
-from tests.support.loopback_hub import TOKEN, serve
+from tests.support.loopback_hub import LoopbackHub
 from tests.support.tiny import passt_extractor, tiny_config, tiny_passt, tiny_ssast
 
 # From random weights, all layers have to learn
@@ -306,20 +306,10 @@ def test_data_from_which_nothing_can_be_learnt(data: LabelledData, start: Path, 
         finetune(one, tmp_path, model=start)
 
 
-def test_the_result_goes_to_the_hub(data: LabelledData, start: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    (tmp_path / "storage").mkdir()
-    with serve(tmp_path / "storage") as hub:
-        constants = {
-            "ENDPOINT": hub.url,
-            "HUGGINGFACE_CO_URL_TEMPLATE": hub.url + "/{repo_id}/resolve/{revision}/{filename}",
-            "HF_HUB_DISABLE_XET": True,
-        }
-        for name, value in constants.items():
-            monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
-        out = tmp_path / "out"
-        finetune(data, out, model=start, preset=ONE_EPOCH, num_workers=0, push_to_hub="org/sounds")
-        files = hub.repositories["org/sounds"].commits[-1].files
+def test_the_result_goes_to_the_hub(data: LabelledData, start: Path, hub: LoopbackHub, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    finetune(data, out, model=start, preset=ONE_EPOCH, num_workers=0, push_to_hub="org/sounds")
+    files = hub.repositories["org/sounds"].commits[-1].files
     own = {path.name for path in out.iterdir() if path.is_file()}
     assert own <= files.keys()
     assert not any(name.startswith("checkpoints") for name in files)

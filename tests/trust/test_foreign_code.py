@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from huggingface_hub import HfApi
 
 import hf_ast
 from hf_ast import HfASTFeatureExtractor
@@ -24,6 +25,7 @@ from hf_ast.inference.loading import load_pretraining
 from hf_ast.opening import is_inside, open_safely
 from hf_ast.training.pretraining import pretrain
 from tests.support.labelled import write_folder
+from tests.support.loopback_hub import LoopbackHub
 from tests.support.tiny import tiny_model
 
 CODE = """
@@ -86,6 +88,7 @@ def commands(folder: str, data: str, out: Path) -> dict[str, list[str]]:
         "convert": ["convert", folder, "--out", str(out / "converted")],
         "verify": ["verify", folder, "--source", f"{folder}/config.json"],
         "card": ["card", folder],
+        "info": ["info", folder],
         "publish": ["publish", folder, "--repo", "me/model"],
     }
 
@@ -115,6 +118,25 @@ def test_no_function_runs_the_code_of_a_folder(folder: Path, data: Path, tmp_pat
         with suppress(OSError, ValueError):
             call()
         assert not (tmp_path / "code was run").exists(), name
+    assert sys.stdin.read() == "y\n" * 100
+
+
+def test_nothing_runs_the_code_of_a_model_on_the_hub(
+    folder: Path, data: Path, hub: LoopbackHub, tmp_path: Path
+) -> None:
+    HfApi().create_repo("me/model")
+    HfApi().upload_folder(repo_id="me/model", folder_path=folder)
+    of_folder, of_hub = (commands(model, str(data), tmp_path) for model in (str(folder), "me/model"))
+    for name in ("classify", "extract", "finetune"):
+        assert of_hub[name] != of_folder[name]
+        main(of_hub[name])
+        assert not (tmp_path / "code was run").exists(), name
+    main(["info", "me/model"])
+    for load in (hf_ast.load_classifier, hf_ast.load_encoder, load_pretraining):
+        with suppress(OSError, ValueError):
+            load("me/model")
+    assert not (tmp_path / "code was run").exists()
+    assert any(request.endswith("/config.json") for request in hub.requests)
     assert sys.stdin.read() == "y\n" * 100
 
 
