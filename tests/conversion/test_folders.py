@@ -21,22 +21,17 @@ from hf_ast.conversion.changes import split_changes
 from hf_ast.conversion.checkpoint import Checkpoint
 from hf_ast.conversion.folders import convert_file, read_provenance, sha256
 from hf_ast.conversion.registry import find
-from tests.support.converted import verified
-from tests.support.official_files import small_content, tiny_ast_content, tiny_ast_outputs
+from tests.support.converted import narrow, verified, write_narrow_file
+from tests.support.official_files import tiny_ast_content, tiny_ast_outputs
 from tests.support.processes import exit_code, limit_file_size, start
 from tests.support.tiny import GEOMETRY, SIZE, spectrograms
 
-RELEASED = find("ssast-tiny-patch-400")
-# As narrow as is fast
-NARROW = {"hidden_size": 64, "num_attention_heads": 1, "intermediate_size": 256}
-TINY = dataclasses.replace(RELEASED, config=RELEASED.config | NARROW)
+TINY = narrow()
 
 
 @pytest.fixture(scope="module")
 def official(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("official") / TINY.file_name
-    torch.save(small_content(path.name, num_layers=12, sizes={192: 64, 576: 192, 768: 256}), path)
-    return path
+    return write_narrow_file(tmp_path_factory.mktemp("official"))
 
 
 @pytest.fixture(scope="module")
@@ -191,9 +186,8 @@ def test_a_file_of_something_else_is_an_error(tmp_path: Path, content: bytes) ->
 def test_a_file_of_another_architecture_is_an_error(official: Path, tmp_path: Path) -> None:
     file = tmp_path / official.name
     file.write_bytes(official.read_bytes())
-    frames = find("ssast-tiny-frame-400")
-    frames = dataclasses.replace(frames, config=frames.config | NARROW)
-    refused(file, r"has shape \(64, 1, 16, 16\), the config describes \(64, 1, 128, 2\)", frames)
+    of_frames = narrow("ssast-tiny-frame-400")
+    refused(file, r"has shape \(64, 1, 16, 16\), the config describes \(64, 1, 128, 2\)", of_frames)
     refused(file, r"has shape \(1, 1, 64\), the config describes \(1, 1, 384\)", find("ssast-small-patch-400"))
     refused(file, "no layout known for PaSSTConfig", find("openmic"))
 
