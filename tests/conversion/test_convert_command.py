@@ -79,7 +79,7 @@ def test_a_name_is_one_checkpoint_and_words_are_several(capsys: pytest.CaptureFi
     assert main(["checkpoints", NAME, "--json"]) == 0
     (data,) = json.loads(capsys.readouterr().out)
     assert data["file_name"] == "SSAST-Tiny-Patch-400.pth"
-    assert data["config"]["hidden_size"] == 192
+    assert data["config"]["hidden_size"] == 64
     assert data["metrics"][0]["value"] == registry.find(NAME).metrics[0].value
 
 
@@ -94,7 +94,7 @@ def test_an_official_file_is_known_by_its_name(
         f"next: hf-ast publish {NAME} --repo ID",
     ]
     assert read_provenance(elsewhere / NAME)["source"]["url"] is None
-    assert AutoModel.from_pretrained(elsewhere / NAME).config.hidden_size == 192
+    assert AutoModel.from_pretrained(elsewhere / NAME).config.hidden_size == 64
     assert AutoFeatureExtractor.from_pretrained(elsewhere / NAME).max_length == 1024
     assert (elsewhere / NAME / "README.md").read_text().startswith("---\n")
 
@@ -187,7 +187,7 @@ def test_convert_all_goes_on_after_a_failure_with_one_line_each(
     rows = [line.split(maxsplit=3) for line in output.out.splitlines()]
     assert rows[0][::3] == ["ssast-base-frame-400", "failed: gone.pth cannot be downloaded:"]
     assert rows[1][0] == "ssast-tiny-frame-400"
-    assert "has shape (192, 1, 16, 16), the config describes (192, 1, 128, 2)" in rows[1][3]
+    assert "has shape (64, 1, 16, 16), the config describes (64, 1, 128, 2)" in rows[1][3]
     assert rows[2][::3] == [NAME, "verified"]
     assert float(rows[2][2]) < 1e-4
     assert f"{server.url('gone.pth')}: HTTP 404" in output.err

@@ -40,7 +40,7 @@ def export(model: nn.Module, example: dict[str, Tensor], min_frames: int) -> nn.
     return torch.export.export(model, (), example, dynamic_shapes=shapes).module()
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["ast", "passt", pytest.param("ssast", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("masked", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize(
     ("example_frames", "min_frames", "context"),
