@@ -31,9 +31,10 @@ def official(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder and digests of its own, and a registry with narrow models in the place of tiny ones."""
+    small = {name: narrow(name) for name in (NAME, "ssast-tiny-frame-400")}
     for table in ("CHECKPOINTS", "ALIASES"):
-        known = dict(getattr(registry, table))
-        monkeypatch.setattr(registry, table, known | {name: narrow(name) for name in (NAME, "ssast-tiny-frame-400")})
+        known = getattr(registry, table)
+        monkeypatch.setattr(registry, table, {alias: small.get(entry.name, entry) for alias, entry in known.items()})
     monkeypatch.setattr(downloads, "default_cache", lambda: tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -79,7 +80,7 @@ def test_a_name_is_one_checkpoint_and_words_are_several(capsys: pytest.CaptureFi
     assert main(["checkpoints", NAME, "--json"]) == 0
     (data,) = json.loads(capsys.readouterr().out)
     assert data["file_name"] == "SSAST-Tiny-Patch-400.pth"
-    assert data["config"]["hidden_size"] == 64
+    assert data["config"]["hidden_size"] == 192
     assert data["metrics"][0]["value"] == registry.find(NAME).metrics[0].value
 
 
