@@ -15,18 +15,6 @@ from hf_ast.inference.pipelines import AudioTaggingPipeline, WholeAudioClassific
 from tests.support.interpreter import ROOT, run
 
 
-def test_asking_for_the_spec_of_a_module_does_not_use_up_its_registration() -> None:
-    code = """
-import importlib.util
-import hf_ast
-importlib.util.find_spec("transformers.models.auto.modeling_auto")
-from transformers import AutoConfig, AutoModelForAudioClassification
-config = AutoConfig.for_model("passt", hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
-print(type(AutoModelForAudioClassification.from_config(config)).__name__)
-"""
-    assert run(code).strip() == "PaSSTForAudioClassification"
-
-
 @pytest.mark.slow
 def test_a_rename_in_transformers_does_not_break_transformers() -> None:
     code = """
