@@ -256,8 +256,16 @@ def change_epsilon(folder: Path) -> None:
     ("change", "file"),
     [
         (change_epsilon, "config.json"),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b"cut"), "model.safetensors"),
-        (lambda folder: (folder / "preprocessor_config.json").unlink(), "preprocessor_config.json"),
+        pytest.param(
+            lambda folder: (folder / "model.safetensors").write_bytes(b"cut"),
+            "model.safetensors",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            lambda folder: (folder / "preprocessor_config.json").unlink(),
+            "preprocessor_config.json",
+            marks=pytest.mark.slow,
+        ),
         (lambda folder: (folder / "modeling_ssast.py").write_text("import os"), "modeling_ssast.py"),
         (lambda folder: (folder / "adapter_config.json").write_text("{}"), "adapter_config.json"),
         (lambda folder: (folder / "conversion.json").write_text("{"), "conversion.json"),

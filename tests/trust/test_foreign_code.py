@@ -141,8 +141,14 @@ OUTSIDE = [
 ]
 
 
-@pytest.mark.parametrize("name", OUTSIDE)
-@pytest.mark.parametrize("how", ["index", "variant", "config"])
+@pytest.mark.parametrize(
+    ("how", "name"),
+    [
+        *(("index", name) for name in OUTSIDE),
+        *((how, OUTSIDE[0]) for how in ("variant", "config")),
+        *(pytest.param(how, name, marks=pytest.mark.slow) for how in ("variant", "config") for name in OUTSIDE[1:]),
+    ],
+)
 def test_weights_outside_of_the_folder_are_refused(name: object, how: str, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     tiny_model().save_pretrained(folder)
