@@ -276,7 +276,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub
         yield hub
 
 
-@pytest.mark.parametrize("name", list(COMMANDS))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "export" else ()) for name in COMMANDS]
+)
 def test_revision_and_token_reach_the_hub(name: str, run: Runner, hub: LoopbackHub, models: dict[str, Path]) -> None:
     """Of a private repository, whose main branch has other weights than the commit that is asked for."""
     versions = ("ssast",) if name in ("pretrain", "plot reconstruction") else ("model", "newer")
