@@ -21,7 +21,7 @@ FAST_AT_BASE_SIZE = ("ast_ft_t512_l50", "maest_5s", "passt_s_swa_t500", "ssast_f
 
 
 def parameter(case: str) -> Any:
-    is_base = "layout" in INDEX[case] and layout_config(INDEX[case])["hidden_size"] >= 768
+    is_base = bool(INDEX[case].get("layout")) and layout_config(INDEX[case])["hidden_size"] >= 768
     slow = is_base and case not in FAST_AT_BASE_SIZE and "HF_AST_GOLDEN_CASES" not in os.environ
     return pytest.param(case, marks=pytest.mark.slow if slow else ())
 
