@@ -1,8 +1,9 @@
 # `make demo` and `make test` set everything up on a machine that has Python 3.11 or later.
 PYTHON ?= python3
 BIN = .venv/bin
-# Two processes with one thread each: faster for many small tests than one with two
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+# Two processes with one thread each are faster for many small tests than one with two. Each begins with half of the
+# tests in their order, so that what a module's tests share is made once
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 .PHONY: demo test check docs lint types unit slow fuzz test-common bench bench-deployment bench-gpu bench-long spot faults corpus-faults zoo ablation evaluate fidelity retrain coverage mutation web test-browser dist first-run publish-all test-quant soak versions audit clean
 
@@ -11,7 +12,7 @@ demo: .venv/installed  ## Label the recordings that come with the package
 
 test: lint types unit  ## Everything that must hold before a commit
 
-# What needs no compiler, no other process and no training: most of what a change to models and parts breaks
+# Fast tests: no compiler, no subprocess, no training. They catch most breakage in models and training parts
 FAST_MODELS = fbank feature_extraction labels left_padding masking modeling_ast padding passt patchout ssast token_merging
 FAST_TRAINING = augmentation collation metrics mixtures optimizers parameter_groups sampling
 FAST = tests/test_docs.py $(FAST_MODELS:%=tests/models/test_%.py) $(FAST_TRAINING:%=tests/training/test_%.py) tests/conversion/test_registry.py
@@ -33,7 +34,7 @@ types: .venv/installed
 unit: .venv/installed
 	$(PYTEST) tests
 
-slow: .venv/installed  ## Tests that take minutes or several processes, such as sharded training
+slow: .venv/installed  ## Tests that take many seconds or several processes: killed and sharded trainings, compilation, guides
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests
 
 fuzz: .venv/installed  ## 100,000 generated cases, other ones every time: inputs, settings, hostile files and names
@@ -80,10 +81,10 @@ fidelity: .venv/installed  ## Every golden case: its difference to the official 
 retrain: .venv/installed  ## Train the embedded model again, into build/ast-keywords
 	$(BIN)/python -m hf_ast.recipes.keywords train --out build/ast-keywords
 
-coverage: .venv/installed  ## Lines and branches that the tests run; an error below 93 % of both together
+coverage: .venv/installed  ## Lines and branches that the tests run, slow ones included; an error below 93 % of both
 	rm -rf build/coverage
 	mkdir -p build/coverage
-	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -q -n 2 tests
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -q -n 2 -m "not browser and not quant" tests
 	$(BIN)/coverage combine
 	$(BIN)/coverage report
 

@@ -1,16 +1,15 @@
-"""Fixtures of all rooms."""
+"""Fixtures of all rooms. Imports of torch are in the fixtures: the process that only starts the others needs none."""
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import transformers.utils.hub
-from huggingface_hub import constants
 
-from hf_ast import HfASTFeatureExtractor
 from tests.support.cases import CaseCounts
-from tests.support.loopback_hub import TOKEN, LoopbackHub, serve
-from tests.support.tiny import tiny_model
+
+if TYPE_CHECKING:
+    from tests.support.loopback_hub import LoopbackHub
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -19,6 +18,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def model_folder(tmp_path: Path) -> Path:
+    from hf_ast import HfASTFeatureExtractor
+    from tests.support.tiny import tiny_model
+
     folder = tmp_path / "model"
     tiny_model().save_pretrained(folder)
     HfASTFeatureExtractor(num_mel_bins=32, max_length=50).save_pretrained(folder)
@@ -26,8 +28,13 @@ def model_folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Iterator[LoopbackHub]":
     """A hub on loopback, to which the clients in this process speak, with its token and a cache of their own."""
+    import transformers.utils.hub
+    from huggingface_hub import constants
+
+    from tests.support.loopback_hub import TOKEN, serve
+
     (tmp_path / "storage").mkdir()
     with serve(tmp_path / "storage") as hub:
         # What the environment sets when huggingface_hub is imported

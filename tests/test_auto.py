@@ -1,26 +1,21 @@
 """Registration with transformers, as other code gets in its way."""
 
 import tomllib
+import warnings
 
 import pytest
 from packaging.requirements import Requirement
+from transformers import AudioClassificationPipeline, AutoModelForAudioClassification
+from transformers.pipelines import PIPELINE_REGISTRY
 
+import hf_ast
+from hf_ast import SSASTConfig
 from hf_ast.auto import TESTED, version_warning
+from hf_ast.inference.pipelines import AudioTaggingPipeline, WholeAudioClassificationPipeline
 from tests.support.interpreter import ROOT, run
 
 
-def test_asking_for_the_spec_of_a_module_does_not_use_up_its_registration() -> None:
-    code = """
-import importlib.util
-import hf_ast
-importlib.util.find_spec("transformers.models.auto.modeling_auto")
-from transformers import AutoConfig, AutoModelForAudioClassification
-config = AutoConfig.for_model("passt", hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
-print(type(AutoModelForAudioClassification.from_config(config)).__name__)
-"""
-    assert run(code).strip() == "PaSSTForAudioClassification"
-
-
+@pytest.mark.slow
 def test_a_rename_in_transformers_does_not_break_transformers() -> None:
     code = """
 import warnings
@@ -43,6 +38,7 @@ except RuntimeWarning as warning:
     assert "the Auto classes or pipelines do not know its models" in said
 
 
+@pytest.mark.slow
 def test_a_model_type_of_somebody_else_is_kept_and_said() -> None:
     code = """
 import warnings
@@ -62,15 +58,12 @@ print(*[warning.message for warning in caught if issubclass(warning.category, Ru
 
 
 def test_registering_twice_changes_and_says_nothing() -> None:
-    code = """
-import warnings
-warnings.simplefilter("error", RuntimeWarning)
-import transformers.models.auto.modeling_auto
-import hf_ast
-hf_ast.register()
-print(transformers.AutoConfig.for_model("ssast").__class__.__module__)
-"""
-    assert run(code).strip() == "hf_ast.models.configuration_ssast"
+    import transformers.models.auto.modeling_auto  # everything is registered by now
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        hf_ast.register()
+    assert type(transformers.AutoConfig.for_model("ssast")) is SSASTConfig
 
 
 @pytest.mark.parametrize(
@@ -96,16 +89,9 @@ def test_the_lowest_versions_that_were_run_are_those_of_pyproject() -> None:
 
 
 def test_both_pipelines_are_registered() -> None:
-    code = """
-import hf_ast
-from transformers.pipelines import PIPELINE_REGISTRY, AudioClassificationPipeline
-for task in ("audio-classification", "audio-tagging"):
-    _, entry, _ = PIPELINE_REGISTRY.check_task(task)
-    print(entry["impl"].__name__, [model.__name__ for model in entry["pt"]], entry["type"])
-print(issubclass(PIPELINE_REGISTRY.check_task("audio-classification")[1]["impl"], AudioClassificationPipeline))
-"""
-    assert run(code).splitlines() == [
-        "WholeAudioClassificationPipeline ['AutoModelForAudioClassification'] audio",
-        "AudioTaggingPipeline ['AutoModelForAudioClassification'] audio",
-        "True",
-    ]
+    pipelines = {"audio-classification": WholeAudioClassificationPipeline, "audio-tagging": AudioTaggingPipeline}
+    for task, pipeline_class in pipelines.items():
+        _, entry, _ = PIPELINE_REGISTRY.check_task(task)
+        assert entry["impl"] is pipeline_class
+        assert (entry["pt"], entry["type"]) == ((AutoModelForAudioClassification,), "audio")
+    assert issubclass(WholeAudioClassificationPipeline, AudioClassificationPipeline)

@@ -45,8 +45,17 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+# They export, train or draw for many seconds
+SLOW_PAGES = ("deployment",)
+
+
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if blocks(page, "python") and page.parent.name != "guides"], ids=name_of
+    "page",
+    [
+        pytest.param(page, id=name_of(page), marks=pytest.mark.slow if page.stem in SLOW_PAGES else ())
+        for page in PAGES
+        if blocks(page, "python") and page.parent.name != "guides"
+    ],
 )
 def test_python_runs(page: Path, folder: Path) -> None:
     exec("\n".join(blocks(page, "python")), {"__name__": "__main__"})  # they hold their own assertions

@@ -97,6 +97,7 @@ def test_pictures_are_small(page: Path) -> None:
             assert picture.width <= 1400
 
 
+@pytest.mark.slow
 def test_an_hour_of_audio(tmp_path: Path) -> None:
     """Of one minute, most words are found at their times; the model finds 95 % of them in `make spot`."""
     run_guide(text_of("hour-of-audio"), tmp_path, {"--minutes 60": "--minutes 1"})

@@ -31,6 +31,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_wheel(ROOT, tmp_path_factory.mktemp("wheel"))
 
 
+@pytest.mark.slow
 def test_the_same_sources_give_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
     """Byte for byte, wherever they lie, whenever they were written, and in whatever order the disk lists them."""
     copy = tmp_path / "elsewhere"

@@ -51,7 +51,17 @@ def record_outputs(commit: str, checkout: Path, out: Path, cases: str = "") -> N
     try:
         path = os.pathsep.join((str(checkout), str(Path(__file__).parent)))
         environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", ARRAYS_VARIABLE: str(out)}
-        command = [sys.executable, "-m", "pytest", "-q", "-p", Path(__file__).stem, "tests/test_golden.py"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            Path(__file__).stem,
+            "-m",
+            "slow or not slow",
+            "tests/test_golden.py",
+        ]
         subprocess.run([*command, "-k", cases] if cases else command, cwd=checkout, env=environment, check=True)
     finally:
         subprocess.run(["git", "worktree", "remove", "--force", checkout], check=True)

@@ -92,7 +92,7 @@ def answer(folder):
     waveform = 0.1 * torch.randn(num_samples, generator=torch.Generator().manual_seed(0)).numpy()
     inputs = extractor(waveform, sampling_rate=extractor.sampling_rate, return_tensors="pt")
     task = config.architectures[0]
-    heads = {"ForPreTraining": AutoModelForPreTraining, "ForAudioFrameClassification": AutoModelForAudioFrameClassification}
+    heads = {"ForPreTraining": AutoModelForPreTraining, "FrameClassification": AutoModelForAudioFrameClassification}
     for auto_class in (AutoModel, *(head for name, head in heads.items() if task.endswith(name))):
         for content in numbers(auto_class, folder, inputs):
             digest.update(content)

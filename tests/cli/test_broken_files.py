@@ -70,6 +70,7 @@ def test_a_corpus(folder: Path, model_folder: Path, tmp_path: Path, capsys: pyte
     assert sorted(rows[rows.error.notna()].path) == sorted(BROKEN)
 
 
+@pytest.mark.slow
 def test_training_data(folder: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, out = str(model_folder), str(tmp_path / "out")
     arguments = ["finetune", str(folder), "--model", model, "--out", out, "--epochs", "1", "--num-workers", "0"]

@@ -248,6 +248,7 @@ def test_a_reader_that_has_gone_ends_it_in_silence(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_process_of_its_own(tmp_path: Path) -> None:
     """Lines arrive through a pipe while it works, and the interpreter ends without a word of its own."""
     folder = tmp_path / "recordings"

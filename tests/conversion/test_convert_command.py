@@ -14,8 +14,9 @@ from hf_ast.cli.checkpoints import Family
 from hf_ast.conversion import downloads, registry
 from hf_ast.conversion.folders import read_provenance, sha256
 from hf_ast.families import BY_NAME
+from tests.support.converted import narrow, write_narrow_file
 from tests.support.file_server import Served, Server, serving
-from tests.support.official_files import tiny_ast_content, tiny_ast_outputs, write_official_file
+from tests.support.official_files import tiny_ast_content, tiny_ast_outputs
 from tests.support.tiny import GEOMETRY, SIZE, spectrograms
 
 NAME = "ssast-tiny-patch-400"
@@ -24,12 +25,16 @@ LABELS = ["dog", "rain", "sea waves", "baby", "clock"]
 
 @pytest.fixture(scope="module")
 def official(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_official_file(registry.find(NAME), tmp_path_factory.mktemp("official"))
+    return write_narrow_file(tmp_path_factory.mktemp("official"))
 
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder and digests of its own."""
+    """A working folder and digests of its own, and a registry with narrow models in the place of tiny ones."""
+    small = {name: narrow(name) for name in (NAME, "ssast-tiny-frame-400")}
+    for table in ("CHECKPOINTS", "ALIASES"):
+        known = getattr(registry, table)
+        monkeypatch.setattr(registry, table, {alias: small.get(entry.name, entry) for alias, entry in known.items()})
     monkeypatch.setattr(downloads, "default_cache", lambda: tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -90,7 +95,7 @@ def test_an_official_file_is_known_by_its_name(
         f"next: hf-ast publish {NAME} --repo ID",
     ]
     assert read_provenance(elsewhere / NAME)["source"]["url"] is None
-    assert AutoModel.from_pretrained(elsewhere / NAME).config.hidden_size == 192
+    assert AutoModel.from_pretrained(elsewhere / NAME).config.hidden_size == 64
     assert AutoFeatureExtractor.from_pretrained(elsewhere / NAME).max_length == 1024
     assert (elsewhere / NAME / "README.md").read_text().startswith("---\n")
 
@@ -141,7 +146,7 @@ def test_a_checkpoint_is_downloaded_once_and_then_works_offline(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    server.served[official.name] = Served(official.read_bytes(), answers=[("cut", 10**7)])
+    server.served[official.name] = Served(official.read_bytes(), answers=[("cut", 10**6)])
     url = server.url(official.name)
     replace_urls(monkeypatch, {NAME: url})
     assert main(["convert", NAME, "--cache", "cache"]) == 0
@@ -183,7 +188,7 @@ def test_convert_all_goes_on_after_a_failure_with_one_line_each(
     rows = [line.split(maxsplit=3) for line in output.out.splitlines()]
     assert rows[0][::3] == ["ssast-base-frame-400", "failed: gone.pth cannot be downloaded:"]
     assert rows[1][0] == "ssast-tiny-frame-400"
-    assert "has shape (192, 1, 16, 16), the config describes (192, 1, 128, 2)" in rows[1][3]
+    assert "has shape (64, 1, 16, 16), the config describes (64, 1, 128, 2)" in rows[1][3]
     assert rows[2][::3] == [NAME, "verified"]
     assert float(rows[2][2]) < 1e-4
     assert f"{server.url('gone.pth')}: HTTP 404" in output.err
@@ -219,7 +224,7 @@ def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         ("convert FILE --set hiden_size=3", "changes has 'hiden_size', which is not a field of SSASTConfig or"),
         ("convert FILE --set hidden_size", "--set hidden_size must be FIELD=VALUE"),
         ("convert FILE --set hidden_size=wide", "expected int, got str"),
-        ("convert FILE --as ssast-tiny-frame-400", "has shape (192, 1, 16, 16), the config describes"),
+        ("convert FILE --as ssast-tiny-frame-400", "has shape (64, 1, 16, 16), the config describes"),
         ("convert FILE --labels missing.txt", "No such file or directory: 'missing.txt'"),
         ("convert FILE --out taken", "out='taken' exists and was not made by a conversion; give another folder"),
         (f"convert {NAME} --as openmic", f"--as is for files, and '{NAME}' is not a file"),

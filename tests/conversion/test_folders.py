@@ -21,17 +21,17 @@ from hf_ast.conversion.changes import split_changes
 from hf_ast.conversion.checkpoint import Checkpoint
 from hf_ast.conversion.folders import convert_file, read_provenance, sha256
 from hf_ast.conversion.registry import find
-from tests.support.converted import verified
-from tests.support.official_files import tiny_ast_content, tiny_ast_outputs, write_official_file
+from tests.support.converted import narrow, verified, write_narrow_file
+from tests.support.official_files import tiny_ast_content, tiny_ast_outputs
 from tests.support.processes import exit_code, limit_file_size, start
 from tests.support.tiny import GEOMETRY, SIZE, spectrograms
 
-TINY = find("ssast-tiny-patch-400")
+TINY = narrow()
 
 
 @pytest.fixture(scope="module")
 def official(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_official_file(TINY, tmp_path_factory.mktemp("official"))
+    return write_narrow_file(tmp_path_factory.mktemp("official"))
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +112,8 @@ def test_a_fine_tuned_file_brings_labels_statistics_and_geometry(tmp_path: Path)
         ({"hiden_size": 3}, r"'hiden_size', which is not a field of SSASTConfig or .*Similar: hidden_size"),
         ({"hidden_size": "many"}, "expected int, got str"),
         ({"mean": "low"}, "mean='low', which must be a number"),
-        ({"hidden_size": 193}, "no multiple of 64, .*; give num_attention_heads as well"),
-        ({"hidden_size": 193, "num_attention_heads": 3}, "must be a multiple of num_attention_heads=3"),
+        ({"hidden_size": 65}, "no multiple of 64, .*; give num_attention_heads as well"),
+        ({"hidden_size": 65, "num_attention_heads": 3}, "must be a multiple of num_attention_heads=3"),
         ({"num_labels": 0}, "num_labels=0 must be a positive number"),
         ({"num_labels": 3, "id2label": {0: "a", 1: "b"}}, "num_labels=3, but there are 2 labels"),
         ({"id2label": {0: "a", 2: "b"}}, "numbered 0 to 1"),
@@ -186,10 +186,9 @@ def test_a_file_of_something_else_is_an_error(tmp_path: Path, content: bytes) ->
 def test_a_file_of_another_architecture_is_an_error(official: Path, tmp_path: Path) -> None:
     file = tmp_path / official.name
     file.write_bytes(official.read_bytes())
-    refused(
-        file, r"has shape \(192, 1, 16, 16\), the config describes \(192, 1, 128, 2\)", find("ssast-tiny-frame-400")
-    )
-    refused(file, r"has shape \(1, 1, 192\), the config describes \(1, 1, 384\)", find("ssast-small-patch-400"))
+    of_frames = narrow("ssast-tiny-frame-400")
+    refused(file, r"has shape \(64, 1, 16, 16\), the config describes \(64, 1, 128, 2\)", of_frames)
+    refused(file, r"has shape \(1, 1, 64\), the config describes \(1, 1, 384\)", find("ssast-small-patch-400"))
     refused(file, "no layout known for PaSSTConfig", find("openmic"))
 
 
@@ -225,7 +224,7 @@ def convert_on_a_full_disk(official: Path, out: Path, num_bytes: int) -> None:
         convert_file(official, TINY, out)
 
 
-@pytest.mark.parametrize("num_bytes", [10_000, 5_000_000])
+@pytest.mark.parametrize("num_bytes", [10_000, 1_000_000])
 def test_a_full_disk_leaves_nothing(official: Path, tmp_path: Path, num_bytes: int) -> None:
     assert exit_code(start(convert_on_a_full_disk, official, tmp_path / "out", num_bytes)) == 0
     assert list(tmp_path.iterdir()) == []
@@ -234,7 +233,7 @@ def test_a_full_disk_leaves_nothing(official: Path, tmp_path: Path, num_bytes: i
 def test_a_full_disk_leaves_the_folder_that_was_there(official: Path, tmp_path: Path) -> None:
     folder = convert_file(official, TINY, tmp_path / "out", url="https://example.org/earlier")
     before = contents(folder)
-    assert exit_code(start(convert_on_a_full_disk, official, folder, 5_000_000)) == 0
+    assert exit_code(start(convert_on_a_full_disk, official, folder, 1_000_000)) == 0
     assert contents(folder) == before
     assert list(tmp_path.iterdir()) == [folder]
 
@@ -269,7 +268,7 @@ def test_a_killed_conversion_is_cleaned_up_by_the_next(
     convert_file(official, TINY, out)
     assert list(tmp_path.iterdir()) == [out]
     assert read_provenance(out)["source"]["url"] is None
-    assert AutoModel.from_pretrained(out).config.hidden_size == 192
+    assert AutoModel.from_pretrained(out).config.hidden_size == 64
 
 
 def test_the_replaced_folder_comes_back_if_the_next_conversion_fails(official: Path, tmp_path: Path) -> None:
@@ -277,7 +276,7 @@ def test_the_replaced_folder_comes_back_if_the_next_conversion_fails(official: P
     before = contents(out)
     assert exit_code(start(convert_and_die, official, out, "os.rename", ".out.partial-")) == -signal.SIGKILL
     assert not out.exists()
-    assert exit_code(start(convert_on_a_full_disk, official, out, 5_000_000)) == 0
+    assert exit_code(start(convert_on_a_full_disk, official, out, 1_000_000)) == 0
     assert contents(out) == before
 
 

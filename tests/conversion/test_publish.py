@@ -203,6 +203,7 @@ def test_the_hub_on_loopback_refuses_a_card_that_the_hub_would_refuse(hub: Loopb
         card.validate()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", [True, False], ids=["with hf_ast", "by remote code"])
 def test_a_published_model_opens_by_its_id_with_equal_logits(
     package: bool, folder: Path, hub: LoopbackHub, tmp_path: Path

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import strategies as st
 from transformers import Trainer, TrainingArguments
 
 from hf_ast import HfASTFeatureExtractor, score_clips
 from hf_ast.inference.clips import length_batches
+from tests.support.cases import cases
 from tests.support.tiny import passt_extractor, tiny_model, tiny_passt, waveforms
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.lists(st.integers(1, 1000), max_size=60), st.integers(1, 9), st.floats(0, 1))
+@cases(1, lengths=st.lists(st.integers(1, 1000), max_size=60), batch_size=st.integers(1, 9), padding=st.floats(0, 1))
 def test_batches_hold_every_clip_once_and_little_padding(lengths: list[int], batch_size: int, padding: float) -> None:
     batches = length_batches(lengths, batch_size=batch_size, max_padding=padding)
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))

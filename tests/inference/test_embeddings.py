@@ -163,6 +163,7 @@ print(peaks[1] - peaks[0])
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_recording():
     """A copy of the 10 minutes would be 73 MB."""
     assert float(run(MEMORY, cwd=ROOT)) < 20

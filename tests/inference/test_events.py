@@ -62,7 +62,7 @@ def test_thresholds_out_of_range(settings: dict[str, float], message: str) -> No
         find_events(torch.zeros(1, 1), torch.tensor([[0.0, 1.0]]), ["a"], **settings)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.integers(1, 40000),
     st.integers(1, 9000),

@@ -187,6 +187,7 @@ FUNCTIONS: dict[str, Callable[[Case, int, Path], Sequence[Any]]] = {
 }
 
 
+@pytest.mark.parametrize("case", ["ast", slow("ssast"), "passt"], indirect=True)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_function_gives_the_scores_of_the_clip_alone(case: Case, name: str, tmp_path: Path) -> None:
     for batch_size in BATCH_SIZES:
@@ -247,7 +248,7 @@ def test_commands_label_short_recordings(case: Case, tmp_path: Path, capsys: pyt
     assert (result["num_recordings"], result["skipped"], result["failed"]) == (len(case.clips), {}, [])
 
 
-@pytest.mark.parametrize("case", [slow("ast"), slow("ssast"), "passt"], indirect=True)
+@pytest.mark.slow
 def test_fine_tuning_on_short_recordings(case: Case, tmp_path: Path) -> None:
     preset = PRESETS["fsd50k" if isinstance(case.extractor, PaSSTFeatureExtractor) else "speech-commands"]
     done = finetune(

@@ -153,7 +153,7 @@ def test_models_are_in_eval_mode_for_the_call() -> None:
     assert model.backbone.layers[1].training
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.integers(1, 20000),
     st.sampled_from([None, 0.11, 0.25]),

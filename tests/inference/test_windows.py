@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import strategies as st
 
 from hf_ast.inference.windows import WindowStream, as_samples, covering_starts, num_centred_windows, whole_windows
+from tests.support.cases import cases
 
 
 @pytest.mark.parametrize(
@@ -31,8 +32,7 @@ def grids(draw: st.DrawFn) -> tuple[int, int, int]:
     return draw(st.integers(1, 400)), window, draw(st.integers(1, window))
 
 
-@settings(max_examples=1000, deadline=None)
-@given(grids())
+@cases(3, grid=grids())
 def test_every_sample_is_in_a_window(grid: tuple[int, int, int]) -> None:
     num_samples, window, hop = grid
     starts = covering_starts(num_samples, window, hop)
@@ -47,8 +47,7 @@ def test_every_sample_is_in_a_window(grid: tuple[int, int, int]) -> None:
     assert starts[:-1] == list(range(0, hop * (len(starts) - 1), hop))
 
 
-@settings(max_examples=300, deadline=None)
-@given(grids(), st.lists(st.integers(0, 120), max_size=20))
+@cases(1.5, grid=grids(), sizes=st.lists(st.integers(0, 120), max_size=20))
 def test_a_stream_gives_the_same_windows(grid: tuple[int, int, int], sizes: list[int]) -> None:
     num_samples, window, hop = grid
     recording = np.arange(num_samples, dtype=np.float32)

@@ -41,6 +41,7 @@ def train(model: torch.nn.Module, masked: bool, **inputs: Callable[[int], torch.
     return counter.num_graphs, outputs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per_clip", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
 def test_patchout_and_random_crop(per_clip: bool, masked: bool) -> None:
@@ -59,6 +60,7 @@ def test_patchout_and_random_crop(per_clip: bool, masked: bool) -> None:
     torch.testing.assert_close(output.loss, expected.loss)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [{"num_mask_patches": 7}, {"mask_ratio": 0.6, "mask_sampler": "uniform"}],
@@ -78,6 +80,7 @@ def test_pretraining(settings: dict[str, Any]) -> None:
     torch.testing.assert_close(output.loss, again.loss)
 
 
+@pytest.mark.slow
 def test_pretraining_with_given_masks() -> None:
     model = SSASTForPreTraining(tiny_ssast_config(num_hidden_layers=1))
     num_graphs, outputs = train(model, masked=True, mask_indices=lambda size: torch.tensor([[3, 0, -1]] * size))
@@ -93,7 +96,7 @@ def test_pretraining_with_given_masks() -> None:
 def test_compiled_code_draws_the_masks_of_the_seed() -> None:
     model = SSASTForPreTraining(tiny_ssast_config(num_hidden_layers=1, num_mask_patches=7)).train()
     compiled = torch.compile(model, backend="eager", fullgraph=True)
-    for num_frames in (48, 42, 36):
+    for num_frames in (48, 36):
         torch.manual_seed(0)
         expected = model(spectrograms(2, num_frames))
         torch.manual_seed(0)

@@ -70,7 +70,7 @@ def test_num_frames(samples: int, frames: int) -> None:
 
 def test_gradients_reach_the_waveform() -> None:
     wave = waveforms(2, 560, torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(KaldiFbank(num_mel_bins=20, dtype=torch.float64), wave)
+    assert torch.autograd.gradcheck(KaldiFbank(num_mel_bins=20, dtype=torch.float64), wave, fast_mode=True)
 
 
 def test_filters_are_flat_between_the_edges() -> None:

@@ -33,7 +33,9 @@ def dynamic(name: str) -> tuple[dict[int, Dim]]:
 
 
 @front_ends
-@pytest.mark.parametrize("example_s", [0.25, 5.0], ids=["one chunk", "several chunks"])
+@pytest.mark.parametrize(
+    "example_s", [0.25, pytest.param(5.0, marks=pytest.mark.slow)], ids=["one chunk", "several chunks"]
+)
 def test_torch_export(name: str, example_s: float) -> None:
     front_end = FRONT_ENDS[name]()
     example = waveforms(2, int(example_s * RATE))
@@ -74,6 +76,7 @@ def onnx_session(model: nn.Module, example: Tensor, sizes: tuple[dict[int, Dim]]
     return lambda waveform: torch.as_tensor(session.run(None, {inputs.name: waveform.numpy()})[0])
 
 
+@pytest.mark.slow
 @front_ends
 def test_onnx(name: str, tmp_path: Path) -> None:
     """Energies to float32 rounding of an FFT and a logarithm, which is relative to the energy of the whole frame."""
@@ -100,6 +103,7 @@ class FromWaveform(nn.Module):
         return self.model(self.front_end(waveform) / 4).logits
 
 
+@pytest.mark.slow  # in the fast tests, tests/export has files from waveforms
 @pytest.mark.parametrize("family", ["ast", "passt"])
 def test_onnx_from_waveform_to_logits(family: str, tmp_path: Path) -> None:
     if family == "ast":

@@ -131,6 +131,7 @@ def test_the_code_of_an_official_folder_is_not_run(trust_remote_code: bool | Non
     assert not marker.exists()
 
 
+@pytest.mark.slow
 def test_a_saved_front_end_opens_by_remote_code(tmp_path: Path) -> None:
     MAESTFeatureExtractor(max_length=40).save_pretrained(tmp_path)
     waveform = waveforms(1, 5000)[0].numpy()
@@ -149,7 +150,9 @@ print("hf_ast" in sys.modules)
     np.testing.assert_array_equal(np.load(tmp_path / "features.npy"), expected)
 
 
-@pytest.mark.parametrize("example_s", [0.25, 17.0], ids=["one chunk", "several chunks"])
+@pytest.mark.parametrize(
+    "example_s", [0.25, pytest.param(17.0, marks=pytest.mark.slow)], ids=["one chunk", "several chunks"]
+)
 def test_torch_export_at_any_length(example_s: float) -> None:
     front_end = MAESTLogMel()
     dynamic = ({0: Dim("batch"), 1: Dim("samples", min=256)},)
@@ -229,6 +232,7 @@ def test_a_native_file_is_the_model_of_the_hub(tmp_path: Path) -> None:
     torch.testing.assert_close(logits(joint, features), logits(model, features), atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_an_exported_model_takes_waveforms(tmp_path: Path) -> None:
     import onnxruntime
 

@@ -44,7 +44,7 @@ def deviations(measured: np.ndarray, expected: np.ndarray, num_samples: float) -
     return (measured[inside] - expected[inside]) / np.sqrt(variance)
 
 
-@pytest.mark.parametrize("num_masks", [400, 250, 100])
+@pytest.mark.parametrize("num_masks", [400, pytest.param(250, marks=pytest.mark.slow), 100])
 def test_the_official_sampler_masks_what_the_official_code_masks(num_masks: int) -> None:
     with np.load(OFFICIAL) as recorded:
         expected = recorded[f"patch_n{num_masks}"]

@@ -40,11 +40,15 @@ def export(model: nn.Module, example: dict[str, Tensor], min_frames: int) -> nn.
     return torch.export.export(model, (), example, dynamic_shapes=shapes).module()
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("name", ["ast", "passt", pytest.param("ssast", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("masked", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize(
     ("example_frames", "min_frames", "context"),
-    [(FULL_LENGTH, TWO_COLUMNS, nullcontext), (34, TWO_COLUMNS, nullcontext), (ONE_COLUMN, 6, one_column_allowed)],
+    [
+        (FULL_LENGTH, TWO_COLUMNS, nullcontext),
+        pytest.param(34, TWO_COLUMNS, nullcontext, marks=pytest.mark.slow),
+        pytest.param(ONE_COLUMN, 6, one_column_allowed, marks=pytest.mark.slow),
+    ],
     ids=["full length", "shorter", "one column"],
 )
 @torch.no_grad()

@@ -277,6 +277,7 @@ def test_gradient_checkpointing_gives_the_same_gradients() -> None:
     torch.testing.assert_close(*gradients, atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_compiles_without_graph_breaks() -> None:
     model = tiny_model()
     clips, frame_mask = spectrograms(2, 50), mask([50, 30], 50)

@@ -44,36 +44,44 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def by_remote_code(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What all folders compute without the package; one process, because imports take seconds."""
-    home = tmp_path_factory.mktemp("home")
-    for name in SAVED:
-        put_into_cache(folders / name, home, f"org/{name}")
+def by_remote_code(
+    request: pytest.FixtureRequest, folders: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """What a folder computes without the package, in a process of its own, which takes ten seconds."""
+    home, name = tmp_path_factory.mktemp("home"), request.param
+    put_into_cache(folders / name, home, f"org/{name}")
     program = [sys.executable, str(ROOT / "tests/support/opened.py"), str(home / "out.json"), "--hub", "org"]
     environment = {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "PATH": "", "OMP_NUM_THREADS": "1"}
     result = subprocess.run(
-        [*program, *(str(folders / name) for name in SAVED)],
+        [*program, str(folders / name)],
         env=environment, cwd=home, capture_output=True, text=True,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    return json.loads((home / "out.json").read_text())
+    return {"name": name} | json.loads((home / "out.json").read_text())[name]
 
 
-@pytest.mark.parametrize("name", SAVED)
-def test_every_class_computes_the_same_bits_by_remote_code(name: str, folders: Path, by_remote_code: Any) -> None:
+def in_processes(*names: str) -> pytest.MarkDecorator:
+    """What these folders compute; AST's in the fast tests, too."""
+    slow = [pytest.param(name, marks=pytest.mark.slow) for name in names if name != "ast"]
+    return pytest.mark.parametrize("by_remote_code", ["ast", *slow], indirect=True)
+
+
+@in_processes(*SAVED)
+def test_every_class_computes_the_same_bits_by_remote_code(folders: Path, by_remote_code: Any) -> None:
     """From a folder and from a Hub id: extractor, models, gradients, pipeline, another length."""
     torch.set_num_threads(1)
+    name = by_remote_code["name"]
     expected = opened.opened(str(folders / name), opened.clips(folders / name))
     if "pipeline" in expected:  # by remote code, transformers' own pipeline scores one window
         classifier = pipeline("audio-classification", model=str(folders / name), top_k=None)
         assert type(classifier.feature_extractor).__name__ == expected["extractor"]
-    assert json.loads(json.dumps(expected)) == by_remote_code[name]["folder"] == by_remote_code[name]["hub"]
+    assert json.loads(json.dumps(expected)) == by_remote_code["folder"] == by_remote_code["hub"]
 
 
-@pytest.mark.parametrize("name", ["ast", "maest", "passt", "fpasst", "ssast"])
-def test_what_is_saved_after_training_by_remote_code_is_complete(name: str, by_remote_code: Any) -> None:
-    code = files_of(name)
-    saved = by_remote_code[name]["again"]
+@in_processes("ast", "maest", "passt", "fpasst", "ssast")
+def test_what_is_saved_after_training_by_remote_code_is_complete(by_remote_code: Any) -> None:
+    code = files_of(by_remote_code["name"])
+    saved = by_remote_code["again"]
     assert saved["equal"]
     assert saved["code"] == dict.fromkeys(code, True)
     assert {value.partition(".")[0] + ".py" for value in saved["auto_map"].values()} == code

@@ -10,7 +10,13 @@ from hf_ast.conversion.checkpoint import Checkpoint
 from hf_ast.conversion.folders import convert_file, read_provenance, write_provenance
 from hf_ast.conversion.registry import find
 from hf_ast.conversion.verification import ForwardComparison, TensorComparison, Verification
-from tests.support.official_files import MICRO_PASST, micro_passt_content, tiny_ast_content, write_official_file
+from tests.support.official_files import (
+    MICRO_PASST,
+    micro_passt_content,
+    small_content,
+    tiny_ast_content,
+    write_official_file,
+)
 from tests.support.tiny import GEOMETRY, SIZE
 
 SPEECH_COMMANDS = "ast-base-s10-speech-commands-0.9812"
@@ -44,6 +50,20 @@ def tiny_ast() -> tuple[Checkpoint, dict[str, Any]]:
     return dataclasses.replace(checkpoint, config=SIZE | GEOMETRY, front_end=front_end), tiny_ast_content(
         num_labels=35
     )
+
+
+def narrow(name: str = SSAST) -> Checkpoint:
+    """A tiny SSAST of the registry, a third as wide."""
+    checkpoint = find(name)
+    size = {"hidden_size": 64, "num_attention_heads": 1, "intermediate_size": 256}
+    return dataclasses.replace(checkpoint, config=dict(checkpoint.config) | size)
+
+
+def write_narrow_file(folder: Path) -> Path:
+    """The file of that checkpoint, under the name of the official one."""
+    path = folder / find(SSAST).file_name
+    torch.save(small_content(path.name, num_layers=12, sizes={192: 64, 576: 192, 768: 256}), path)
+    return path
 
 
 def tiny_passt() -> tuple[Checkpoint, dict[str, Any]]:

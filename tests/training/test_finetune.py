@@ -33,6 +33,7 @@ FROM_SCRATCH = Preset(learning_rate=3e-3, num_epochs=25, batch_size=12, weight_d
 RANDOM = replace(
     PRESETS["speech-commands"], learning_rate=1e-3, num_epochs=2, batch_size=8, max_length=None, stats="checkpoint"
 )
+AVERAGED = replace(RANDOM, balanced=True, average_from_epoch=1)
 
 
 @pytest.fixture(scope="module")
@@ -76,31 +77,47 @@ def test_a_folder_that_nobody_prepared(data: LabelledData, start: Path, tmp_path
 
 
 class Stop(TrainerCallback):
-    def __init__(self, step: int):
-        self.step = step
+    """Ends a training after its twelfth step, by an error or by the signal that no process survives."""
+
+    def __init__(self, *, kill: bool):
+        self.kill = kill
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == self.step:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if state.global_step == 12:
+            if self.kill:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise KeyboardInterrupt
 
 
 def train(data: LabelledData, output: Path, start: Path, preset: Preset, **settings: Any) -> None:
     finetune(data, output, model=start, preset=preset, duration_s=0.25, eval_every=5, **settings)
 
 
-@pytest.mark.parametrize("preset", [RANDOM, replace(RANDOM, balanced=True, average_from_epoch=1)])
-def test_a_killed_training_continues_as_if_nothing_had_happened(
-    data: LabelledData, start: Path, tmp_path: Path, preset: Preset
+@pytest.mark.parametrize(
+    ("preset", "kill"),
+    [
+        (AVERAGED, False),
+        pytest.param(RANDOM, True, marks=pytest.mark.slow),
+        pytest.param(AVERAGED, True, marks=pytest.mark.slow),
+    ],
+    ids=["averaged-interrupted", "killed", "averaged-killed"],
+)
+def test_a_training_that_was_cut_off_continues_as_if_nothing_had_happened(
+    data: LabelledData, start: Path, tmp_path: Path, preset: Preset, kill: bool
 ) -> None:
     train(data, tmp_path / "whole", start, preset, num_workers=0)
-    # With worker processes, which must make no difference either. Not forked: a CUDA build of torch trains in no fork
-    settings = {"num_workers": 1, "callbacks": [Stop(12)]}
-    process = multiprocessing.get_context("spawn").Process(
-        target=train, args=(data, tmp_path / "killed", start, preset), kwargs=settings
-    )
-    process.start()
-    process.join(300)
-    assert process.exitcode == -signal.SIGKILL
+    if kill:
+        # With worker processes, which make no difference. Not forked: a CUDA build of torch trains in no fork
+        settings = {"num_workers": 1, "callbacks": [Stop(kill=True)]}
+        process = multiprocessing.get_context("spawn").Process(
+            target=train, args=(data, tmp_path / "killed", start, preset), kwargs=settings
+        )
+        process.start()
+        process.join(300)
+        assert process.exitcode == -signal.SIGKILL
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            train(data, tmp_path / "killed", start, preset, num_workers=0, callbacks=[Stop(kill=False)])
     assert last_state(tmp_path / "killed").name == "checkpoint-10"  # in the middle of the second epoch
     assert not (tmp_path / "killed" / "model.safetensors").exists()
     train(data, tmp_path / "killed", start, preset, num_workers=0, resume=True)
@@ -204,7 +221,10 @@ def test_a_head_for_the_same_classes_is_kept_and_any_other_one_replaced(data: La
     assert weight.abs().max() < 6 * tiny_config().initializer_range
 
 
-def test_several_labels_per_recording(data: LabelledData, start: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("num_epochs", "least"), [(1, 0.0), pytest.param(16, 0.85, marks=pytest.mark.slow)])
+def test_several_labels_per_recording(
+    data: LabelledData, start: Path, tmp_path: Path, num_epochs: int, least: float
+) -> None:
     rows = [{"path": clip.name, "labels": [clip.name.split("/")[0], "sound"]} for clip in data.clips]
     rows[0]["labels"] = []
     manifest = Path(data.source.location) / "labels.jsonl"
@@ -212,12 +232,11 @@ def test_several_labels_per_recording(data: LabelledData, start: Path, tmp_path:
     several = read_data(manifest)
     assert several.multi_label
     assert several.labels == sorted([TONES, NOISE, PULSES, "sound"])
-    done = finetune(
-        several, tmp_path, model=start, preset=replace(FROM_SCRATCH, num_epochs=16, max_grad_norm=1.0), num_workers=0
-    )
+    preset = replace(FROM_SCRATCH, num_epochs=num_epochs, max_grad_norm=1.0)
+    done = finetune(several, tmp_path, model=start, preset=preset, num_workers=0)
     assert done.model.config.problem_type == "multi_label_classification"
     assert done.evaluation is not None
-    assert done.evaluation.metrics.values["mAP"] > 0.85
+    assert done.evaluation.metrics.values["mAP"] > least
     for name, target in zip(done.evaluation.names, done.evaluation.targets, strict=True):
         expected = next(row["labels"] for row in rows if row["path"] == name)
         assert {several.labels[index] for index in target.nonzero()[0]} == set(expected)

@@ -145,7 +145,7 @@ def pipeline_scores(classifier: Any, clips: list[np.ndarray]) -> np.ndarray:
     return np.array([[scores[label] for label in LABELS] for scores in by_label])
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ["ast", "passt", pytest.param("ssast", marks=pytest.mark.slow)])
 def test_trainer_and_pipelines_agree(name: str, tmp_path: Path) -> None:
     """Of clips that are longer than the window, the Trainer and transformers' own pipeline hear the beginning."""
     short, long = script(name, tmp_path)

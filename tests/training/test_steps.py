@@ -87,7 +87,7 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         torch.testing.assert_close(found[name], tensor, **CLOSE, msg=partial("{}: {}".format, name))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["single-label", pytest.param("multi-label", marks=pytest.mark.slow), "soft"])
 def test_accumulated_batches(kind: str, tmp_path: Path) -> None:
     # Steps of 8, 8 and 5 clips: 4 + 4, 4 + 4 and 4 + 1
     whole = trained(tmp_path, kind, 21, 8)
