@@ -11,6 +11,7 @@ from torch import nn
 from transformers import (
     AutoModel,
     AutoModelForAudioClassification,
+    AutoModelForAudioFrameClassification,
     PreTrainedModel,
 )
 
@@ -25,7 +26,7 @@ from hf_ast.opening import hub_settings, open_safely
 from .devices import Device, find_device, find_dtype
 from .fast import prepare_fast
 from .features import FeatureExtractor
-from .front_ends import load_feature_extractor, read_model_type
+from .front_ends import labels_frames, load_feature_extractor, read_model_type
 
 # Modules that only some classes of a family have
 HEADS = ("classifier.", "objectives.")
@@ -39,6 +40,7 @@ class _Settings:
     dtype: str | torch.dtype
     revision: str | None
     token: str | bool | None
+    frames: bool = False
 
     def of_hub(self) -> dict[str, Any]:
         """Those that say where the files are."""
@@ -49,6 +51,7 @@ def load_classifier(
     model: str | os.PathLike[str],
     *,
     fast: bool = False,
+    frames: bool = False,
     device: Device | None = "cpu",
     dtype: str | torch.dtype = "float32",
     revision: str | None = None,
@@ -60,6 +63,8 @@ def load_classifier(
 
     Args:
         model: A folder, the id of a model on the Hub, or any name of a released checkpoint (`resolve_model`).
+        frames: Whether a model that labels cells of time is opened as such (`...ForAudioFrameClassification`), and not
+            by its head for clips.
         fast: Whether to prepare the model with `prepare_fast`, which rounds: logits stay within 2 % of their range.
         device: Where the model runs, such as "cuda"; if None, the accelerator if there is one, else the CPU. By
             default the CPU, as in `from_pretrained`. What takes a model in `hf_ast` runs its front end there as well.
@@ -73,14 +78,17 @@ def load_classifier(
             device, dtype or revision.
         OSError: The checkpoint cannot be downloaded or read.
     """
-    settings = _Settings(device=device, dtype=dtype, revision=revision, token=token)
+    settings = _Settings(device=device, dtype=dtype, revision=revision, token=token, frames=frames)
     classifier, feature_extractor, missing = _load(
         model, HfASTForAudioClassification, AutoModelForAudioClassification, settings
     )
     if missing:
+        advice = "fine-tune the model first, or take its embeddings."
+        if not frames and labels_frames(resolve_model(model, revision=revision, token=token), **settings.of_hub()):
+            advice = "the model labels cells of time: open it with AutoModelForAudioFrameClassification."
         raise ValueError(
             f"model={os.fspath(model)!r} is not a trained classifier: the checkpoint has no {', '.join(missing)}. "
-            "With new, random weights every label would be wrong; fine-tune the model first, or take its embeddings."
+            f"With new, random weights every label would be wrong; {advice}"
         )
     return prepare_fast(classifier) if fast else classifier, feature_extractor
 
@@ -156,6 +164,8 @@ def _load(
     device, dtype = find_device(settings.device), find_dtype(settings.dtype)
     path = resolve_model(model, revision=settings.revision, token=settings.token)
     try:
+        if settings.frames and labels_frames(path, **settings.of_hub()):
+            auto_class = AutoModelForAudioFrameClassification
         loaded, feature_extractor, missing = _load_from(path, native_class, auto_class, dtype, settings.of_hub())
     except (ImportError, OSError, ValueError):
         raise
