@@ -1,5 +1,6 @@
 """Events: when something is heard, from scores over time."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypedDict, Unpack, cast
@@ -74,7 +75,7 @@ class EventRule:
 
     def filter_length(self, cell_s: float) -> int:
         """Number of cells of the median filter, at least 1, for cells of a usual length in seconds."""
-        return max(1, round(self.median_s / cell_s))
+        return max(1, math.floor(self.median_s / cell_s + 0.5 + TOLERANCE_S))
 
     def limits(self, labels: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Threshold and release of each label, float64, shape (C,) each; ValueError if one is out of its range."""
