@@ -120,8 +120,8 @@ def _write(heard: Heard, target: Path, file_format: Format) -> None:
 def output_files(files: Sequence[str], arguments: Sequence[str], folder: Path, suffix: str) -> dict[str, Path]:
     """Choose a file in a folder for each recording: with its name and another suffix.
 
-    Recordings from folders and patterns are in the same subfolders. Those whose names differ only in their suffixes keep
-    these; if files would still be the same, all are in subfolders of the deepest folder that holds them.
+    Recordings from folders and patterns are in the same subfolders. Those whose names differ only in their suffixes
+    keep these; if files would still be the same, all are in subfolders of the deepest folder that holds them.
 
     Raises:
         BadParameter: A file exists, or several recordings have the same.
