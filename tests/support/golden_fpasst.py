@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from hf_ast import FPaSSTConfig, FPaSSTFeatureExtractor, FPaSSTForAudioFrameClassification, FPaSSTMel
+from hf_ast import FPaSSTConfig, FPaSSTFeatureExtractor, FPaSSTForAudioFrameClassification, FPaSSTMel, tag
 from hf_ast.conversion import convert_checkpoint
-from hf_ast.inference.events import filter_median, find_events
+from hf_ast.inference.events import MedianFilter, find_events
 from hf_ast.models.modules_cells import resample_cells
 from hf_ast.models.modules_centred_mel import MelDraws
 from hf_ast.models.modules_mel_filters import kaldi_mel_filters
@@ -154,13 +154,11 @@ def run_fpasst_end_to_end(entry: dict[str, Any], inputs: dict[str, Any], tmp_pat
         features = extractor(waveform, facts["sampling_rate"], return_tensors="pt", padding="longest")["input_values"]
         values = features.mT.unsqueeze(1).numpy()
         return classify(model, {"input_values": values}) | {"mel": values}
-    chunks = list(waveform.flatten().split(facts["segment_samples"]))
-    with torch.no_grad():
-        logits = torch.cat(
-            [model(**extractor(c, facts["sampling_rate"], return_tensors="pt")).logits for c in chunks], 1
-        )
-    probabilities = logits.sigmoid().mT
-    return {"strong_probs": probabilities.numpy()} | decoded(probabilities[0], facts | {"frame_seconds": 0.04})
+    # The official code completes the last chunk, where `tag` would let it begin earlier
+    missing = -waveform.numel() % facts["segment_samples"]
+    tagging = tag(model, extractor, torch.nn.functional.pad(waveform.flatten(), (0, missing)).numpy())
+    probabilities = tagging.cell_scores.T
+    return {"strong_probs": probabilities[None].numpy()} | decoded(probabilities, facts | {"frame_seconds": 0.04})
 
 
 def run_sed_decode(entry: dict[str, Any], inputs: dict[str, Any], tmp_path: Path) -> Result:
@@ -170,22 +168,21 @@ def run_sed_decode(entry: dict[str, Any], inputs: dict[str, Any], tmp_path: Path
 def decoded(probabilities: torch.Tensor, facts: dict[str, Any]) -> Result:
     """Events of probabilities (C, K) for each threshold, class by class.
 
-    The official code asks for more than the threshold, and keeps events in the padding of a file as empty ones.
+    The official code keeps events in the padding of a file as empty ones.
     """
     num_classes, num_cells = probabilities.shape
-    scores = filter_median(probabilities.T, facts["median_filter"])
-    edges = facts["frame_seconds"] * torch.arange(num_cells + 1, dtype=torch.float64)
-    times, clipped = torch.stack((edges[:-1], edges[1:]), dim=1), edges.clamp(max=facts["audio_len"])
-    result = {"scores_filtered": scores.T, "frame_onset": clipped[:-1], "frame_offset": clipped[1:]}
+    scores, length = probabilities.T.numpy(), facts["median_filter"]
+    filtered = MedianFilter(length).whole(scores)
+    clipped = np.minimum(facts["frame_seconds"] * np.arange(num_cells + 1), facts["audio_len"])
+    result = {"scores_filtered": filtered.T, "frame_onset": clipped[:-1], "frame_offset": clipped[1:]}
+    labels = [f"{index:04}" for index in range(num_classes)]
+    settings = {"median_s": length * facts["frame_seconds"]}
     for index, threshold in enumerate(facts["thresholds"]):
-        more = float(np.nextafter(np.float32(threshold), np.float32(1.0)))
-        events = find_events(scores, times, range(num_classes), threshold=more, release=more)
-        events = sorted(events, key=lambda event: (event.label, event.start_s))
-        result[f"event_class_{index}"] = torch.tensor([event.label for event in events])
-        onsets, offsets = ([getattr(event, name) for event in events] for name in ("start_s", "end_s"))
-        result[f"event_onset_{index}"] = torch.tensor(onsets, dtype=torch.float64).clamp(max=facts["audio_len"])
-        result[f"event_offset_{index}"] = torch.tensor(offsets, dtype=torch.float64).clamp(max=facts["audio_len"])
-    return to_numpy(result)
+        events = sorted(find_events(scores, facts["frame_seconds"], labels, threshold=threshold, **settings))
+        result[f"event_class_{index}"] = np.array([int(event.label) for event in events])
+        for name, times in (("onset", [e.start_s for e in events]), ("offset", [e.end_s for e in events])):
+            result[f"event_{name}_{index}"] = np.minimum(times, facts["audio_len"])
+    return result
 
 
 RUNNERS = {
