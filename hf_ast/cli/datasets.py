@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,15 @@ from .files import note_archives
 if TYPE_CHECKING:
     from hf_ast.data.labelled import LabelledData
     from hf_ast.training.evaluate import Evaluation
+    from hf_ast.training.event_evaluation import EventEvaluation
+
+
+class Task(StrEnum):
+    """What a model learns."""
+
+    CLIPS = "clips"
+    EVENTS = "events"
+
 
 Data = Annotated[
     str,
@@ -114,18 +124,23 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def read_labelled(source: str, **settings: Any) -> "LabelledData":
+def read_labelled(source: str, task: Task = Task.CLIPS, **settings: Any) -> "LabelledData":
     """Find and check recordings, and report on stderr what was found and what was skipped."""
     from hf_ast.training.extras import expect_train
 
     expect_train()
     from hf_ast.data.labelled import read_data
+    from hf_ast.data.strong_labels import StronglyLabelledData, read_events
 
-    data = read_data(source, progress=sys.stderr.isatty(), **settings)
+    read = read_events if task is Task.EVENTS else read_data
+    data: LabelledData = read(source, progress=sys.stderr.isatty(), **settings)
     if is_main_process():
         note_archives(data.source.archives(), source)
         for line in describe(data):
             note(line)
+        if isinstance(data, StronglyLabelledData):
+            for line in data.describe_events():
+                note(line)
     return data
 
 
@@ -143,14 +158,14 @@ def describe(data: "LabelledData") -> Iterator[str]:
     yield from data.describe_skipped()
 
 
-def report_failed(evaluation: "Evaluation") -> bool:
+def report_failed(evaluation: "Evaluation | EventEvaluation") -> bool:
     """Report the recordings that could not be scored on stderr, and return whether there are any."""
     for name, reason in evaluation.failed.items():
         report(f"{name}: {reason}")
     return bool(evaluation.failed)
 
 
-def as_lines(evaluation: "Evaluation") -> Iterator[str]:
+def as_lines(evaluation: "Evaluation | EventEvaluation") -> Iterator[str]:
     """Format the metrics as a table."""
     yield f"{len(evaluation.names)} recordings"
     for name, value in evaluation.metrics.values.items():

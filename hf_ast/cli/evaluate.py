@@ -20,6 +20,7 @@ from .datasets import (
     MultiLabel,
     SplitColumn,
     Subset,
+    Task,
     WholeFiles,
     as_lines,
     describe,
@@ -59,6 +60,13 @@ def evaluate(
     ],
     data: Data,
     options: BatchOptions,
+    task: Annotated[
+        Task | None,
+        typer.Option(
+            help="clips: which classes a recording or segment has. events: when each class is heard.",
+            show_default="events for a model that labels cells of time",
+        ),
+    ] = None,
     split: Annotated[
         Split | None,
         typer.Option(help="Part of the data.", show_default="test, if the data name such a split, else all"),
@@ -110,19 +118,25 @@ def evaluate(
     """Measure how well a model labels recordings.
 
     Whole recordings are scored, in windows where they are longer than the model's input, as `hf-ast classify` does.
+    A model that labels cells of time is measured by its events: PSDS1, PSDS2, and F1 over events and over segments.
+
     Prints accuracy (single-label data), mAP, AUC and d-prime. With `--json`, an object with `split`,
     `num_recordings`, `metrics`, `classes`, `confusion`, `failed` (`file` and `error` of recordings that could not be
     scored, which no figure counts), `skipped` and `warned`; with `--protocol`, with `folds` and their `mean`. A class
     without a recording has no average precision and is left out of the means.
     """
-    from hf_ast.training.evaluate import evaluate
+    from hf_ast.inference.loading import labels_frames, load_frame_classifier
 
     quiet_loading()
     if protocol is not None:
         _run_esc50(model, data, out, epochs, learning_rate, options, num_workers, seed, as_json)
         return
+    of_hub = options.loading()
+    if task is None:
+        task = Task.EVENTS if labels_frames(model, of_hub["revision"], of_hub["token"]) else Task.CLIPS
     found = read_labelled(
         data,
+        task,
         label_column=label_column,
         split_column=split_column,
         group_column=group_column,
@@ -137,10 +151,16 @@ def evaluate(
         seed=seed,
     )
     part = ("test" if found.of("test") else "all") if split is None else split.value
-    classifier, feature_extractor = options.classifier(model)
-    result = evaluate(
-        classifier, feature_extractor, found, split=part, batch_size=options.batch_size, progress=sys.stderr.isatty()
-    )
+    result: Any
+    settings: dict[str, Any] = {"split": part, "batch_size": options.batch_size, "progress": sys.stderr.isatty()}
+    if task is Task.EVENTS:
+        from hf_ast.training.event_evaluation import evaluate_events
+
+        result = evaluate_events(*load_frame_classifier(model, **of_hub), found, **settings)
+    else:
+        from hf_ast.training.evaluate import evaluate
+
+        result = evaluate(*options.classifier(model), found, **settings)
     if figure is not None:
         result.figure().savefig(figure, dpi=100)
     reasons = {"skipped": found.skipped, "warned": found.warned}

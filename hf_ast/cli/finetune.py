@@ -26,6 +26,7 @@ from .datasets import (
     Resume,
     SplitColumn,
     Subset,
+    Task,
     WholeFiles,
     as_lines,
     read_labelled,
@@ -63,6 +64,13 @@ def finetune(
     options: ModelOptions,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the model.", show_default=False)],
     model: Model = DEFAULT_MODEL,
+    task: Annotated[
+        Task,
+        typer.Option(
+            help="clips: which classes a recording or segment has. events: when each class is heard in a recording, "
+            "from annotations or a table with times; rows without times and label are recordings without events."
+        ),
+    ] = Task.CLIPS,
     preset: Annotated[
         Preset, typer.Option(help="Recipe; all but small-data are the official ones.")
     ] = Preset.SMALL_DATA,
@@ -148,6 +156,7 @@ def finetune(
     with resumable(out):
         found = read_labelled(
             data,
+            task,
             label_column=label_column,
             split_column=split_column,
             group_column=group_column,
@@ -163,6 +172,8 @@ def finetune(
             decode=not headers_only,
             seed=seed,
         )
+        if task is Task.CLIPS and any(clip.end_s is not None for clip in found.clips):
+            note("each segment is a clip of its own; to learn when something is heard, add --task events")
         done = finetune(
             found,
             out,

@@ -11,6 +11,8 @@ from torch import nn
 from transformers import (
     AutoModel,
     AutoModelForAudioClassification,
+    AutoModelForAudioFrameClassification,
+    PreTrainedConfig,
     PreTrainedModel,
 )
 
@@ -18,7 +20,11 @@ from hf_ast.checkpoints import resolve_model
 from hf_ast.models.configuration_native_common import NATIVE_MODEL_TYPE
 from hf_ast.models.configuration_ssast import SSASTConfig
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
-from hf_ast.models.modeling_ast import HfASTForAudioClassification, HfASTModel
+from hf_ast.models.modeling_ast import (
+    HfASTForAudioClassification,
+    HfASTForAudioFrameClassification,
+    HfASTModel,
+)
 from hf_ast.models.modeling_ssast import SSASTForPreTraining
 from hf_ast.opening import hub_settings, open_safely
 
@@ -83,6 +89,42 @@ def load_classifier(
             "With new, random weights every label would be wrong; fine-tune the model first, or take its embeddings."
         )
     return prepare_fast(classifier) if fast else classifier, feature_extractor
+
+
+def load_frame_classifier(
+    model: str | os.PathLike[str],
+    *,
+    device: Device | None = "cpu",
+    dtype: str | torch.dtype = "float32",
+    revision: str | None = None,
+    token: str | bool | None = None,
+) -> tuple[PreTrainedModel, SpectrogramFeatureExtractor]:
+    """Load a model that labels cells of time, in eval mode, and its feature extractor.
+
+    Args:
+        model, device, dtype, revision, token: As in `load_classifier`.
+
+    Raises:
+        ValueError: The name is unknown, or the checkpoint has no trained head for cells.
+        OSError: The checkpoint cannot be downloaded or read.
+    """
+    settings = _Settings(device=device, dtype=dtype, revision=revision, token=token)
+    classifier, feature_extractor, missing = _load(
+        model, HfASTForAudioFrameClassification, AutoModelForAudioFrameClassification, settings
+    )
+    if missing:
+        raise ValueError(
+            f"model={os.fspath(model)!r} does not label cells of time: the checkpoint has no {', '.join(missing)}. "
+            "Train one with `hf-ast finetune --task events`."
+        )
+    return classifier, cast("SpectrogramFeatureExtractor", feature_extractor)
+
+
+def labels_frames(model: str | os.PathLike[str], revision: str | None = None, token: str | bool | None = None) -> bool:
+    """Whether a model labels cells of time, by its config.json; arguments as in `load_classifier`."""
+    path = resolve_model(model, revision=revision, token=token)
+    values, _ = PreTrainedConfig.get_config_dict(path, **hub_settings(revision, token))
+    return any("ForAudioFrameClassification" in name for name in values.get("architectures") or ())
 
 
 def load_encoder(
@@ -184,12 +226,12 @@ def _load_from(
     return loaded, feature_extractor, missing_parameters(info)
 
 
-def missing_parameters(info: Mapping[str, Any], *, optional: str = "\0") -> list[str]:
+def missing_parameters(info: Mapping[str, Any], *, optional: str | tuple[str, ...] = "\0") -> list[str]:
     """List the parameters that a checkpoint lacks, or has in another shape, which is named.
 
     Args:
         info: What `from_pretrained(..., output_loading_info=True)` says.
-        optional: Beginning of the names that may be missing, such as those of a new classifier.
+        optional: Beginnings of the names that may be missing, such as those of a new classifier.
     """
     mismatched = {name: tuple(wanted) for name, _, wanted in info["mismatched_keys"]}
     names = sorted({*info["missing_keys"], *mismatched})
@@ -200,7 +242,9 @@ def missing_parameters(info: Mapping[str, Any], *, optional: str = "\0") -> list
     ]
 
 
-def expect_complete(model: str | os.PathLike[str], info: Mapping[str, Any], *, optional: str = "\0") -> None:
+def expect_complete(
+    model: str | os.PathLike[str], info: Mapping[str, Any], *, optional: str | tuple[str, ...] = "\0"
+) -> None:
     """Raise a ValueError if parameters of a model would be random, or layers of its checkpoint be left out.
 
     Args:

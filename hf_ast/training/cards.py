@@ -13,11 +13,13 @@ from transformers import PreTrainedModel
 import hf_ast
 from hf_ast.data.labelled import LabelledData
 from hf_ast.data.splitting import SPLITS, TEST
+from hf_ast.data.strong_labels import StronglyLabelledData
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 from hf_ast.text import code, markdown
 from hf_ast.whole import whole_file
 
 from .evaluate import Evaluation
+from .event_evaluation import EventEvaluation
 from .presets import Preset
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
@@ -75,7 +77,7 @@ def write_results(
     model: PreTrainedModel,
     feature_extractor: SpectrogramFeatureExtractor,
     data: LabelledData,
-    evaluation: Evaluation | None,
+    evaluation: Evaluation | EventEvaluation | None,
     split: str | None,
     facts: TrainingFacts,
     *,
@@ -109,7 +111,7 @@ def render_card(
     model: PreTrainedModel,
     feature_extractor: SpectrogramFeatureExtractor,
     data: LabelledData,
-    evaluation: Evaluation | None,
+    evaluation: Evaluation | EventEvaluation | None,
     split: str | None,
     facts: TrainingFacts,
     *,
@@ -155,6 +157,7 @@ def render_card(
         has_groups=any(clip.group is not None for clip in data.clips),
         classes=list(_class_rows(data, evaluation))[:MAX_CLASSES],
         evaluation=evaluation,
+        of_events=isinstance(data, StronglyLabelledData),
         split=split,
         is_test=split == TEST,
         facts=facts,
@@ -169,9 +172,10 @@ def render_card(
     )
 
 
-def _class_rows(data: LabelledData, evaluation: Evaluation | None) -> Iterator[dict[str, Any]]:
-    """Return the name, counts and average precision of each class, for a table in Markdown."""
+def _class_rows(data: LabelledData, evaluation: Evaluation | EventEvaluation | None) -> Iterator[dict[str, Any]]:
+    """Return the name, counts and average precision or F1 of each class, for a table in Markdown."""
     classes = None if evaluation is None else evaluation.as_data()["classes"]
     for index, (label, counts) in enumerate(data.counts().items()):
-        precision = None if classes is None else classes[index]["average_precision"]
-        yield {"label": markdown(label), "counts": list(counts.values()), "precision": precision}
+        score = None if classes is None else classes[index].get("average_precision", classes[index].get("event_F1"))
+        threshold = None if classes is None else classes[index].get("threshold")
+        yield {"label": markdown(label), "counts": list(counts.values()), "score": score, "threshold": threshold}

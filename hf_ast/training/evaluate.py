@@ -81,12 +81,12 @@ class Evaluation:
             {
                 "label": label,
                 "num_recordings": int(self.metrics.num_positives[index]),
-                "average_precision": _finite(self.metrics.average_precision[index]),
-                "auc": _finite(self.metrics.auc[index]),
+                "average_precision": finite_or_none(self.metrics.average_precision[index]),
+                "auc": finite_or_none(self.metrics.auc[index]),
             }
             for index, label in enumerate(self.labels)
         ]
-        values = {name: _finite(value) for name, value in self.metrics.values.items()}
+        values = {name: finite_or_none(value) for name, value in self.metrics.values.items()}
         confusion = None
         if not self.multi_label:
             labels, counts = self.confusion()
@@ -202,7 +202,7 @@ def score_recordings(
                 if len(batch) > 1:
                     batches += [{row: waveform} for row, waveform in batch.items()]
                 else:
-                    failures.update(dict.fromkeys(batch, _reason(error)))
+                    failures.update(dict.fromkeys(batch, reason_of(error)))
 
     with running(model):
         for row, clip in enumerate(tqdm(clips, desc="Evaluating", unit="file", disable=not progress)):
@@ -216,7 +216,7 @@ def score_recordings(
             except ImportError:  # a missing decoder concerns all recordings
                 raise
             except Exception as error:
-                failures[row] = _reason(error)
+                failures[row] = reason_of(error)
             if len(waiting) == batch_size:
                 score_waiting()
         if waiting:
@@ -224,7 +224,8 @@ def score_recordings(
     return scores, failures
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Return what to tell of an error: its message, behind its type if that is not about the input."""
     return str(error) if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {error}"
 
 
@@ -235,5 +236,6 @@ def _segment(recording: Any, clip: Clip, rate: int) -> dict[str, Any]:
     return {"array": waveform, "sampling_rate": rate}
 
 
-def _finite(value: float) -> float | None:
+def finite_or_none(value: float) -> float | None:
+    """Return a number for JSON, which has neither NaN nor infinity."""
     return float(value) if math.isfinite(value) else None

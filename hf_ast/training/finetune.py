@@ -16,10 +16,12 @@ from transformers.utils import logging
 from hf_ast.checkpoints import resolve_model
 from hf_ast.data.labelled import LabelledData
 from hf_ast.data.splitting import SPLITS, TEST, TRAIN, VALIDATION
-from hf_ast.inference.loading import load_classifier
+from hf_ast.data.strong_labels import StronglyLabelledData
+from hf_ast.inference.loading import load_classifier, load_frame_classifier
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 from hf_ast.whole import written_with_os_errors
 
+from .augmentation import Augmentation
 from .averaging import SWACallback
 from .cards import TrainingFacts, source_license, write_results
 from .clips import Clips
@@ -27,7 +29,9 @@ from .collation import TrainingCollator
 from .damage import DamagedRecordings
 from .devices import device_arguments
 from .evaluate import Evaluation, evaluate
+from .event_evaluation import EventEvaluation, choose_thresholds, evaluate_events
 from .extras import expect_train
+from .frames import EventLoss, TrainingParts, event_parts
 from .metrics import compute_metrics, main_metric
 from .output import (
     CHECKPOINTS,
@@ -68,7 +72,7 @@ class FineTuned:
 
     model: PreTrainedModel
     feature_extractor: SpectrogramFeatureExtractor
-    evaluation: Evaluation | None
+    evaluation: Evaluation | EventEvaluation | None
     split: str | None
     is_main_process: bool = True
     damaged: list[str] = field(default_factory=list)
@@ -138,6 +142,10 @@ class RecipeTrainer(Trainer):
         return super().create_scheduler(num_training_steps, optimizer)
 
 
+class EventTrainer(EventLoss, RecipeTrainer):
+    """`RecipeTrainer` for models of frames."""
+
+
 def finetune(
     data: LabelledData,
     output: str | Path,
@@ -168,7 +176,8 @@ def finetune(
     """Fine-tune a model, and save it with its feature extractor, a model card, a figure and the metrics.
 
     Args:
-        data: The recordings; `hf_ast.data.labelled.read_data` finds them.
+        data: The recordings; `hf_ast.data.labelled.read_data` finds them. With those of
+            `hf_ast.data.strong_labels.read_events`, the model learns when something is heard.
         output: Folder for the result; `checkpoints` in it holds the states to resume from.
         model: A folder, the id of a model on the Hub, or any name of a released checkpoint: an AST, SSAST or PaSST,
             with a head or without one. A head for the same classes is kept, any other one is replaced.
@@ -268,11 +277,18 @@ def _measured(
     evaluation = None
     if is_main_process:
         if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # this process has only a part of the weights
-            network = load_classifier(output)[0]
+            load = load_frame_classifier if isinstance(data, StronglyLabelledData) else load_classifier
+            network = load(output)[0]
             network.to(trainer.args.device)
+        batch_size = trainer.args.per_device_eval_batch_size
+        if isinstance(data, StronglyLabelledData):
+            network.config.event_thresholds = choose_thresholds(
+                network, feature_extractor, data, split=VALIDATION, batch_size=batch_size
+            )
+            network.config.save_pretrained(output)
         if split is not None:
-            batch_size = trainer.args.per_device_eval_batch_size
-            evaluation = evaluate(
+            measure: Any = evaluate_events if isinstance(data, StronglyLabelledData) else evaluate
+            evaluation = measure(
                 network, feature_extractor, data, split=split, batch_size=batch_size, progress=progress
             )
         write_results(output, network, feature_extractor, data, evaluation, split, facts, repo_id=push_to_hub)
@@ -343,27 +359,18 @@ def make_trainer(
     callbacks: Sequence[TrainerCallback] = (),
 ) -> RecipeTrainer:
     """Put the parts together: recordings, augmentation, batches, metrics, averaging."""
-    clips = {
-        split: Clips(
-            data,
-            data.of(split),
-            sampling_rate=feature_extractor.sampling_rate,
-            duration_s=feature_extractor.max_samples / feature_extractor.sampling_rate,
-            random=split == TRAIN,
-            seed=arguments.seed,
-        )
-        for split in (TRAIN, VALIDATION)
-    }
-    weights = None
-    if preset.balanced:
-        weights = class_balanced_weights([list(clip.labels) for clip in clips[TRAIN].rows], len(data.labels))
     augmentation = preset.augmentation(feature_extractor)
-    rows = TrainingRows(clips[TRAIN], augmentation, weights=weights, seed=arguments.seed)
-    collator = TrainingCollator(feature_extractor, num_labels=len(data.labels), multi_label=data.multi_label)
+    trainer_class = RecipeTrainer
+    if isinstance(data, StronglyLabelledData):
+        trainer_class = EventTrainer
+        parts = event_parts(network.config, feature_extractor, data, augmentation, arguments.seed)
+    else:
+        parts = _clip_parts(feature_extractor, data, preset, augmentation, arguments.seed)
+    clips, rows, collator, metrics = parts
     averaging = []
     if preset.average_from_epoch is not None:
         averaging = [SWACallback(preset.average_from_epoch, preset.average_every_epochs)]
-    return RecipeTrainer(
+    return trainer_class(
         network,
         arguments,
         preset=preset,
@@ -372,9 +379,36 @@ def make_trainer(
         eval_dataset=clips[VALIDATION] if len(clips[VALIDATION]) else None,
         processing_class=feature_extractor,
         data_collator=collator,
-        compute_metrics=compute_metrics(data.problem_type),
+        compute_metrics=metrics,
         callbacks=[clips[TRAIN], rows, DamagedRecordings(*clips.values()), *averaging, *callbacks],
     )
+
+
+def _clip_parts(
+    feature_extractor: SpectrogramFeatureExtractor,
+    data: LabelledData,
+    preset: Preset,
+    augmentation: Augmentation,
+    seed: int,
+) -> TrainingParts:
+    """Return what the training of a classifier of clips needs; see `event_parts`."""
+    clips = {
+        split: Clips(
+            data,
+            data.of(split),
+            sampling_rate=feature_extractor.sampling_rate,
+            duration_s=feature_extractor.max_samples / feature_extractor.sampling_rate,
+            random=split == TRAIN,
+            seed=seed,
+        )
+        for split in (TRAIN, VALIDATION)
+    }
+    weights = None
+    if preset.balanced:
+        weights = class_balanced_weights([list(clip.labels) for clip in clips[TRAIN].rows], len(data.labels))
+    rows = TrainingRows(clips[TRAIN], augmentation, weights=weights, seed=seed)
+    collator = TrainingCollator(feature_extractor, num_labels=len(data.labels), multi_label=data.multi_label)
+    return TrainingParts(clips, rows, collator, compute_metrics(data.problem_type))
 
 
 def _check_arguments(preset: Preset, data: LabelledData, stats: str | None) -> None:
@@ -385,7 +419,7 @@ def _check_arguments(preset: Preset, data: LabelledData, stats: str | None) -> N
         raise ValueError(f"stats={stats!r} is unknown; choose one of {STATS}.")
     if not data.of(TRAIN):
         raise ValueError("data holds no training recording; assign at least some to the split 'train'.")
-    if len(data.labels) < 2:
+    if len(data.labels) < 2 and not isinstance(data, StronglyLabelledData):
         raise ValueError(f"data has only the class {data.labels[0]!r}; a classifier needs two or more.")
     for label, counts in data.counts().items():
         if not counts[TRAIN]:

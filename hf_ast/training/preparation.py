@@ -8,12 +8,23 @@ from typing import Any
 import numpy as np
 import torch
 from tqdm.auto import tqdm
-from transformers import AutoConfig, AutoModelForAudioClassification, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForAudioClassification,
+    AutoModelForAudioFrameClassification,
+    PreTrainedModel,
+)
 
-from hf_ast import HfASTConfig, HfASTFeatureExtractor, HfASTForAudioClassification
+from hf_ast import (
+    HfASTConfig,
+    HfASTFeatureExtractor,
+    HfASTForAudioClassification,
+    HfASTForAudioFrameClassification,
+)
 from hf_ast.checkpoints import resolve_model
 from hf_ast.data.labelled import Clip, LabelledData
 from hf_ast.data.splitting import TRAIN
+from hf_ast.data.strong_labels import StronglyLabelledData
 from hf_ast.families import MODEL_TYPES
 from hf_ast.inference.front_ends import load_feature_extractor, read_model_type
 from hf_ast.inference.loading import expect_complete
@@ -31,6 +42,8 @@ from .statistics import feature_statistics
 STATS = ("checkpoint", "data")
 # Number of recordings from which the statistics of the data are computed
 NUM_STATISTICS = 1000
+# Beginnings of the names of heads, which may be new
+NEW_HEADS = ("classifier.", "frame_classifier.")
 
 
 def load_for_training(
@@ -58,7 +71,6 @@ def load_for_training(
     if not is_native and model_type not in MODEL_TYPES:
         raise ValueError(f"model={str(model)!r} is a {model_type}, but must be an AST, SSAST or PaSST.")
     config: Any = open_safely(HfASTConfig if is_native else AutoConfig, path, **of_hub)
-    model_class: Any = HfASTForAudioClassification if is_native else AutoModelForAudioClassification
     feature_extractor: Any = load_feature_extractor(path, model_type, **of_hub)
     feature_extractor.min_length = as_pair(config.patch_size)[1]
     feature_extractor.max_length = _max_length(feature_extractor, data, preset, duration_s)
@@ -66,6 +78,7 @@ def load_for_training(
     has_these_classes = set(old_labels) == set(data.labels)
     if has_these_classes:
         data = data.with_labels(old_labels)
+    model_class, of_frames = _task(config, data, is_native=is_native)
     network, info = open_safely(
         model_class,
         path,
@@ -76,15 +89,34 @@ def load_for_training(
         max_length=feature_extractor.max_length,
         ignore_mismatched_sizes=True,
         output_loading_info=True,
+        **of_frames,
         **of_hub,
     )
-    expect_complete(model, info, optional="classifier.")
+    expect_complete(model, info, optional=NEW_HEADS)
     if not has_these_classes and len(old_labels) == len(data.labels):
         # The old head has the right size, but is for other classes
         with torch.no_grad():
-            for module in network.classifier.modules():
-                initialize_weights(module, network.config.initializer_range)
+            for name, module in network.named_modules():
+                if f"{name}.".startswith(NEW_HEADS):
+                    initialize_weights(module, network.config.initializer_range)
     return network, feature_extractor, data
+
+
+def _task(config: Any, data: LabelledData, *, is_native: bool) -> tuple[Any, dict[str, Any]]:
+    """Return the class of model for the data, and the settings that only models of frames have.
+
+    A head for clips stays as it is if it is for the same classes. A new one pools the cells where there are labels
+    without times, so that these train the cells, too; otherwise it is linear.
+    """
+    if not isinstance(data, StronglyLabelledData):
+        return HfASTForAudioClassification if is_native else AutoModelForAudioClassification, {}
+    model_class = HfASTForAudioFrameClassification if is_native else AutoModelForAudioFrameClassification
+    labels_frames = any("ForAudioFrameClassification" in name for name in config.architectures or ())
+    has_these_classes = labels_frames and set(config.id2label.values()) == set(data.labels)
+    clip_head = "attention" if data.weak else "linear"
+    if has_these_classes and config.clip_labels is None and config.clip_head != "none":
+        clip_head = config.clip_head
+    return model_class, {"clip_head": clip_head, "clip_labels": None, "event_thresholds": None}
 
 
 def with_statistics(
