@@ -125,15 +125,19 @@ def evaluate(
     scored, which no figure counts), `skipped` and `warned`; with `--protocol`, with `folds` and their `mean`. A class
     without a recording has no average precision and is left out of the means.
     """
-    from hf_ast.inference.loading import labels_frames, load_frame_classifier
+    from hf_ast.checkpoints import resolve_model
+    from hf_ast.opening import hub_settings
+    from hf_ast.inference.front_ends import labels_frames
+    from hf_ast.inference.loading import load_classifier
 
     quiet_loading()
     if protocol is not None:
         _run_esc50(model, data, out, epochs, learning_rate, options, num_workers, seed, as_json)
         return
-    of_hub = options.loading()
     if task is None:
-        task = Task.EVENTS if labels_frames(model, of_hub["revision"], of_hub["token"]) else Task.CLIPS
+        path = resolve_model(model, revision=options.revision, token=options.token)
+        is_of_frames = labels_frames(path, **hub_settings(options.revision, options.token))
+        task = Task.EVENTS if is_of_frames else Task.CLIPS
     found = read_labelled(
         data,
         task,
@@ -156,7 +160,7 @@ def evaluate(
     if task is Task.EVENTS:
         from hf_ast.training.event_evaluation import evaluate_events
 
-        result = evaluate_events(*load_frame_classifier(model, **of_hub), found, **settings)
+        result = evaluate_events(*load_classifier(model, frames=True, **options.loading()), found, **settings)
     else:
         from hf_ast.training.evaluate import evaluate
 

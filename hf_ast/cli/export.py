@@ -58,7 +58,7 @@ def export(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Export a classification model into a folder that runs without hf_ast.
+    """Export a model that labels clips, or cells of time, into a folder that runs without hf_ast.
 
     The folder holds the file, `metadata.json` (labels, sampling rate, longest input), `classify.py`, which needs only
     numpy and the runtime of the file (onnxruntime or torch), and `README.md`. The written file is compared with the
@@ -74,7 +74,7 @@ def export(
     from hf_ast.export.folder import export_model
     from hf_ast.export.onnx_file import DEFAULT_OPSET
 
-    classifier, feature_extractor = options.classifier(model)
+    classifier, feature_extractor = options.classifier(model, frames=True)
     result = export_model(
         classifier,
         feature_extractor,

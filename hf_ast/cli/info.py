@@ -29,7 +29,7 @@ def info(
     checkpoint that is not in the cache is described without being downloaded.
 
     With `--json`, the result is an object with `family`, `architecture`, `input`, `window_s`, `front_end`, `labels`,
-    `epsilon`, `license`, `provenance`, `parameters`, `memory_bytes`, `weights`, and more.
+    `cells`, `epsilon`, `license`, `provenance`, `parameters`, `memory_bytes`, `weights`, and more.
     """
     quiet_loading()
     described = describe(model, **{name: value for name, value in options.settings().items() if value is not None})
@@ -82,6 +82,8 @@ def as_rows(described: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     first = ", ".join(labels["first"]) + (", ..." if labels["number"] > len(labels["first"]) else "")
     kind = labels["problem_type"] or "problem type not stated"
     yield "labels", f"{labels['number']} ({kind}): {first}" if labels["number"] else "none: no classifier"
+    if cells := described["cells"]:
+        yield "cells", f"{cells['number']} in a clip of full length, {1000 * cells['length_s']:.4g} ms each"
     yield (
         "layer-norm epsilon",
         f"{epsilon['layers']:g} in the layers, {epsilon['head']:g} in the head ({epsilon['source']})",

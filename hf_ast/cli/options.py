@@ -157,12 +157,12 @@ class HubOptions:
         """Those of them that functions which load a model take."""
         return {name: value for name, value in self.settings().items() if name != "batch_size"}
 
-    def classifier(self, model: str) -> "tuple[PreTrainedModel, FeatureExtractor]":
-        """Load a classifier as these options say."""
+    def classifier(self, model: str, **settings: Any) -> "tuple[PreTrainedModel, FeatureExtractor]":
+        """Load a classifier as these options say, and with further settings of `load_classifier`."""
         from hf_ast.inference.loading import load_classifier
 
         quiet_loading()
-        return load_classifier(model, **self.loading())
+        return load_classifier(model, **self.loading(), **settings)
 
     def encoder(self, model: str) -> "tuple[PreTrainedModel, SpectrogramFeatureExtractor]":
         """Load a model for embeddings, or for its front end, as these options say."""

@@ -1,6 +1,7 @@
 """Exported models as folders: the file, its metadata, a loader that needs only its runtime, and a README."""
 
 import json
+import math
 import os
 import string
 import tempfile
@@ -15,6 +16,8 @@ from transformers import PreTrainedModel
 import hf_ast
 from hf_ast.inference.features import FeatureExtractor
 from hf_ast.inference.tagging import label_names
+from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
+from hf_ast.models.modeling_common import SpectrogramForAudioFrameClassification
 from hf_ast.whole import whole_folder
 
 from .onnx_file import DEFAULT_OPSET, quantize_onnx, require, write_onnx
@@ -98,13 +101,14 @@ def export_model(
     int8: bool = False,
     opset: int = DEFAULT_OPSET,
 ) -> Export:
-    """Export a classification model into a new folder, and verify the file that was written.
+    """Export a model that labels clips or cells of time into a new folder, and verify the file that was written.
 
     The folder holds the exported file, `metadata.json` (input, limits of its length, labels, activation),
     `classify.py` (a loader without `hf_ast`), and `README.md`. If something fails, there is no folder.
 
     Args:
-        model: A classification model of AST, SSAST or PaSST.
+        model: A classification model of AST, SSAST, PaSST or fPaSST, of clips or of frames. From one of frames, the
+            file returns the logits of the cells; export `...ForAudioClassification` for those of clips.
         feature_extractor: Its feature extractor.
         out: Folder to create.
         to: "onnx", "torch-export" (for `torch.export.load`), or "aoti" (compiled by AOTInductor for this machine).
@@ -131,6 +135,7 @@ def export_model(
         require_compiler()
     limits = input_limits(model, feature_extractor, source=source)
     extractor: Any = feature_extractor  # one of ours, or there would be no limits
+    labels_cells = isinstance(model, SpectrogramForAudioFrameClassification)
     reference = as_module(model, feature_extractor, source=source).model
     program = export_program(model, feature_extractor, source=source)
     with whole_folder(folder) as partial:
@@ -155,13 +160,13 @@ def export_model(
             "min_length": limits.shortest,
             "max_length": limits.longest,
             "pads_short_clips": source == "waveform" and pads_to_max_length(extractor),
-            "activation": activation(model.config.problem_type),
+            "activation": "sigmoid" if labels_cells else activation(model.config.problem_type),
             "labels": label_names(model),
             "int8": int8,
             "opset": opset if to == "onnx" else None,
             "verification": proof._asdict(),
             "versions": {"hf_ast": hf_ast.__version__} | {name: version(name) for name in TARGETS[to].versions},
-        }
+        } | (cell_times(model, extractor, source) if labels_cells else {})
         (partial / METADATA).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
         for name in (LOADER, "README.md"):
             (partial / name).write_text(render(name, metadata), encoding="utf-8")
@@ -172,7 +177,7 @@ def export_model(
 def render(name: str, metadata: dict[str, Any]) -> str:
     """Fill in the loader or the README of an export."""
     target, proof = TARGETS[metadata["format"]], metadata["verification"]
-    from_waveform = metadata["input"] == "waveform"
+    from_waveform, labels_cells = metadata["input"] == "waveform", "cell_s" in metadata
     shape = "(samples,)" if from_waveform else f"(frames, {metadata['num_mel_bins']})"
     values = metadata | {
         "imports": target.imports,
@@ -188,7 +193,10 @@ def render(name: str, metadata: dict[str, Any]) -> str:
             else "These are the normalised log-mel spectrograms of the model's feature extractor, without a mask."
         ),
         "unit": "samples" if from_waveform else "frames",
-        "num_labels": len(metadata["labels"]),
+        "function": "cells" if labels_cells else "classify",
+        "output_shape": "(cells, labels)" if labels_cells else "(labels,)",
+        "outputs": f"(batch, {'cells, ' if labels_cells else ''}{len(metadata['labels'])})",
+        "cells": cells_sentence(metadata) if labels_cells else "",
         "title": f"An audio classification model for {target.runtime}" + (", int8" if metadata["int8"] else ""),
         "num_clips": proof["num_clips"],
         "difference": f"{proof['largest_difference']:.1e}",
@@ -197,8 +205,47 @@ def render(name: str, metadata: dict[str, Any]) -> str:
         "version": metadata["versions"]["hf_ast"],
         "versions": ", ".join(f"{name} {value}" for name, value in metadata["versions"].items() if name != "hf_ast"),
     }
-    template = (files(__package__) / "loader" / f"{name}.txt").read_text(encoding="utf-8")
+    folder = files(__package__) / "loader"
+    scoring = (folder / ("cells.txt" if labels_cells else "clips.txt")).read_text(encoding="utf-8")
+    template = (folder / f"{name}.txt").read_text(encoding="utf-8").replace("$scoring", scoring)
     return string.Template(template).substitute(values)
+
+
+def cells_sentence(metadata: dict[str, Any]) -> str:
+    """What the README says about cells."""
+    if metadata["cell_s"] is None:
+        length = "the length of the clip divided by their number"
+    else:
+        length = f"{metadata['cell_s']:.4g} s, the first one {metadata['first_cell_s']:.4g} s"
+    return (
+        f"- Cells are consecutive stretches of time. Each lasts {length}; the last one ends with the clip.\n"
+        "  `cells` in `classify.py` returns their times and scores, without those beyond the end of a short clip.\n"
+    )
+
+
+def cell_times(model: PreTrainedModel, extractor: SpectrogramFeatureExtractor, source: str) -> dict[str, Any]:
+    """When the cells of an exported model are, for its metadata, in seconds.
+
+    `unit_s` is the length of a sample or frame of the input, `first_cell_s` that of the first cell, and `cell_s` that
+    of the others; None where a clip of any length has as many cells.
+
+    Raises:
+        ValueError: The config has another distance between frames than the feature extractor.
+    """
+    config: Any = model.config
+    frame_shift_s = extractor.frame_shift / extractor.sampling_rate
+    if not math.isclose(config.frame_shift_s, frame_shift_s, rel_tol=1e-6):
+        raise ValueError(
+            f"The model's config has frame_shift_s={config.frame_shift_s}, but its feature extractor makes a frame "
+            f"every {frame_shift_s} s, so that the cells would have wrong times; load the model with "
+            f"frame_shift_s={frame_shift_s}."
+        )
+    stretches = config.num_cells is not None and source == "features"
+    return {
+        "unit_s": 1 / extractor.sampling_rate if source == "waveform" else frame_shift_s,
+        "cell_s": None if stretches else config.cell_s,
+        "first_cell_s": None if stretches else config.first_centre_s(extractor.first_frame_s) + config.cell_s / 2,
+    }
 
 
 def activation(problem_type: str | None) -> str:

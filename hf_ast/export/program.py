@@ -11,13 +11,16 @@ from transformers import PreTrainedModel
 
 from hf_ast.inference.features import FeatureExtractor
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
-from hf_ast.models.feature_extraction_fpasst import FPaSSTFeatureExtractor
-from hf_ast.models.modeling_common import SpectrogramForAudioClassification
+from hf_ast.models.modeling_common import (
+    SpectrogramForAudioClassification,
+    SpectrogramForAudioFrameClassification,
+)
 
 # What a file takes, and the name of that input
 SOURCES = {"waveform": "waveform", "features": "input_values"}
 # Batch size of the example that is traced; torch.export would treat 1 as a constant
 EXAMPLE_BATCH_SIZE = 2
+LabelModel = SpectrogramForAudioClassification | SpectrogramForAudioFrameClassification
 
 
 class InputLimits(NamedTuple):
@@ -30,16 +33,16 @@ class InputLimits(NamedTuple):
 def export_program(
     model: PreTrainedModel, feature_extractor: FeatureExtractor, *, source: str = "waveform"
 ) -> ExportedProgram:
-    """Export a classification model as one graph with a dynamic number of clips and a dynamic length.
+    """Export a model that labels clips, or cells of time, as one graph for any number of clips of any length.
 
     Args:
-        model: A classification model of ours; it is exported in float32, in eval mode, and stays as it is.
+        model: One of ours; it is exported in float32, in eval mode, and stays as it is.
         feature_extractor: Its feature extractor.
         source: "waveform" for an input `waveform` (B, S) in [-1, 1] at the sampling rate of the model, or "features"
             for `input_values` (B, T, M), normalised log-mel spectrograms. The clips of a batch have the same length.
 
     Returns:
-        The program, which returns raw logits (B, C) for inputs of the lengths in `input_limits`.
+        The program, which returns raw logits, (B, C) or (B, K, C), for inputs of the lengths in `input_limits`.
 
     Raises:
         ValueError: The model is of another family, or cannot take what its feature extractor returns.
@@ -61,21 +64,16 @@ def as_module(model: PreTrainedModel, feature_extractor: FeatureExtractor, *, so
     classes: dict[str, type[Classifier]] = {"waveform": WaveformClassifier, "features": FeatureClassifier}
     if source not in classes:
         raise ValueError(f"source={source!r} is unknown; choose one of {tuple(SOURCES)}.")
-    if source == "waveform" and isinstance(feature_extractor, FPaSSTFeatureExtractor):
-        raise ValueError(
-            "source='waveform' is not possible for fPaSST, whose feature extractor completes the waveform instead of "
-            "the spectrogram; export with source='features'."
-        )
     return classes[source](*_checked(model, feature_extractor))
 
 
 class Classifier(nn.Module):
-    """A classification model from one input tensor to logits, for export."""
+    """A model from one input tensor to its logits, of clips or of cells, for export."""
 
     # Shape of the input after batch and length
     inner_shape: tuple[int, ...] = ()
 
-    def __init__(self, model: SpectrogramForAudioClassification, feature_extractor: SpectrogramFeatureExtractor):
+    def __init__(self, model: LabelModel, feature_extractor: SpectrogramFeatureExtractor):
         super().__init__()
         self.model = copy.deepcopy(model).cpu().float().eval()
         self.model.set_attn_implementation("sdpa")  # the only fused attention that all runtimes can run
@@ -84,33 +82,43 @@ class Classifier(nn.Module):
 class FeatureClassifier(Classifier):
     """Spectrograms to logits."""
 
-    def __init__(self, model: SpectrogramForAudioClassification, feature_extractor: SpectrogramFeatureExtractor):
+    def __init__(self, model: LabelModel, feature_extractor: SpectrogramFeatureExtractor):
         super().__init__(model, feature_extractor)
         self.inner_shape = (model.config.num_mel_bins,)
 
     def forward(self, input_values: Tensor) -> Tensor:
-        """Normalised log-mel spectrograms (B, T, M) -> logits (B, C)."""
+        """Normalised log-mel spectrograms (B, T, M) -> logits (B, C), or (B, K, C) of cells."""
         return self.model(input_values).logits
 
 
 class WaveformClassifier(Classifier):
     """Waveforms to logits: the feature extractor, as called on clips of equal length, and the model."""
 
-    def __init__(self, model: SpectrogramForAudioClassification, feature_extractor: SpectrogramFeatureExtractor):
+    def __init__(self, model: LabelModel, feature_extractor: SpectrogramFeatureExtractor):
         super().__init__(model, feature_extractor)
         feature_extractor._check_settings()
         self.feature_extractor = feature_extractor
         self.front_end = feature_extractor.front_end_class(**feature_extractor._front_end_settings())
+        if feature_extractor.completes_waveform and feature_extractor.return_attention_mask:
+            raise ValueError(
+                "return_attention_mask=True does not go with source='waveform' here: the feature extractor completes "
+                "clips with silence, which a mask would leave out again; set it to False, or use source='features'."
+            )
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Waveforms (B, S) in [-1, 1] -> logits (B, C)."""
+        """Waveforms (B, S) in [-1, 1] -> logits (B, C), or (B, K, C) of cells."""
         extractor = self.feature_extractor
-        features = self.front_end(extractor._prepared(waveform))
+        waveform = extractor._prepared(waveform)
+        # Not `pad`, which would cut a clip that is too long without an error
+        if pads_to_max_length(extractor) and extractor.completes_waveform:
+            num_clips, num_samples = waveform.shape
+            silence = waveform.new_zeros((num_clips, extractor.max_samples - num_samples))
+            waveform = torch.cat((waveform, silence), dim=1)
+        features = self.front_end(waveform)
         if extractor.do_normalize:
             features = (features - extractor.mean) / (2 * extractor.std)
-        if pads_to_max_length(extractor):
+        if pads_to_max_length(extractor) and not extractor.completes_waveform:
             num_clips, num_frames, num_mel_bins = features.shape
-            # Not `pad`, which would cut a clip that is too long without an error
             padding = features.new_full(
                 (num_clips, extractor.max_length - num_frames, num_mel_bins), extractor.padding_value
             )
@@ -135,7 +143,7 @@ def input_limits(model: PreTrainedModel, feature_extractor: FeatureExtractor, *,
     """
     classifier, extractor = _checked(model, feature_extractor)
     embeddings = classifier.backbone.embeddings
-    patch_frames, max_frames = embeddings.patch_size[1], embeddings.max_frames
+    patch_frames, max_frames = embeddings.min_frames, embeddings.max_frames
     if source == "features":
         return InputLimits(patch_frames, max_frames)
     if not pads_to_max_length(extractor):
@@ -152,18 +160,17 @@ def input_limits(model: PreTrainedModel, feature_extractor: FeatureExtractor, *,
     return InputLimits(extractor.min_samples, extractor.max_samples)
 
 
-def _checked(
-    model: Any, feature_extractor: Any
-) -> tuple[SpectrogramForAudioClassification, SpectrogramFeatureExtractor]:
+def _checked(model: Any, feature_extractor: Any) -> tuple[LabelModel, SpectrogramFeatureExtractor]:
     """Return both if they belong to one of our families."""
-    if not isinstance(model, SpectrogramForAudioClassification):
+    if not isinstance(model, LabelModel):
         raise ValueError(
-            f"model is a {type(model).__name__}; only classification models of AST, SSAST and PaSST are exported."
+            f"model is a {type(model).__name__}; only models of AST, SSAST, PaSST and fPaSST that label clips or "
+            "frames are exported."
         )
     if not isinstance(feature_extractor, SpectrogramFeatureExtractor):
         raise ValueError(
             f"feature_extractor is a {type(feature_extractor).__name__}; pass that of the model, an "
-            "HfASTFeatureExtractor or a PaSSTFeatureExtractor."
+            "HfASTFeatureExtractor, for example."
         )
     if feature_extractor.num_mel_bins != model.config.num_mel_bins:
         raise ValueError(

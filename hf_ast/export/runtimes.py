@@ -19,7 +19,7 @@ def open_onnx(path: Path, *, num_threads: int = 0) -> Runner:
         num_threads: Number of threads; 0 leaves the choice to onnxruntime.
 
     Returns:
-        A function from an input to logits (B, C).
+        A function from an input to logits.
 
     Raises:
         ImportError: onnxruntime is not installed.

@@ -77,6 +77,7 @@ def describe_parts(config: Any, feature_extractor: Any, *, architecture: str | N
     settings = feature_extractor.to_dict()
     is_classifier = architecture is None or "Classification" in architecture
     names = [config.id2label[index] for index in sorted(config.id2label)] if is_classifier else []
+    labels_cells = architecture is not None and architecture.endswith("ForAudioFrameClassification")
     num_parameters = count_parameters(config, architecture)
     return {
         "family": _family(config, feature_extractor),
@@ -94,6 +95,9 @@ def describe_parts(config: Any, feature_extractor: Any, *, architecture: str | N
         "front_end": {"class": type(feature_extractor).__name__}
         | {name: value for name, value in sorted(settings.items()) if name not in NOT_SHOWN},
         "labels": {"number": len(names), "problem_type": config.problem_type, "first": names[:NUM_LABELS_SHOWN]},
+        "cells": {"number": config.num_cells_of(config.max_length), "length_s": config.cell_s}
+        if labels_cells
+        else None,
         "epsilon": {"layers": config.layer_norm_eps, "head": config.head_layer_norm_eps},
         "parameters": num_parameters,
         "memory_bytes": BYTES_PER_PARAMETER * num_parameters,

@@ -1,21 +1,22 @@
-"""Events: when something is heard, from the scores of consecutive windows."""
+"""Events: when something is heard, from scores over time."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypedDict, Unpack, cast
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from hf_ast.models.feature_extraction_checks import as_finite
 
-# Share of the windows over a moment that must hear an event, and part of the largest share that bounds its extent
-LEAST_SHARE = 1 / 2
-EXTENT_SHARE = 2 / 3
-NANOSECONDS = 10**9
+# Times that differ by less are the same: cells are at least a hundred times as long, and sums of their lengths round
+TOLERANCE_S = 1e-6
+NOT_ASCENDING = "The edges of cells_s must be finite and ascend, by more than a microsecond."
+# Cells that are worked on at a time, so that memory does not grow with the length of a recording
+BLOCK = 4096
 
 
 class Event(NamedTuple):
-    """A label, when it is heard, in seconds, and the largest score of the windows that hear it."""
+    """A label, when it is heard, in seconds, and the largest of its scores in this time."""
 
     label: str
     start_s: float
@@ -23,103 +24,277 @@ class Event(NamedTuple):
     peak: float
 
 
-def find_events(
-    scores: Tensor,
-    times_s: Tensor,
-    labels: Sequence[str],
-    *,
-    threshold: float = 0.5,
-    release: float | None = None,
-) -> list[Event]:
-    """Join consecutive windows that hear a label into events, with hysteresis.
+class EventSettings(TypedDict, total=False):
+    """The settings of `EventRule` as keywords."""
 
-    A run of windows hears a label if its scores are all at least `release`, and one of them is at least `threshold`: a
-    short dip does not end an event. Without overlap, the event lasts as long as the windows of the run.
+    threshold: float | Mapping[str, float]
+    release: float | Mapping[str, float] | None
+    median_s: float
+    shortest_s: float
+    longest_gap_s: float
 
-    Where windows overlap, each moment is covered by several, and the share of them that belong to the run tells how
-    likely the sound is there. The event consists of the moments with at least two thirds of the largest share, which
-    locates a short sound to a third of a window and a long one to a sixth. If the largest share is less than half,
-    there is no event: most windows do not hear it, and the others probably cut another sound in two.
+
+@dataclass(frozen=True)
+class EventRule:
+    """How scores over time become events; these defaults are those of everything that finds events.
+
+    1. Scores are smoothed by a median over `median_s`, if that is given.
+    2. An event begins where the score rises above `release`, ends where it falls to it, and counts if the score is
+       above `threshold` somewhere between. Without `release`, both are one.
+    3. Events of one label with at most `longest_gap_s` between them become one; those shorter than `shortest_s` are
+       dropped.
 
     Args:
-        scores: Shape (K, C).
-        times_s: Start and end of each window in seconds, both ascending, shape (K, 2).
-        labels: Names of the classes, C.
-        threshold: Score that makes an event, in (0, 1].
-        release: Score below which a run ends, at most `threshold`; half of it if None.
-
-    Returns:
-        Events in the order of their starts; those that start together, by descending peak.
+        threshold: Score in (0, 1] above which there is an event; or one for each label by its name, where labels that
+            are not named keep 0.5.
+        release: Score above which an event lasts, at most `threshold`, or one for each label; the threshold if None.
+        median_s: Length of the median filter, in seconds: the nearest number of cells. The ends of the recording are
+            mirrored, and an even number of cells takes the upper of the two middle values, as scipy does.
+        shortest_s: Length of the shortest event, in seconds.
+        longest_gap_s: Length of the longest gap that is closed, in seconds.
 
     Raises:
-        ValueError: `threshold` or `release` is out of its range.
+        ValueError: A value is out of its range.
     """
-    release = checked_release(threshold, release)
-    moments = _Moments(times_s)
+
+    threshold: float | Mapping[str, float] = 0.5
+    release: float | Mapping[str, float] | None = None
+    median_s: float = 0.0
+    shortest_s: float = 0.0
+    longest_gap_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("median_s", "shortest_s", "longest_gap_s"):
+            if as_finite(name, getattr(self, name)) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} must not be negative.")
+        named = {
+            name: None for given in (self.threshold, self.release) if isinstance(given, Mapping) for name in given
+        }
+        self.limits([*named, ""])  # the last stands for all labels without a name of their own
+
+    def limits(self, labels: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Threshold and release of each label, float64, shape (C,) each; ValueError if one is out of its range."""
+        threshold = _by_label("threshold", self.threshold, labels, [type(self).threshold] * len(labels))
+        release = _by_label("release", self.release, labels, threshold)
+        for label, high, low in zip(labels, threshold, release, strict=True):
+            of = f" of {label!r}" if isinstance(self.threshold, Mapping) or isinstance(self.release, Mapping) else ""
+            if not 0 < high <= 1:
+                raise ValueError(f"threshold={high}{of} must be greater than 0 and at most 1.")
+            if not 0 < low <= high:
+                raise ValueError(f"release={low}{of} must be greater than 0 and at most threshold={high}.")
+        return np.array(threshold), np.array(release)
+
+
+def find_events(scores: Any, cells_s: Any, labels: Sequence[str], **settings: Unpack[EventSettings]) -> list[Event]:
+    """Find events in scores over time.
+
+    Args:
+        scores: Score of each label in consecutive cells of time, shape (K, C): an array or a tensor. They are compared
+            as float32.
+        cells_s: Edges of the cells in seconds, ascending, shape (K + 1,); or the length of each, from 0 s on.
+        labels: Names of the labels, C different ones.
+        settings: Those of `EventRule`, which tells the rule.
+
+    Returns:
+        Events in the order of their starts; those that start together, by descending peak, and then as their labels.
+        Events of one label do not overlap, and all lie between the first and the last edge.
+
+    Raises:
+        ValueError: A setting is out of its range; or scores are NaN or infinite, or do not fit the cells or labels.
+    """
+    scores = np.asarray(scores, dtype=np.float32)
+    if scores.ndim != 2:
+        raise ValueError(
+            f"scores has shape {scores.shape}, but must have a row for each cell, a column for each label."
+        )
+    edges_s = np.asarray(cells_s, dtype=np.float64)
+    if edges_s.ndim == 0:
+        edges_s = np.arange(len(scores) + 1) * as_finite("cells_s", float(edges_s))
+    cell_s = float(np.median(np.diff(edges_s))) if len(edges_s) > 1 else 1.0
+    finder = EventFinder(labels, cell_s, **settings)
+    if edges_s.shape != (len(scores) + 1,):
+        raise ValueError(f"cells_s has shape {edges_s.shape}, but must have the {len(scores) + 1} edges of the cells.")
     events = []
-    for index in (scores >= threshold).any(dim=0).nonzero().flatten().tolist():
-        column = scores[:, index]
-        for first, last in _runs(column >= release):
-            peak = column[first : last + 1].max().item()
-            if peak >= threshold and (extent := moments.extent(first, last)) is not None:
-                events.append(Event(labels[index], *extent, peak))
-    return sorted(events, key=lambda event: (event.start_s, -event.peak))
+    for first in range(0, len(scores), BLOCK):
+        events += finder.push(scores[first : first + BLOCK], edges_s[first : first + BLOCK + 1])
+    number = {label: index for index, label in enumerate(finder.labels)}
+    return sorted([*events, *finder.flush()], key=lambda event: (event.start_s, -event.peak, number[event.label]))
 
 
-def checked_release(threshold: float, release: float | None = None) -> float:
-    """Return the release of `find_events`, by default half of the threshold; ValueError if either is out of range."""
-    threshold = as_finite("threshold", threshold)
-    release = threshold / 2 if release is None else as_finite("release", release)
-    if not 0 < threshold <= 1:
-        raise ValueError(f"threshold={threshold} must be greater than 0 and at most 1.")
-    if not 0 < release <= threshold:
-        raise ValueError(f"release={release} must be greater than 0 and at most threshold={threshold}.")
-    return release
+class EventFinder:
+    """Events of scores that arrive piece by piece: those of `find_events`, each as soon as no later score changes it.
 
-
-def _runs(is_active: Tensor) -> list[tuple[int, int]]:
-    """First and last index of each run of True in a (K,) mask."""
-    edge = torch.zeros(1, dtype=torch.int)
-    steps = torch.diff(is_active.int(), prepend=edge, append=edge)
-    starts, ends = (steps == 1).nonzero().flatten(), (steps == -1).nonzero().flatten() - 1
-    return list(zip(starts.tolist(), ends.tolist(), strict=True))
-
-
-class _Moments:
-    """The stretches of time between all starts and ends of windows, each with the windows that cover it.
-
-    At both ends of a recording, fewer windows cover a moment than elsewhere. So windows are added beyond the ends,
-    which are taken to hear what the outermost window hears.
+    Args:
+        labels: Names of the labels, C different ones.
+        cell_s: Usual length of a cell in seconds, in which `median_s` is measured.
+        settings: Those of `EventRule`.
     """
 
-    def __init__(self, times_s: Tensor):
-        # As whole numbers: the end of a window and the start of the next one must not differ by rounding
-        times = (times_s.double() * NANOSECONDS).round().long()
-        self.num_windows = len(times)
-        self.recording = (int(times[0, 0]), int(times[-1, 1])) if len(times) else (0, 0)
-        self.num_added = 0
-        if len(times) > 2:  # the second of two windows ends with the recording, at any distance
-            length, hop = int(times[0, 1] - times[0, 0]), int(times[1, 0] - times[0, 0])
-            self.num_added = -(-length // hop) - 1
-            beyond = hop * torch.arange(1, self.num_added + 1).unsqueeze(1)
-            times = torch.cat((times[:1] - beyond.flip(0), times, times[-1:] + beyond))
-        self.starts, self.ends = times.T.contiguous()
-        self.edges = times.flatten().unique()
-        # The windows from `first` to `last` cover a stretch
-        self.first = torch.searchsorted(self.ends, self.edges[:-1], right=True)
-        self.last = torch.searchsorted(self.starts, self.edges[:-1], right=True) - 1
+    def __init__(self, labels: Sequence[str], cell_s: float, **settings: Unpack[EventSettings]):
+        self.labels = list(labels)
+        if len(set(self.labels)) < len(self.labels):
+            twice = next(label for number, label in enumerate(self.labels) if label in self.labels[:number])
+            raise ValueError(f"labels has {twice!r} twice; give them different names, in a model in config.id2label.")
+        self.rule = EventRule(**settings)
+        for name in ("threshold", "release"):
+            given = getattr(self.rule, name)
+            if isinstance(given, Mapping) and (unknown := sorted(given.keys() - set(self.labels))):
+                raise ValueError(f"{name} names {unknown[0]!r}, which is not among the {len(self.labels)} labels.")
+        # As models give scores: one of 0.6 is not above a threshold of 0.6
+        self._threshold, self._release = (limit.astype(np.float32) for limit in self.rule.limits(self.labels))
+        if not cell_s > TOLERANCE_S:
+            raise ValueError(NOT_ASCENDING)
+        self._filter_length = max(1, round(self.rule.median_s / cell_s))
+        self._begin()
 
-    def extent(self, first: int, last: int) -> tuple[float, float] | None:
-        """Start and end of the event that the windows from `first` to `last` hear, or None; see `find_events`."""
-        first = 0 if first == 0 else first + self.num_added
-        last = last + self.num_added * (2 if last == self.num_windows - 1 else 1)
-        low, high = torch.searchsorted(self.edges, torch.stack((self.starts[first], self.ends[last]))).tolist()
-        covering_first, covering_last = self.first[low:high], self.last[low:high]
-        num_hearing = covering_last.clamp(max=last) - covering_first.clamp(min=first) + 1
-        share = num_hearing / (covering_last - covering_first + 1)
-        if share.max() < LEAST_SHARE:
-            return None
-        heard = (share >= EXTENT_SHARE * share.max()).nonzero().flatten().tolist()
-        start = max(int(self.edges[low + heard[0]]), self.recording[0])
-        end = min(int(self.edges[low + heard[-1] + 1]), self.recording[1])
-        return (start / NANOSECONDS, end / NANOSECONDS) if start < end else None
+    def _begin(self) -> None:
+        self._filter = MedianFilter(self._filter_length)
+        self._edges = np.zeros(0)  # of the cells that the filter has not returned
+        self._open = self._waiting = NO_RUNS
+
+    def push(self, scores: np.ndarray, edges_s: np.ndarray) -> list[Event]:
+        """Take the scores (n, C) of the next cells, whose edges (n + 1,) begin with the last edge of those before.
+
+        Returns:
+            The events that are settled now, in no order.
+        """
+        if scores.shape != (len(edges_s) - 1, len(self.labels)):
+            expected = (len(edges_s) - 1, len(self.labels))
+            raise ValueError(f"scores has shape {scores.shape}, but must have {expected}: cells, labels.")
+        if not (np.diff(edges_s) > TOLERANCE_S).all():
+            raise ValueError(NOT_ASCENDING)
+        if not (is_finite := np.isfinite(scores)).all():
+            cell, index = np.argwhere(~is_finite)[0]
+            raise ValueError(
+                f"scores holds {scores[cell, index]} for {self.labels[index]!r} at {edges_s[cell]:g} s; events need "
+                "finite scores."
+            )
+        self._edges = np.concatenate((self._edges[:-1], edges_s))
+        return self._take(self._filter.push(scores), is_end=False)
+
+    def flush(self) -> list[Event]:
+        """End the recording: return the events that are left, in no order, and begin a new one."""
+        events = self._take(self._filter.flush(), is_end=True)
+        self._begin()
+        return events
+
+    def _take(self, scores: np.ndarray, *, is_end: bool) -> list[Event]:
+        edges, self._edges = self._edges[: len(scores) + 1], self._edges[len(scores) :]
+        runs = _joined(self._open, _runs(scores, edges, self._release), gap_s=0.0)
+        now = edges[-1] if len(edges) else 0.0
+        lasts = (runs.end_s == now) & (not is_end)
+        self._open = runs.where(lasts)
+        heard = runs.where(~lasts & (runs.peak > self._threshold[runs.label]))
+        events = _joined(self._waiting, heard, gap_s=self.rule.longest_gap_s)
+        # The next run of a label begins now at the earliest
+        next_s = np.full(len(self.labels), np.inf if is_end else now)
+        next_s[self._open.label] = self._open.start_s
+        is_settled = next_s[events.label] > events.end_s + self.rule.longest_gap_s + TOLERANCE_S
+        self._waiting = events.where(~is_settled)
+        events = events.where(is_settled)
+        events = events.where(events.end_s - events.start_s >= self.rule.shortest_s - TOLERANCE_S)
+        return [Event(self.labels[label], *values) for label, *values in zip(*map(_as_list, events), strict=True)]
+
+
+class MedianFilter:
+    """Medians over neighbouring rows, of rows that arrive piece by piece; the ends are mirrored.
+
+    Args:
+        length: Number of rows; of an even one, one more row before than after, and the upper of the two middle values.
+    """
+
+    def __init__(self, length: int):
+        self.length = length
+        self._before, self._after = length // 2, length - 1 - length // 2
+        self._rows: np.ndarray | None = None
+        self._is_begun = False
+
+    def push(self, rows: np.ndarray) -> np.ndarray:
+        """Take the next rows (n, C), and return those that are complete, shape (m, C)."""
+        self._rows = rows if self._rows is None else np.concatenate((self._rows, rows))
+        if not self._is_begun and len(self._rows) >= self.length:
+            self._rows = _mirrored(self._rows, self._before, 0)
+            self._is_begun = True
+        return self._medians() if self._is_begun else self._rows[:0]
+
+    def flush(self) -> np.ndarray:
+        """Return the rows that are left."""
+        if self._rows is None:
+            return np.zeros((0, 0))
+        self._rows = _mirrored(self._rows, 0 if self._is_begun else self._before, self._after)
+        return self._medians()
+
+    def _medians(self) -> np.ndarray:
+        rows = cast("np.ndarray", self._rows)
+        if self.length == 1:
+            self._rows = rows[:0]
+            return rows
+        self._rows = rows[max(0, len(rows) - self.length + 1) :]
+        if len(rows) < self.length:
+            return rows[:0]
+        windows = np.lib.stride_tricks.sliding_window_view(rows, self.length, axis=0)
+        return np.partition(windows, self.length // 2, axis=-1)[..., self.length // 2]
+
+
+def _mirrored(rows: np.ndarray, before: int, after: int) -> np.ndarray:
+    return np.pad(rows, ((before, after), (0, 0)), mode="symmetric") if len(rows) else rows
+
+
+class _Runs(NamedTuple):
+    """Stretches of time in which the score of a label is high: numbers of the labels, times, and largest scores."""
+
+    label: np.ndarray
+    start_s: np.ndarray
+    end_s: np.ndarray
+    peak: np.ndarray
+
+    def where(self, mask: np.ndarray) -> "_Runs":
+        """Those of them for which the mask is true."""
+        return _Runs(*(values[mask] for values in self))
+
+
+NO_RUNS = _Runs(np.zeros(0, dtype=np.intp), np.zeros(0), np.zeros(0), np.zeros(0, dtype=np.float32))
+
+
+def _runs(scores: np.ndarray, edges_s: np.ndarray, release: np.ndarray) -> _Runs:
+    """Find the runs of cells whose scores (n, C) are above the release (C,) of their label."""
+    if not len(scores):
+        return NO_RUNS
+    is_high = scores > release
+    labels = np.flatnonzero(is_high.any(axis=0))
+    if not len(labels):
+        return NO_RUNS
+    # All labels in a row, with a low cell after each, so that runs begin and end alternately
+    width = len(scores) + 1
+    in_a_row = np.zeros((len(labels), width), dtype=bool)
+    in_a_row[:, :-1] = is_high[:, labels].T
+    changes = np.flatnonzero(np.diff(in_a_row.ravel(), prepend=False))
+    values = np.zeros((len(labels), width), dtype=scores.dtype)
+    values[:, :-1] = scores[:, labels].T
+    peak = np.maximum.reduceat(values.ravel(), changes)[::2]
+    row, first = np.divmod(changes[::2], width)
+    return _Runs(labels[row], edges_s[first], edges_s[changes[1::2] - row * width], peak)
+
+
+def _joined(*parts: _Runs, gap_s: float) -> _Runs:
+    """Join runs of the same label that are at most a gap apart."""
+    label, start_s, end_s, peak = (np.concatenate(values) for values in zip(*parts, strict=True))
+    if not len(label):
+        return NO_RUNS
+    order = np.lexsort((start_s, label))
+    label, start_s, end_s, peak = label[order], start_s[order], end_s[order], peak[order]
+    is_apart = (label[1:] != label[:-1]) | (start_s[1:] > end_s[:-1] + gap_s + TOLERANCE_S)
+    firsts = np.flatnonzero(np.concatenate(([True], is_apart)))
+    lasts = np.append(firsts[1:], len(label)) - 1
+    return _Runs(label[firsts], start_s[firsts], end_s[lasts], np.maximum.reduceat(peak, firsts))
+
+
+def _by_label(name: str, given: Any, labels: Sequence[str], default: Sequence[float]) -> list[float]:
+    """The value of each label: the given one, that of its name, or the default."""
+    if isinstance(given, Mapping):
+        return [as_finite(name, given.get(label, value)) for label, value in zip(labels, default, strict=True)]
+    return list(default) if given is None else [as_finite(name, given)] * len(labels)
+
+
+def _as_list(values: np.ndarray) -> list[Any]:
+    return cast("list[Any]", values.tolist())

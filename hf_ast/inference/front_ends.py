@@ -20,6 +20,12 @@ def read_model_type(path: str | os.PathLike[str], **hub: Any) -> str | None:
     return values.get("model_type")
 
 
+def labels_frames(path: str | os.PathLike[str], **hub: Any) -> bool:
+    """Whether the config.json of a folder or Hub id is that of a model which labels cells of time."""
+    values, _ = PreTrainedConfig.get_config_dict(path, **hub)
+    return any(name.endswith("ForAudioFrameClassification") for name in values.get("architectures") or ())
+
+
 def load_feature_extractor(path: str | os.PathLike[str], model_type: str | None, **hub: Any) -> FeatureExtractor:
     """Load the feature extractor that a model was trained with.
 

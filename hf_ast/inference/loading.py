@@ -12,7 +12,6 @@ from transformers import (
     AutoModel,
     AutoModelForAudioClassification,
     AutoModelForAudioFrameClassification,
-    PreTrainedConfig,
     PreTrainedModel,
 )
 
@@ -20,18 +19,14 @@ from hf_ast.checkpoints import resolve_model
 from hf_ast.models.configuration_native_common import NATIVE_MODEL_TYPE
 from hf_ast.models.configuration_ssast import SSASTConfig
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
-from hf_ast.models.modeling_ast import (
-    HfASTForAudioClassification,
-    HfASTForAudioFrameClassification,
-    HfASTModel,
-)
+from hf_ast.models.modeling_ast import HfASTForAudioClassification, HfASTForAudioFrameClassification, HfASTModel
 from hf_ast.models.modeling_ssast import SSASTForPreTraining
 from hf_ast.opening import hub_settings, open_safely
 
 from .devices import Device, find_device, find_dtype
 from .fast import prepare_fast
 from .features import FeatureExtractor
-from .front_ends import load_feature_extractor, read_model_type
+from .front_ends import labels_frames, load_feature_extractor, read_model_type
 
 # Modules that only some classes of a family have
 HEADS = ("classifier.", "objectives.")
@@ -45,6 +40,7 @@ class _Settings:
     dtype: str | torch.dtype
     revision: str | None
     token: str | bool | None
+    frames: bool = False
 
     def of_hub(self) -> dict[str, Any]:
         """Those that say where the files are."""
@@ -55,6 +51,7 @@ def load_classifier(
     model: str | os.PathLike[str],
     *,
     fast: bool = False,
+    frames: bool = False,
     device: Device | None = "cpu",
     dtype: str | torch.dtype = "float32",
     revision: str | None = None,
@@ -66,6 +63,8 @@ def load_classifier(
 
     Args:
         model: A folder, the id of a model on the Hub, or any name of a released checkpoint (`resolve_model`).
+        frames: Whether a model that labels cells of time is opened as such (`...ForAudioFrameClassification`), and not
+            by its head for clips.
         fast: Whether to prepare the model with `prepare_fast`, which rounds: logits stay within 2 % of their range.
         device: Where the model runs, such as "cuda"; if None, the accelerator if there is one, else the CPU. By
             default the CPU, as in `from_pretrained`. What takes a model in `hf_ast` runs its front end there as well.
@@ -79,52 +78,19 @@ def load_classifier(
             device, dtype or revision.
         OSError: The checkpoint cannot be downloaded or read.
     """
-    settings = _Settings(device=device, dtype=dtype, revision=revision, token=token)
+    settings = _Settings(device=device, dtype=dtype, revision=revision, token=token, frames=frames)
     classifier, feature_extractor, missing = _load(
         model, HfASTForAudioClassification, AutoModelForAudioClassification, settings
     )
     if missing:
+        advice = "fine-tune the model first, or take its embeddings."
+        if not frames and labels_frames(resolve_model(model, revision=revision, token=token), **settings.of_hub()):
+            advice = "the model labels cells of time: open it with AutoModelForAudioFrameClassification."
         raise ValueError(
             f"model={os.fspath(model)!r} is not a trained classifier: the checkpoint has no {', '.join(missing)}. "
-            "With new, random weights every label would be wrong; fine-tune the model first, or take its embeddings."
+            f"With new, random weights every label would be wrong; {advice}"
         )
     return prepare_fast(classifier) if fast else classifier, feature_extractor
-
-
-def load_frame_classifier(
-    model: str | os.PathLike[str],
-    *,
-    device: Device | None = "cpu",
-    dtype: str | torch.dtype = "float32",
-    revision: str | None = None,
-    token: str | bool | None = None,
-) -> tuple[PreTrainedModel, SpectrogramFeatureExtractor]:
-    """Load a model that labels cells of time, in eval mode, and its feature extractor.
-
-    Args:
-        model, device, dtype, revision, token: As in `load_classifier`.
-
-    Raises:
-        ValueError: The name is unknown, or the checkpoint has no trained head for cells.
-        OSError: The checkpoint cannot be downloaded or read.
-    """
-    settings = _Settings(device=device, dtype=dtype, revision=revision, token=token)
-    classifier, feature_extractor, missing = _load(
-        model, HfASTForAudioFrameClassification, AutoModelForAudioFrameClassification, settings
-    )
-    if missing:
-        raise ValueError(
-            f"model={os.fspath(model)!r} does not label cells of time: the checkpoint has no {', '.join(missing)}. "
-            "Train one with `hf-ast finetune --task events`."
-        )
-    return classifier, cast("SpectrogramFeatureExtractor", feature_extractor)
-
-
-def labels_frames(model: str | os.PathLike[str], revision: str | None = None, token: str | bool | None = None) -> bool:
-    """Whether a model labels cells of time, by its config.json; arguments as in `load_classifier`."""
-    path = resolve_model(model, revision=revision, token=token)
-    values, _ = PreTrainedConfig.get_config_dict(path, **hub_settings(revision, token))
-    return any("ForAudioFrameClassification" in name for name in values.get("architectures") or ())
 
 
 def load_encoder(
@@ -198,6 +164,8 @@ def _load(
     device, dtype = find_device(settings.device), find_dtype(settings.dtype)
     path = resolve_model(model, revision=settings.revision, token=settings.token)
     try:
+        if settings.frames and labels_frames(path, **settings.of_hub()):
+            auto_class = AutoModelForAudioFrameClassification
         loaded, feature_extractor, missing = _load_from(path, native_class, auto_class, dtype, settings.of_hub())
     except (ImportError, OSError, ValueError):
         raise

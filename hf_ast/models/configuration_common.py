@@ -174,6 +174,10 @@ class SpectrogramConfig(PreTrainedConfig):
             return self.max_length * self.frame_shift_s / self.num_cells
         return self.time_stride * self.frame_shift_s
 
+    def first_centre_s(self, first_frame_s: float) -> float:
+        """Centre of the first cell in seconds; `first_frame_s` is that of the first frame (see the extractor)."""
+        return first_frame_s + (self.patch_sides[1] - 1) / 2 * self.frame_shift_s
+
     def num_cells_of(self, num_frames: int) -> int:
         """Cells of a clip of that many frames, K."""
         if self.num_cells is not None:

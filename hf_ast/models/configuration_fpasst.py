@@ -33,6 +33,10 @@ class FPaSSTConfig(SpectrogramConfig):
         """Frames of the shortest clip: one."""
         return 1
 
+    def first_centre_s(self, first_frame_s: float) -> float:
+        """Centre of the first cell in seconds: cells begin with the clip, as in the official code."""
+        return self.cell_s / 2
+
     def num_cells_of(self, num_frames: int) -> int:
         """Cells of a clip of that many frames, K."""
         if self.num_cells is not None:

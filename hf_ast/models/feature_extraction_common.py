@@ -54,6 +54,8 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
     # The padding that the family's models were trained with, and the value of padded frames before the normalisation
     default_padding: ClassVar[str] = "max_length"
     padding_level: ClassVar[float] = 0.0
+    # Whether `padding="max_length"` adds silence to the waveform, instead of frames to the spectrogram
+    completes_waveform: ClassVar[bool] = False
     # Other classes whose files it reads, because they compute the same
     equals: ClassVar[tuple[str, ...]] = ()
     # The torch-only front end of the family; the last instance is kept together with the settings it was built from
@@ -266,7 +268,11 @@ class SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         max_length = self.max_length if max_length is None else self._as_length("max_length", max_length)
         lengths = self._cut([self.num_frames(len(clip)) for clip in clips], max_length, padding, truncation)
         shape = (len(clips), max(*lengths, min(self.min_length, max_length)) if longest else max_length)
-        features = self._features(clips, lengths)
+        shown = lengths
+        if padding == "max_length" and self.completes_waveform:
+            num_samples, shown = self.num_samples(max_length), [max_length] * len(clips)
+            clips = [nn.functional.pad(clip, (0, max(0, num_samples - len(clip)))) for clip in clips]
+        features = self._features(clips, shown)
         data: dict[str, Any] = {"input_values": features}
         if padded:
             data["input_values"] = _padded(features, (*shape, self.num_mel_bins), self.padding_value)

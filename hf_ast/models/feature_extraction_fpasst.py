@@ -1,16 +1,9 @@
 """Feature extractor of fPaSST: waveforms in, normalised log-mel spectrograms out."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
-import torch
-from torch import nn
-from transformers import BatchFeature
-
 from .feature_extraction_centred import CentredFeatureExtractor
-from .feature_extraction_checks import as_waveforms
-from .feature_extraction_common import Waveform
 from .modules_fpasst_mel import LOG_FLOOR, MEAN, STD, FPaSSTLogMel
 
 
@@ -36,6 +29,7 @@ class FPaSSTFeatureExtractor(CentredFeatureExtractor):
     _auto_class = "AutoFeatureExtractor"
     front_end_class = FPaSSTLogMel
     padding_level = math.log(LOG_FLOOR)
+    completes_waveform = True
 
     def __init__(
         self,
@@ -72,43 +66,6 @@ class FPaSSTFeatureExtractor(CentredFeatureExtractor):
             min_length=min_length,
             **kwargs,
         )
-
-    def __call__(
-        self,
-        raw_speech: Waveform | Sequence[Waveform],
-        sampling_rate: int | None = None,
-        return_tensors: str | None = None,
-        *,
-        padding: bool | str | None = None,
-        max_length: int | None = None,
-        device: str | torch.device | None = None,
-        **settings: Any,
-    ) -> BatchFeature:
-        """Turn one mono waveform or a batch of them into spectrograms; see `SpectrogramFeatureExtractor`."""
-        wants_mask = settings.get("return_attention_mask")
-        wants_mask = self.return_attention_mask if wants_mask is None else wants_mask
-        if padding is None and not (return_tensors is None and wants_mask):
-            padding = self.default_padding
-        num_real = None
-        if padding == "max_length":
-            clips = as_waveforms(raw_speech)
-            length = self.max_length if max_length is None else self._as_length("max_length", max_length)
-            num_real = [min(self.num_frames(len(clip)), length) for clip in clips]
-            num_samples = self.num_samples(length)
-            raw_speech = [nn.functional.pad(clip, (0, max(0, num_samples - len(clip)))) for clip in clips]
-        batch = super().__call__(
-            raw_speech,
-            sampling_rate,
-            return_tensors,
-            padding=padding,
-            max_length=max_length,
-            device=device,
-            **settings,
-        )
-        if num_real is not None and "attention_mask" in batch:
-            for mask, length in zip(batch["attention_mask"], num_real, strict=True):
-                mask[length:] = 0
-        return batch
 
 
 __all__ = ["FPaSSTFeatureExtractor"]

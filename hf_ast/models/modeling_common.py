@@ -366,7 +366,6 @@ class SpectrogramForAudioFrameClassification(SpectrogramPreTrainedModel):
         labels: Tensor | None = None,
         attention_mask: Tensor | None = None,
         clip_labels: Tensor | None = None,
-        num_items_in_batch: Tensor | int | None = None,
         num_clip_items_in_batch: Tensor | int | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> AudioFrameClassifierOutput:
@@ -379,9 +378,10 @@ class SpectrogramForAudioFrameClassification(SpectrogramPreTrainedModel):
             attention_mask: 1 for real frames, 0 for padding, shape (B, T). Each clip then has the cells that it has
                 alone; a clip that begins with padding has them from the first cell on.
             clip_labels: Multi-hot or soft labels of the clips, -100 where unknown, shape (B, C).
-            num_items_in_batch, num_clip_items_in_batch: Known label values of cells and of clips in the whole
-                optimizer step; each loss is the mean over the given batch if None.
-            kwargs: `generator`, and what transformers' models take (`output_hidden_states`, `return_dict`, ...).
+            num_clip_items_in_batch: Known label values of clips in the whole optimizer step, as `num_items_in_batch`
+                are those of cells; each loss is the mean over the given batch if None.
+            kwargs: `generator`, `num_items_in_batch`, and what transformers' models take (`output_hidden_states`,
+                `return_dict`, ...).
 
         Returns:
             Raw `logits` (B, K, C), `clip_logits` (B, C) with a clip head, and `loss` if labels are given.
@@ -393,7 +393,7 @@ class SpectrogramForAudioFrameClassification(SpectrogramPreTrainedModel):
             )
         outputs = self.backbone(input_values, attention_mask=attention_mask, **kwargs)
         cells = cells_of(
-            cast("SpectrogramModel", self.backbone).embeddings,
+            self.backbone.embeddings,
             outputs.last_hidden_state,
             outputs.kept_patches,
             cast("Tensor", input_values).shape[1],
@@ -403,16 +403,18 @@ class SpectrogramForAudioFrameClassification(SpectrogramPreTrainedModel):
         logits, clip_logits = frame_logits(
             cells, outputs.pooler_output, self.frame_classifier, self.classifier, self.config.clip_head
         )
-        losses = []
+        loss = None
         if labels is not None:
-            losses.append(frame_loss(logits, labels, cells.mask, num_items_in_batch))
+            loss = frame_loss(logits, labels, cells.mask, kwargs.get("num_items_in_batch"))
         if clip_labels is not None:
             if clip_logits is None:
                 raise ValueError("clip_labels need a clip head; load the model with clip_head='linear'.")
-            loss = classification_loss(clip_logits, clip_labels, "multi_label_classification", num_clip_items_in_batch)
-            losses.append(self.config.clip_loss_weight * loss)
+            clip_loss = self.config.clip_loss_weight * classification_loss(
+                clip_logits, clip_labels, "multi_label_classification", num_clip_items_in_batch
+            )
+            loss = clip_loss if loss is None else loss + clip_loss
         return AudioFrameClassifierOutput(
-            loss=sum(losses) if losses else None,
+            loss=loss,
             logits=logits,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,

@@ -32,7 +32,7 @@ def cells_of_columns(
         num_columns: Columns of the patch grid, T'.
     """
     if kept is None:
-        return Cells(patches.unflatten(1, (num_rows, -1)).mean(dim=1), column_mask)
+        return Cells(patches.reshape(patches.shape[0], num_rows, -1, patches.shape[2]).mean(dim=1), column_mask)
     columns = (kept % num_columns).expand(len(patches), -1)
     counts = torch.zeros(len(patches), num_columns, dtype=patches.dtype, device=patches.device)
     counts = counts.scatter_add(1, columns, torch.ones_like(columns, dtype=patches.dtype))
@@ -70,7 +70,8 @@ def resample_cells(tokens: Tensor, num_cells: int, mask: Tensor | None = None) -
     first, end = cells * lengths // num_cells, -(-(cells + 1) * lengths // num_cells)
     averaged = ((places >= first) & (places < end)) / (end - first)
     weights = torch.where(lengths > num_cells, averaged, interpolated)  # (1 or B, num_cells, K)
-    return weights.to(tokens.dtype) @ tokens
+    # Not `@`, which would fix the batch size of exported graphs
+    return torch.bmm(weights.to(tokens.dtype).expand(tokens.shape[0], -1, -1), tokens)
 
 
 def cell_edges_s(num_cells: int, *, cell_s: float, first_centre_s: float, duration_s: float) -> Tensor:

@@ -6,7 +6,7 @@ Schmid et al. 2025, https://arxiv.org/abs/2409.09546; PretrainedSED models/frame
 import torch
 from torch import Tensor, nn
 
-from .modules_embeddings import SpectrogramEmbeddings, move_to_start
+from .modules_embeddings import SpectrogramEmbeddings, in_range, move_to_start
 
 # Output channels and stride of the three convolutions of 3 x 3
 STEM = ((16, 2), (32, 1), (64, 2))
@@ -44,14 +44,14 @@ class ConvStemPatchEmbedding(nn.Module):
         """
         columns = input_values.to(self.projection.weight.dtype).transpose(1, 2).unsqueeze(1)  # (B, 1, M, T)
         columns = _without_padding(columns, frame_mask)
-        for convolution in self.stem:
-            columns = nn.functional.gelu(convolution(columns))
-            frame_mask = None if frame_mask is None else frame_mask[:, :: convolution.stride[1]]
+        for convolution, (_, stride) in zip(self.stem, STEM, strict=True):
+            columns = nn.functional.gelu(in_range(convolution(columns)))
+            frame_mask = None if frame_mask is None else frame_mask[:, ::stride]
             columns = _without_padding(columns, frame_mask)
         # (B, 64, M / 4, T') -> (B, 16, M, T'): a reshape, not a permutation (fpasst.py:469)
-        columns = columns.reshape(len(columns), NUM_CHANNELS, self.num_mel_bins, -1)
+        columns = columns.reshape(columns.shape[0], NUM_CHANNELS, self.num_mel_bins, -1)
         # A token sees columns t and t + 1, and zeros after the last one (fpasst.py:290-298)
-        tokens = self.projection(nn.functional.pad(columns, (0, 1)))
+        tokens = in_range(self.projection(nn.functional.pad(columns, (0, 1))))
         return tokens.permute(0, 2, 3, 1)
 
 

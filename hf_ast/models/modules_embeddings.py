@@ -1,6 +1,6 @@
 """From a log-mel spectrogram to the tokens of the encoder."""
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -79,6 +79,11 @@ class Embedded(NamedTuple):
     kept: Tensor | None
 
 
+def in_range(values: Tensor) -> Tensor:
+    """Keep what spectrograms far out of range give in half precision finite: norms would turn infinity into NaN."""
+    return values.clamp(-FLOAT16_LIMIT, FLOAT16_LIMIT) if values.dtype == torch.float16 else values
+
+
 class PatchEmbedding(nn.Module):
     """Linear projection of overlapping patches, as a convolution."""
 
@@ -89,9 +94,7 @@ class PatchEmbedding(nn.Module):
     def forward(self, input_values: Tensor) -> Tensor:
         """Spectrogram (B, T, M), of any float dtype -> patches (B, F', T', D) in the dtype of the weights."""
         spectrogram = input_values.to(self.projection.weight.dtype).transpose(1, 2).unsqueeze(1)
-        patches = self.projection(spectrogram).permute(0, 2, 3, 1)
-        # Spectrograms far out of range overflow in half precision, and norms would turn infinity into NaN
-        return patches.clamp(-FLOAT16_LIMIT, FLOAT16_LIMIT) if patches.dtype == torch.float16 else patches
+        return in_range(self.projection(spectrogram)).permute(0, 2, 3, 1)
 
 
 class SpectrogramEmbeddings(nn.Module):
@@ -255,7 +258,7 @@ class SpectrogramEmbeddings(nn.Module):
         """Move to another input geometry: the patch projection stays, the position table goes to `grid`."""
         self.num_mel_bins = num_mel_bins
         self.stride = stride
-        self.patch_embedding.projection.stride = stride
+        cast("PatchEmbedding", self.patch_embedding).projection.stride = stride
         self.positions.resize(grid)
 
     def check(self, input_values: Tensor, attention_mask: Tensor | None) -> None:

@@ -17,7 +17,7 @@ from hf_ast.checkpoints import resolve_model
 from hf_ast.data.labelled import LabelledData
 from hf_ast.data.splitting import SPLITS, TEST, TRAIN, VALIDATION
 from hf_ast.data.strong_labels import StronglyLabelledData
-from hf_ast.inference.loading import load_classifier, load_frame_classifier
+from hf_ast.inference.loading import load_classifier
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 from hf_ast.whole import written_with_os_errors
 
@@ -277,8 +277,7 @@ def _measured(
     evaluation = None
     if is_main_process:
         if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # this process has only a part of the weights
-            load = load_frame_classifier if isinstance(data, StronglyLabelledData) else load_classifier
-            network = load(output)[0]
+            network = load_classifier(output, frames=isinstance(data, StronglyLabelledData))[0]
             network.to(trainer.args.device)
         batch_size = trainer.args.per_device_eval_batch_size
         if isinstance(data, StronglyLabelledData):

@@ -17,8 +17,8 @@ from hf_ast.data.labelled import Clip
 from hf_ast.data.splitting import TRAIN, VALIDATION
 from hf_ast.data.strong_labels import UNNAMED, MarkedEvent, StronglyLabelledData
 from hf_ast.models.configuration_common import SpectrogramConfig
-from hf_ast.models.feature_extraction_ast import HfASTFeatureExtractor
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
+from hf_ast.models.modules_cells import cell_edges_s
 from hf_ast.models.modules_classification import IGNORED_LABEL
 
 from .augmentation import Augmentation
@@ -41,12 +41,9 @@ def clip_edges_s(
     num_cells = config.num_cells_of(max(feature_extractor.num_frames(num_samples), 1))
     if config.num_cells is not None:
         return np.linspace(0.0, duration_s, num_cells + 1)
-    # Frames of AST begin with the clip, those of the other front ends are centred on its start
-    is_centred = not isinstance(feature_extractor, HfASTFeatureExtractor)
-    first_frame_s = 0.0 if is_centred else feature_extractor.num_samples(1) / 2 / feature_extractor.sampling_rate
-    first_centre_s = first_frame_s + (config.patch_sides[1] - 1) / 2 * config.frame_shift_s
-    inner = first_centre_s + config.cell_s * (np.arange(1, num_cells) - 0.5)
-    return np.concatenate(([0.0], np.clip(inner, 0.0, duration_s), [duration_s]))
+    first_centre_s = config.first_centre_s(feature_extractor.first_frame_s)
+    edges = cell_edges_s(num_cells, cell_s=config.cell_s, first_centre_s=first_centre_s, duration_s=duration_s)
+    return edges.numpy()
 
 
 def cell_labels(events: Sequence[MarkedEvent], edges_s: np.ndarray, num_labels: int) -> np.ndarray:

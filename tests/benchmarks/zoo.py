@@ -52,7 +52,8 @@ sys.exit(main(["verify", folder, "--source", file]) or main(["card", folder]))
 OPEN = """
 import hashlib, json, sys
 import torch, transformers
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForPreTraining, pipeline
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, pipeline
+from transformers import AutoModelForAudioFrameClassification, AutoModelForPreTraining
 folder, remote = sys.argv[1], sys.argv[2] == "remote"
 if remote:
     sys.modules["hf_ast"] = None  # cannot be imported
@@ -81,6 +82,8 @@ run(AutoModel)
 task = config.architectures[0]
 if task.endswith("ForPreTraining"):
     run(AutoModelForPreTraining)
+if task.endswith("ForAudioFrameClassification"):
+    run(AutoModelForAudioFrameClassification)
 torch.manual_seed(0)  # of the head, where there is none in the checkpoint
 # Opens AutoModelForAudioClassification
 scores = pipeline("audio-classification", model=folder, top_k=None, **trust)(waveform)

@@ -25,6 +25,7 @@ from hf_ast.conversion.publish import publish_folder
 from hf_ast.conversion.reference import fpasst_reference
 from hf_ast.conversion.registry import find
 from hf_ast.conversion.verify import verify_folder
+from hf_ast.inference.description import describe_model
 from tests.support.golden_common import CASES, INDEX, check, layout_config, state_dict
 from tests.support.interpreter import ROOT
 from tests.support.official_files import MICRO_PASST, small_content
@@ -124,6 +125,9 @@ def test_the_card_of_frames_says_what_comes_out(tmp_path: Path) -> None:
     assert "for the whole clip, 527 classes" in text
     assert "mean of three training runs" in text
     assert "AutoModelForAudioFrameClassification" in text
+    described = describe_model(folder)
+    assert described["cells"] == {"number": 250, "length_s": 0.04}
+    assert (described["family"][:6], described["labels"]["number"], described["window_s"]) == ("fPaSST", 447, 10.0)
 
 
 @pytest.mark.usefixtures("known")

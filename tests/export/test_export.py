@@ -172,7 +172,7 @@ def test_errors(tmp_path: Path) -> None:
         export_program(model, HfASTFeatureExtractor(num_mel_bins=32, max_length=60))
     with pytest.raises(ValueError, match="num_mel_bins=64, but the model has 32"):
         export_program(model, HfASTFeatureExtractor(num_mel_bins=64, max_length=50))
-    with pytest.raises(ValueError, match="only classification models of AST, SSAST and PaSST"):
+    with pytest.raises(ValueError, match="only models of AST, SSAST, PaSST and fPaSST"):
         export_program(model.backbone, extractor)
     no_compiler = torch._inductor.config.patch({"cpp.cxx": (None, "no-such-compiler")})
     with no_compiler, pytest.raises(ValueError, match="there is no compiler"):

@@ -206,6 +206,28 @@ def test_the_gradient_does_not_depend_on_how_a_step_is_divided() -> None:
     torch.testing.assert_close(gradients[2], gradients[0], atol=1e-6, rtol=1e-5)
 
 
+@every_family
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_gives_a_loss_in_float32_and_finite_gradients(make_model: Any, dtype: torch.dtype) -> None:
+    model = make_model()
+    _, batch, mask = padded()
+    labels = labels_of(model, 50, len(LENGTHS))
+    arguments = {"attention_mask": mask, "labels": labels, "clip_labels": labels[:, 0]}
+    with torch.no_grad():
+        expected = model(batch, **arguments).loss
+    loss = model.to(dtype)(batch.to(dtype), **arguments).loss
+    loss.backward()
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, expected, atol=0, rtol=0.01)
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+@torch.no_grad()
+def test_spectrograms_far_out_of_range_stay_finite_in_float16() -> None:
+    values = (1e4 * spectrograms(1, 48)).half()
+    assert tiny_fpasst_frames().half()(values).logits.isfinite().all()
+
+
 @pytest.mark.parametrize("shape", [(2, 5), (2, 11, 5), (2, 12, 4), (1, 12, 5), (2, 5, 12)])
 def test_labels_of_another_shape_are_an_error(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"labels has shape .* the model gives 12 cells of 5 classes"):

@@ -20,7 +20,9 @@ def call(label: str, duration_s: float, rng: np.random.Generator) -> np.ndarray:
     return rng.uniform(0.2, 0.5) * sound * np.minimum(1, 100 * np.minimum(time, time[::-1]))
 
 
-def soundscape(duration_s: float, rng: np.random.Generator, *, is_empty: bool = False) -> tuple[np.ndarray, list[Mark]]:
+def soundscape(
+    duration_s: float, rng: np.random.Generator, *, is_empty: bool = False
+) -> tuple[np.ndarray, list[Mark]]:
     """Calls with pauses in noise (S,), and when they are heard, with six decimals as in Raven."""
     sound = 0.02 * rng.standard_normal(round(duration_s * RATE))
     marks: list[Mark] = []
@@ -35,7 +37,9 @@ def soundscape(duration_s: float, rng: np.random.Generator, *, is_empty: bool = 
     return sound, marks
 
 
-def write_calls(folder: Path, num_recordings: int = 8, *, duration_s: float = 4.0, seed: int = 0) -> dict[str, list[Mark]]:
+def write_calls(
+    folder: Path, num_recordings: int = 8, *, duration_s: float = 4.0, seed: int = 0
+) -> dict[str, list[Mark]]:
     """Recordings with selection tables of Raven beside them; every fourth has no call, and an empty table.
 
     Returns:

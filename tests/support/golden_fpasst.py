@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from hf_ast import FPaSSTConfig, FPaSSTFeatureExtractor, FPaSSTForAudioFrameClassification, FPaSSTMel
 from hf_ast.conversion import convert_checkpoint
+from hf_ast.inference.events import MedianFilter, find_events
 from hf_ast.models.modules_cells import resample_cells
 from hf_ast.models.modules_centred_mel import MelDraws
 from hf_ast.models.modules_mel_filters import kaldi_mel_filters
@@ -142,9 +144,55 @@ def run_frontend_fpasst(entry: dict[str, Any], inputs: dict[str, Any], tmp_path:
     return {"mel": front_end(waveform, draws=draws).mT.unsqueeze(1).numpy()}
 
 
+def run_fpasst_end_to_end(entry: dict[str, Any], inputs: dict[str, Any], tmp_path: Path) -> Result:
+    """One clip, as `model(model.mel_forward(waveform))`; or a file in chunks of 10 s, and its events."""
+    facts = entry["config"]
+    model = convert_checkpoint(state_dict(entry), fpasst_config(facts))
+    extractor = FPaSSTFeatureExtractor(max_length=model.config.max_length)
+    waveform = torch.as_tensor(inputs["waveform"])
+    if "segment_samples" not in facts:
+        features = extractor(waveform, facts["sampling_rate"], return_tensors="pt", padding="longest")["input_values"]
+        values = features.mT.unsqueeze(1).numpy()
+        return classify(model, {"input_values": values}) | {"mel": values}
+    chunks = list(waveform.flatten().split(facts["segment_samples"]))
+    with torch.no_grad():
+        logits = torch.cat(
+            [model(**extractor(c, facts["sampling_rate"], return_tensors="pt")).logits for c in chunks], 1
+        )
+    probabilities = logits.sigmoid().mT
+    return {"strong_probs": probabilities.numpy()} | decoded(probabilities[0], facts | {"frame_seconds": 0.04})
+
+
+def run_sed_decode(entry: dict[str, Any], inputs: dict[str, Any], tmp_path: Path) -> Result:
+    return decoded(torch.as_tensor(inputs["strong_probs"]), entry["config"])
+
+
+def decoded(probabilities: torch.Tensor, facts: dict[str, Any]) -> Result:
+    """Events of probabilities (C, K) for each threshold, class by class.
+
+    The official code keeps events in the padding of a file as empty ones.
+    """
+    num_classes, num_cells = probabilities.shape
+    scores, length = probabilities.T.numpy(), facts["median_filter"]
+    median = MedianFilter(length)
+    filtered = np.concatenate((median.push(scores), median.flush()))
+    clipped = np.minimum(facts["frame_seconds"] * np.arange(num_cells + 1), facts["audio_len"])
+    result = {"scores_filtered": filtered.T, "frame_onset": clipped[:-1], "frame_offset": clipped[1:]}
+    labels = [f"{index:04}" for index in range(num_classes)]
+    settings = {"median_s": length * facts["frame_seconds"]}
+    for index, threshold in enumerate(facts["thresholds"]):
+        events = sorted(find_events(scores, facts["frame_seconds"], labels, threshold=threshold, **settings))
+        result[f"event_class_{index}"] = np.array([int(event.label) for event in events])
+        for name, times in (("onset", [e.start_s for e in events]), ("offset", [e.end_s for e in events])):
+            result[f"event_{name}_{index}"] = np.minimum(times, facts["audio_len"])
+    return result
+
+
 RUNNERS = {
     "fpasst": run_fpasst,
     "fpasst_train": run_fpasst_train,
     "fpasst_deit_init": run_fpasst_deit_init,
     "frontend_fpasst": run_frontend_fpasst,
+    "fpasst_end_to_end": run_fpasst_end_to_end,
+    "sed_decode": run_sed_decode,
 }
