@@ -126,9 +126,9 @@ def evaluate(
     without a recording has no average precision and is left out of the means.
     """
     from hf_ast.checkpoints import resolve_model
-    from hf_ast.opening import hub_settings
     from hf_ast.inference.front_ends import labels_frames
     from hf_ast.inference.loading import load_classifier
+    from hf_ast.opening import hub_settings
 
     quiet_loading()
     if protocol is not None:

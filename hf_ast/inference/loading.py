@@ -19,7 +19,7 @@ from hf_ast.checkpoints import resolve_model
 from hf_ast.models.configuration_native_common import NATIVE_MODEL_TYPE
 from hf_ast.models.configuration_ssast import SSASTConfig
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
-from hf_ast.models.modeling_ast import HfASTForAudioClassification, HfASTForAudioFrameClassification, HfASTModel
+from hf_ast.models.modeling_ast import HfASTForAudioClassification, HfASTModel
 from hf_ast.models.modeling_ssast import SSASTForPreTraining
 from hf_ast.opening import hub_settings, open_safely
 
