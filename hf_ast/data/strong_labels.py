@@ -117,8 +117,9 @@ def _recording(entries: Sequence[Entry], location: str) -> Entry:
     first = entries[0]
     if len({(entry.split, entry.group) for entry in entries}) > 1:
         raise ValueError(f"source={location!r} has {first.name!r} in several splits or groups.")
+    problem = next((entry.problem for entry in entries if entry.problem), "")
     has_events = any(entry.end_s is not None for entry in entries)
-    if has_events and any(entry.end_s is None and entry.labels for entry in entries):
+    if not problem and has_events and any(entry.end_s is None and entry.labels for entry in entries):
         raise ValueError(
             f"source={location!r} says of {first.name!r} both when something is heard and, in a row without times, "
             "what is heard. Give that row its times, or remove the times of the others."
@@ -129,7 +130,7 @@ def _recording(entries: Sequence[Entry], location: str) -> Entry:
         start_s=0.0,
         end_s=None,
         may_be_empty=True,
-        problem=next((entry.problem for entry in entries if entry.problem), ""),
+        problem=problem,
         multi_label=True,
     )
 
