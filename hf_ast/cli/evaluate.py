@@ -127,7 +127,6 @@ def evaluate(
     """
     from hf_ast.checkpoints import resolve_model
     from hf_ast.inference.front_ends import labels_frames
-    from hf_ast.inference.loading import load_classifier
     from hf_ast.opening import hub_settings
 
     quiet_loading()
@@ -138,7 +137,7 @@ def evaluate(
         path = resolve_model(model, revision=options.revision, token=options.token)
         is_of_frames = labels_frames(path, **hub_settings(options.revision, options.token))
         task = Task.EVENTS if is_of_frames else Task.CLIPS
-    found = read_labelled(
+    found: Any = read_labelled(
         data,
         task,
         label_column=label_column,
@@ -160,7 +159,8 @@ def evaluate(
     if task is Task.EVENTS:
         from hf_ast.training.event_evaluation import evaluate_events
 
-        result = evaluate_events(*load_classifier(model, frames=True, **options.loading()), found, **settings)
+        labeller: Any = options.classifier(model, frames=True)
+        result = evaluate_events(*labeller, found, **settings)
     else:
         from hf_ast.training.evaluate import evaluate
 

@@ -37,13 +37,14 @@ class StronglyLabelledData(LabelledData):
 
     def with_labels(self, labels: Sequence[str]) -> "StronglyLabelledData":
         """See `LabelledData.with_labels`."""
-        moved = super().with_labels(labels)
+        moved: Any = super().with_labels(labels)
         numbers = {number: moved.labels.index(label) for number, label in enumerate(self.labels)}
         events = {
             name: tuple(event._replace(label=numbers.get(event.label, UNNAMED)) for event in of_recording)
             for name, of_recording in self.events.items()
         }
-        return replace(moved, events=events)  # type: ignore[return-value]
+        changed: StronglyLabelledData = replace(moved, events=events)
+        return changed
 
     def of_clip(self, clip: Clip) -> tuple[MarkedEvent, ...] | None:
         """Return the events of a recording; None if it only has labels."""

@@ -143,7 +143,7 @@ def evaluate_events(
         ValueError: The split has no recording whose events are marked, the model does not know a class, or no
             recording can be scored.
     """
-    data = data.with_labels(label_names(model))  # type: ignore[assignment]
+    data = data.with_labels(label_names(model))
     clips = [clip for clip in data.of(split) if clip.name not in data.weak]
     if not clips:
         raise ValueError(f"split={split!r} holds no recording whose events are marked with their times.")
@@ -235,7 +235,7 @@ def choose_thresholds(
     Returns:
         Thresholds in the order of the model's classes; None if the split has no recording whose events are marked.
     """
-    data = data.with_labels(label_names(model))  # type: ignore[assignment]
+    data = data.with_labels(label_names(model))
     clips = [clip for clip in data.of(split) if clip.name not in data.weak]
     with running(model):
         scored, _ = score_cells(model, feature_extractor, data, clips, batch_size=batch_size)

@@ -362,7 +362,8 @@ def make_trainer(
     trainer_class = RecipeTrainer
     if isinstance(data, StronglyLabelledData):
         trainer_class = EventTrainer
-        parts = event_parts(network.config, feature_extractor, data, augmentation, arguments.seed)
+        config: Any = network.config
+        parts = event_parts(config, feature_extractor, data, augmentation, arguments.seed)
     else:
         parts = _clip_parts(feature_extractor, data, preset, augmentation, arguments.seed)
     clips, rows, collator, metrics = parts

@@ -122,8 +122,9 @@ class EventClips(Clips):
     @property
     def weights(self) -> Tensor:
         """Weights of the rows, by which half of an epoch is around events, each class as often, shape (rows,)."""
-        of_class = np.bincount([aim[0] for aim in self.aims if aim is not None], minlength=len(self.data.labels))
-        share = SHARE_OF_EVENTS / max(1, np.count_nonzero(of_class))
+        classes = [aim[0] for aim in self.aims if aim is not None]
+        of_class = np.bincount(classes, minlength=len(self.data.labels))
+        share = SHARE_OF_EVENTS / max(1, int(np.count_nonzero(of_class)))
         rest = 1.0 - SHARE_OF_EVENTS * bool(of_class.any())
         return torch.tensor(
             [rest / self.num_parts if aim is None else share / of_class[aim[0]] for aim in self.aims],
@@ -250,9 +251,9 @@ class EventCollator(TrainingCollator):
         cells = known.unflatten(1, (self.num_cells + 1, -1))
         batch["clip_labels"] = cells[:, -1].contiguous()
         batch["labels"] = cells[:, : self.config.num_cells_of(num_frames)].contiguous()
-        if "attention_mask" in batch:  # cells of the padding do not count
-            for labels, frames in zip(batch["labels"], batch["attention_mask"].sum(dim=1).tolist(), strict=True):
-                labels[self.config.num_cells_of(frames) :] = IGNORED_LABEL
+        for labels, row in zip(batch["labels"], rows, strict=True):  # cells of the padding do not count
+            clip_frames = min(self.feature_extractor.num_frames(len(row["waveform"])), num_frames)
+            labels[self.config.num_cells_of(max(1, clip_frames)) :] = IGNORED_LABEL
         return batch
 
 
@@ -267,10 +268,9 @@ class EventLoss(Trainer):
         """Return the batches of a step and the number of known labels of cells, at least one."""
         batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
         clip_labels: Any = [{"labels": batch["clip_labels"]} for batch in batches]
-        num_clip_items: Any = self._get_num_items_in_batch(clip_labels, device)
-        at_least_one = [None if count is None else count.clamp(min=1) for count in (num_items, num_clip_items)]
-        self._num_clip_items = at_least_one[1]
-        return batches, at_least_one[0]
+        counts: Any = num_items, self._get_num_items_in_batch(clip_labels, device)
+        num_items, self._num_clip_items = (None if count is None else count.clamp(min=1) for count in counts)
+        return batches, num_items
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Compute the loss of a batch."""

@@ -192,7 +192,9 @@ QUICK = Preset(learning_rate=1e-3, num_epochs=1, batch_size=8, adam_beta1=0.9)
 
 
 def test_a_head_for_the_same_classes_is_kept_and_any_other_is_new(data: StronglyLabelledData, tmp_path: Path) -> None:
-    frames = tiny_frames(max_length=100, id2label={0: "trill", 1: "chirp"}, label2id={"trill": 0, "chirp": 1})
+    frames = tiny_frames(
+        max_length=100, num_labels=2, id2label={0: "trill", 1: "chirp"}, label2id={"trill": 0, "chirp": 1}
+    )
     frames.config.event_thresholds = [0.2, 0.7]
     start = saved(tmp_path, frames)
     model, _, moved = load_for_training(start, data, QUICK)
@@ -240,8 +242,8 @@ def test_clip_labels_are_counted_over_a_whole_step(data: StronglyLabelledData, t
         model, extractor, of_model = load_for_training(start, mixed, QUICK)
         preset = replace(QUICK, batch_size=size)
         arguments = training_arguments(
-            tmp_path / f"{size}", of_model, preset, gradient_accumulation_steps=steps, max_steps=2, save_strategy="no",
-            eval_strategy="no", load_best_model_at_end=False, report_to="none", disable_tqdm=True,
+            tmp_path / f"{size}", of_model, preset, gradient_accumulation_steps=steps, max_steps=2,
+            report_to="none", disable_tqdm=True,
         )  # fmt: skip
         make_trainer(model, extractor, of_model, preset, arguments).train()
         weights.append(torch.cat([parameter.flatten() for parameter in model.parameters()]))

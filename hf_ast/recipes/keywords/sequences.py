@@ -3,14 +3,8 @@
 The clip model stays as it is: only the new head is trained, on its tokens.
 """
 
-import shutil
-import tempfile
-from pathlib import Path
-
 import numpy as np
 import torch
-from torch.utils.data import Dataset
-from transformers import Trainer, TrainingArguments, get_cosine_schedule_with_warmup, set_seed
 
 from hf_ast import HfASTFeatureExtractor, HfASTForAudioFrameClassification
 from hf_ast.data.strong_labels import MarkedEvent
@@ -23,7 +17,6 @@ from hf_ast.recipes.keywords.clips import (
     UNKNOWN,
     Pool,
     RandomClips,
-    speech_pool,
 )
 from hf_ast.training.frames import cell_labels, clip_edges_s
 
@@ -79,7 +72,9 @@ class RandomSequences(RandomClips):
         clip = np.roll(clip, shift, axis=1)
         clip[:, : max(shift, 0)] = 0.0
         clip[:, len(clip[0]) + min(shift, 0) :] = 0.0
-        clip *= 10 ** np.interp(np.arange(clip.shape[1]), np.linspace(0, clip.shape[1] - 1, 6), tilt).astype(np.float32)
+        clip *= 10 ** np.interp(np.arange(clip.shape[1]), np.linspace(0, clip.shape[1] - 1, 6), tilt).astype(
+            np.float32
+        )
         noise = self.noise[rng.integers(len(self.noise))]
         noise = noise[rng.integers(len(noise) - num_frames + 1) :][:num_frames]
         if rng.random() < 0.85:
