@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from docs.guides.calls import write_calls
 from hf_ast.data.labelled import read_data
 from hf_ast.data.strong_labels import UNNAMED, MarkedEvent, read_events
-from tests.support.calls import write_calls
 from tests.support.labelled import write_wavs
 
 DESED = """filename\tonset\toffset\tevent_label

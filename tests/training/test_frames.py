@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from docs.guides.calls import RATE, write_calls
 from hf_ast import HfASTFeatureExtractor
 from hf_ast.data.sources import Source
 from hf_ast.data.strong_labels import UNNAMED, MarkedEvent, StronglyLabelledData, read_events
@@ -25,7 +26,6 @@ from hf_ast.training.frames import (
 )
 from hf_ast.training.preparation import load_for_training
 from hf_ast.training.presets import Preset
-from tests.support.calls import RATE, write_calls
 from tests.support.tiny import tiny_config, tiny_fpasst_config, tiny_frames, tiny_model
 
 EDGES = np.array([0.0, 0.15, 0.25, 0.35, 0.45, 0.55])

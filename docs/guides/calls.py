@@ -1,5 +1,11 @@
-"""Recordings with calls as of birds, and what is marked in them."""
+"""Recordings with calls as of birds, and selection tables of Raven beside them, for the guide to sound events.
 
+    python -m docs.guides.calls FOLDER [--recordings 40] [--seconds 10] [--seed 0]
+
+Everything follows from the seed.
+"""
+
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -59,3 +65,18 @@ def write_calls(
         (folder / f"{number:02d}.Table.1.selections.txt").write_text("\n".join(rows) + "\n")
         marked[f"{number:02d}.wav"] = marks
     return marked
+
+
+def main() -> None:
+    """Write the recordings."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--recordings", type=int, default=40)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    write_calls(arguments.folder, arguments.recordings, duration_s=arguments.seconds, seed=arguments.seed)
+
+
+if __name__ == "__main__":
+    main()
