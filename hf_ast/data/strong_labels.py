@@ -65,6 +65,7 @@ def read_events(
     source: Any,
     *,
     subset: str | None = None,
+    label_separator: str | None = None,
     validation_fraction: float = 0.2,
     decode: bool = True,
     seed: int = 0,
@@ -80,7 +81,7 @@ def read_events(
     meanwhile. If one event of a recording cannot be used, because its times are wrong, the recording is not used.
 
     Args:
-        source, subset, validation_fraction, decode, seed, progress: As in `read_data`.
+        source, subset, label_separator, validation_fraction, decode, seed, progress: As in `read_data`.
         settings: What else `find_entries` takes, as in `read_data`: `label_column`, `audio_folder`, ...
 
     Raises:
@@ -90,7 +91,8 @@ def read_events(
         raise ValueError(f"validation_fraction={validation_fraction} must be at least 0 and less than 1.")
     place = as_source(source, subset=subset)
     notes: dict[str, str] = {}
-    found = find_entries(place, events=True, warn=noting(notes, place.location), **settings)
+    warn = noting(notes, place.location)
+    found = find_entries(place, events=True, separator=label_separator, warn=warn, **settings)
     of_recordings: dict[str, list[Entry]] = {}
     for entry in found:
         of_recordings.setdefault(entry.name, []).append(entry)
