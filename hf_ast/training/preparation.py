@@ -78,7 +78,7 @@ def load_for_training(
     has_these_classes = set(old_labels) == set(data.labels)
     if has_these_classes:
         data = data.with_labels(old_labels)
-    model_class, of_frames = _task(config, data, is_native=is_native)
+    model_class, of_frames = _task(config, data, feature_extractor, is_native=is_native)
     network, info = open_safely(
         model_class,
         path,
@@ -102,7 +102,9 @@ def load_for_training(
     return network, feature_extractor, data
 
 
-def _task(config: Any, data: LabelledData, *, is_native: bool) -> tuple[Any, dict[str, Any]]:
+def _task(
+    config: Any, data: LabelledData, feature_extractor: SpectrogramFeatureExtractor, *, is_native: bool
+) -> tuple[Any, dict[str, Any]]:
     """Return the class of model for the data, and the settings that only models of frames have.
 
     A head for clips stays as it is if it is for the same classes. A new one pools the cells where there are labels
@@ -116,7 +118,10 @@ def _task(config: Any, data: LabelledData, *, is_native: bool) -> tuple[Any, dic
     clip_head = "attention" if data.weak else "linear"
     if has_these_classes and config.clip_labels is None and config.clip_head != "none":
         clip_head = config.clip_head
-    return model_class, {"clip_head": clip_head, "clip_labels": None, "event_thresholds": None}
+    # Folders from before this field do not tell the hop, without which the times of cells would be wrong
+    frame_shift_s = feature_extractor.frame_shift / feature_extractor.sampling_rate
+    settings = {"clip_head": clip_head, "clip_labels": None, "event_thresholds": None, "frame_shift_s": frame_shift_s}
+    return model_class, settings
 
 
 def with_statistics(
