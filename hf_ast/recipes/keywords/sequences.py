@@ -21,7 +21,7 @@ from hf_ast.recipes.keywords.clips import (
 from hf_ast.training.frames import cell_labels, clip_edges_s
 
 # Pauses between words in seconds, and the share of words that are no keywords
-PAUSE_S = (0.1, 2.0)
+PAUSE_S = (0.1, 1.0)
 SHARE_OF_OTHER_WORDS = 0.3
 # A word of which less than this share is in the clip is not known to be one or another
 LEAST_SHARE = 0.7
