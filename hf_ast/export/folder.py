@@ -1,7 +1,6 @@
 """Exported models as folders: the file, its metadata, a loader that needs only its runtime, and a README."""
 
 import json
-import math
 import os
 import string
 import tempfile
@@ -14,6 +13,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 import hf_ast
+from hf_ast.inference.cells import check_frame_shift
 from hf_ast.inference.features import FeatureExtractor
 from hf_ast.inference.tagging import label_names
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
@@ -233,13 +233,8 @@ def cell_times(model: PreTrainedModel, extractor: SpectrogramFeatureExtractor, s
         ValueError: The config has another distance between frames than the feature extractor.
     """
     config: Any = model.config
+    check_frame_shift(config, extractor)
     frame_shift_s = extractor.frame_shift / extractor.sampling_rate
-    if not math.isclose(config.frame_shift_s, frame_shift_s, rel_tol=1e-6):
-        raise ValueError(
-            f"The model's config has frame_shift_s={config.frame_shift_s}, but its feature extractor makes a frame "
-            f"every {frame_shift_s} s, so that the cells would have wrong times; load the model with "
-            f"frame_shift_s={frame_shift_s}."
-        )
     stretches = config.num_cells is not None and source == "features"
     return {
         "unit_s": 1 / extractor.sampling_rate if source == "waveform" else frame_shift_s,

@@ -114,11 +114,7 @@ def find_events(scores: Any, cells_s: Any, labels: Sequence[str], **settings: Un
     finder = EventFinder(labels, cell_s, **settings)
     if edges_s.shape != (len(scores) + 1,):
         raise ValueError(f"cells_s has shape {edges_s.shape}, but must have the {len(scores) + 1} edges of the cells.")
-    events = []
-    for first in range(0, len(scores), BLOCK):
-        events += finder.push(scores[first : first + BLOCK], edges_s[first : first + BLOCK + 1])
-    number = {label: index for index, label in enumerate(finder.labels)}
-    return sorted([*events, *finder.flush()], key=lambda event: (event.start_s, -event.peak, number[event.label]))
+    return finder.whole(scores, edges_s)
 
 
 class EventFinder:
@@ -171,6 +167,14 @@ class EventFinder:
             )
         self._edges = np.concatenate((self._edges[:-1], edges_s))
         return self._take(self._filter.push(scores), is_end=False)
+
+    def whole(self, scores: np.ndarray, edges_s: np.ndarray) -> list[Event]:
+        """Return the events of a recording's scores (K, C) in their order; `edges_s` has shape (K + 1,)."""
+        events = []
+        for first in range(0, len(scores), BLOCK):
+            events += self.push(scores[first : first + BLOCK], edges_s[first : first + BLOCK + 1])
+        number = {label: index for index, label in enumerate(self.labels)}
+        return sorted([*events, *self.flush()], key=lambda event: (event.start_s, -event.peak, number[event.label]))
 
     def flush(self) -> list[Event]:
         """End the recording: return the events that are left, in no order, and begin a new one."""

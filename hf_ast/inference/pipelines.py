@@ -1,7 +1,7 @@
 """transformers pipelines for recordings of any length, in any form, without ffmpeg or torchaudio."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 import numpy as np
 import torch
@@ -12,9 +12,10 @@ from transformers.pipelines.base import ChunkPipeline
 from hf_ast.data import audio
 from hf_ast.families import MODEL_TYPES
 
-from .events import find_events
+from .cells import OVERLAP
+from .events import EventSettings
 from .features import FeatureExtractor, clip_features
-from .tagging import ScoredWindows, WindowScorer, apply_activation, label_names, pool_scores, top_tags
+from .tagging import ScoredBatch, WindowScorer, apply_activation, collect, label_names, top_tags
 
 
 class WindowPipeline(ChunkPipeline):
@@ -23,16 +24,21 @@ class WindowPipeline(ChunkPipeline):
     The front end runs with the model, on its device: what reads and cuts recordings may be another process.
     """
 
-    def preprocess(
-        self,
-        inputs: Any,
-        chunk_length_s: float | None = None,
-        stride_length_s: float | Sequence[float] | None = None,
-    ) -> Iterator[dict[str, Any]]:
-        """Samples of each window (S,), with where they begin and how many they are, and whether it `is_last`."""
+    overlap = 0.0  # of windows, unless their distance is given
+
+    def scorer(
+        self, chunk_length_s: float | None = None, stride_length_s: float | Sequence[float] | None = None
+    ) -> WindowScorer:
+        """The model with windows as the arguments say."""
         window_s, hop_s = windows_from_chunks(chunk_length_s, stride_length_s)
+        if stride_length_s is None and self.overlap:
+            hop_s = None
         extractor: Any = self.feature_extractor
-        scorer = WindowScorer(self.model, extractor, window_s=window_s, hop_s=hop_s)
+        return WindowScorer(self.model, extractor, window_s=window_s, hop_s=hop_s, overlap=self.overlap)
+
+    def preprocess(self, inputs: Any, **windows: Any) -> Iterator[dict[str, Any]]:
+        """Samples of each window (S,), with where they begin and how many they are, and whether it `is_last`."""
+        scorer = self.scorer(**windows)
         blocks = audio.stream(inputs, scorer.sampling_rate, block_s=scorer.block_s)
         previous = None
         for span in scorer.spans(blocks):
@@ -107,17 +113,22 @@ class WholeAudioClassificationPipeline(WindowPipeline, AudioClassificationPipeli
 class AudioTaggingPipeline(WindowPipeline):
     """Pipeline "audio-tagging": what is heard in a recording of any length, and when; see `hf_ast.tag`.
 
-    It takes any model for audio classification, and the inputs of `WholeAudioClassificationPipeline`.
+    It takes any model for audio classification, one that labels cells of time (as an object, not by its name), and the
+    inputs of `WholeAudioClassificationPipeline`.
 
     Args:
-        chunk_length_s, stride_length_s: As in `WholeAudioClassificationPipeline`.
+        chunk_length_s, stride_length_s: As in `WholeAudioClassificationPipeline`; but without a stride, windows lie as
+            `hf_ast.tag` places them.
         top_k: Number of labels to return for the whole recording; all if None.
-        threshold, release, pooling: As in `hf_ast.tag`.
+        pooling: As in `hf_ast.tag`.
+        threshold, release, median_s, shortest_s, longest_gap_s: See `EventRule`.
 
     Returns:
         For each recording `{"scores": [{"label", "score"}, ...], "events": [{"label", "start_s", "end_s", "peak"},
         ...], "duration_s": ...}`.
     """
+
+    overlap = OVERLAP
 
     _load_processor = False
     _load_image_processor = False
@@ -130,29 +141,36 @@ class AudioTaggingPipeline(WindowPipeline):
         stride_length_s: float | Sequence[float] | None = None,
         **postprocess: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        unknown = postprocess.keys() - {"top_k", "threshold", "release", "pooling"}
+        unknown = postprocess.keys() - {"top_k", "pooling", *EventSettings.__annotations__}
         if unknown:
             raise ValueError(f"The audio-tagging pipeline has no argument {', '.join(sorted(unknown))}.")
-        return _given(chunk_length_s, stride_length_s), {}, postprocess
+        windows = _given(chunk_length_s, stride_length_s)
+        return windows, {}, windows | postprocess
 
     def postprocess(
         self,
         model_outputs: list[dict[str, Any]],
         top_k: int | None = 5,
-        threshold: float = 0.5,
-        release: float | None = None,
         pooling: str = "mean",
+        chunk_length_s: float | None = None,
+        stride_length_s: float | Sequence[float] | None = None,
+        **events: Unpack[EventSettings],
     ) -> dict[str, Any]:
         """Logits of the windows -> scores of the recording, and its events."""
-        scores = _window_scores(self.model, model_outputs)
-        extents, energy = (torch.cat([output[name] for output in model_outputs]) for name in ("extent", "energy"))
-        times_s = extents.double() / cast("FeatureExtractor", self.feature_extractor).sampling_rate
-        windows = ScoredWindows(scores, times_s, energy)
-        events = find_events(scores, times_s, label_names(self.model), threshold=threshold, release=release)
+        scorer = self.scorer(chunk_length_s, stride_length_s)
+
+        def scored() -> Iterator[ScoredBatch]:
+            for output in model_outputs:
+                for (start, end), logits, energy in zip(
+                    output["extent"].tolist(), output["logits"], output["energy"], strict=True
+                ):
+                    yield ScoredBatch([start], end - start, scorer.scores(logits[None], end - start), energy[None])
+
+        tagging = collect(scorer, scored(), scorer.finder(**events), pooling)
         return {
-            "scores": _as_dicts(self.model, pool_scores(windows, pooling), top_k or scores.shape[1]),
-            "events": [event._asdict() for event in events],
-            "duration_s": times_s[-1, 1].item(),
+            "scores": _as_dicts(self.model, tagging.scores, top_k or len(tagging.labels)),
+            "events": [event._asdict() for event in tagging.events],
+            "duration_s": tagging.duration_s,
         }
 
 
@@ -183,6 +201,8 @@ def _window_scores(
     model: PreTrainedModel, model_outputs: list[dict[str, Any]], function_to_apply: str | None = None
 ) -> Tensor:
     logits = torch.cat([output["logits"] for output in model_outputs]).float()
+    if logits.ndim != 2:
+        raise ValueError(f"model is a {type(model).__name__}, which labels cells of time; use hf_ast.tag.")
     return apply_activation(logits, function_to_apply or model.config.problem_type)
 
 

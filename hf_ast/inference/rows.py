@@ -24,9 +24,9 @@ class Rows:
     def __len__(self) -> int:
         return self._num_rows
 
-    def append(self, rows: Tensor) -> None:
+    def append(self, rows: Tensor | np.ndarray) -> None:
         """Add rows (n, W), or n numbers (n,), of the type of the others and always of the same width."""
-        self._values.frombytes(rows.numpy().tobytes())
+        self._values.frombytes(np.asarray(rows).tobytes())
         self._num_rows += len(rows)
 
     def array(self) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Tagging of sound that arrives piece by piece, such as that of a microphone."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 import torch
@@ -9,10 +9,12 @@ from transformers import PreTrainedModel
 
 from hf_ast.data import audio
 
+from .cells import OVERLAP
 from .devices import Device, place, running
+from .events import Event, EventSettings
 from .features import FeatureExtractor
 from .tagging import Tag, WindowScorer, top_tags
-from .windows import Span, WindowStream
+from .windows import Span
 
 
 class StreamWindow(NamedTuple):
@@ -29,10 +31,11 @@ class StreamWindow(NamedTuple):
 
 
 class StreamTagger:
-    """Scores windows of a stream as soon as they are complete: the same windows and scores as `hf_ast.tag`.
+    """Scores windows of a stream as soon as they are complete: the windows, scores and events of `hf_ast.tag`.
 
     Memory and delay are bounded: it keeps less than one window of samples besides those of the current call, and a
-    window is scored by the call that brings its last sample.
+    window is scored by the call that brings its last sample. An event is told by the call after which no later sample
+    can change it: about a window after its end, because the last window ends with the stream, whenever that is.
 
     Example::
 
@@ -40,10 +43,13 @@ class StreamTagger:
         for samples in microphone:
             for window in tagger.push(samples):
                 print(window.start_s, window.top(3))
+            for event in tagger.new_events():
+                print(event)
         windows = tagger.flush()
+        events = tagger.new_events()
 
     Args:
-        model, feature_extractor, window_s, hop_s, device, dtype: As in `hf_ast.tag`.
+        model, feature_extractor, window_s, hop_s, device, dtype, events: As in `hf_ast.tag`.
         batch_size: Windows per forward pass, where one call completes several; if None, 4 on a CPU, and 16 on an
             accelerator.
     """
@@ -58,16 +64,26 @@ class StreamTagger:
         device: Device | None = None,
         dtype: str | torch.dtype | None = None,
         batch_size: int | None = None,
+        **events: Unpack[EventSettings],
     ):
         place(model, device)
         # Separate features: a window's scores must not depend on which others the same call completes
         self._scorer = WindowScorer(
-            model, feature_extractor, window_s=window_s, hop_s=hop_s, batch_size=batch_size, shared_features=False
+            model,
+            feature_extractor,
+            window_s=window_s,
+            hop_s=hop_s,
+            overlap=OVERLAP,
+            batch_size=batch_size,
+            shared_features=False,
         )
         self._dtype = dtype
         with running(model, dtype):  # its errors now, not with the first window
             pass
-        self._stream = WindowStream(self._scorer.window, self._scorer.hop)
+        self._stream = self._scorer.stream()
+        self._cells = self._scorer.cell_mean()
+        self._finder = self._scorer.finder(**events)
+        self._events: list[Event] = []
         self.labels = self._scorer.labels
 
     @property
@@ -103,14 +119,28 @@ class StreamTagger:
             The window that ends with the stream, unless it was complete before: together with those of `push`, the
             windows cover every sample.
         """
-        return self._scored(self._stream.flush())
+        windows = self._scored(self._stream.flush())
+        last = self._cells.flush()
+        if len(last.scores):
+            self._events += self._finder.push(*last)
+        self._events += self._finder.flush()
+        return windows
+
+    def new_events(self) -> list[Event]:
+        """Return the events that were settled since the last call, in the order of their starts."""
+        events, self._events = sorted(self._events, key=lambda event: event.start_s), []
+        return events
 
     def _scored(self, span: Span | None) -> list[StreamWindow]:
-        if span is None:
-            return []
-        with running(self._scorer.model, self._dtype):
-            return [
-                StreamWindow(start_s, end_s, scores, self.labels)
-                for batch in self._scorer.batches(span)
-                for (start_s, end_s), scores in zip(batch.times_s.tolist(), self._scorer.score(batch), strict=True)
-            ]
+        windows = []
+        if span is not None:
+            with running(self._scorer.model, self._dtype):
+                for batch in map(self._scorer.score, self._scorer.batches(span)):
+                    cells = self._cells.push(batch.starts, batch.length, batch.scores.numpy())
+                    self._events += self._finder.push(*cells)
+                    times_s = self._scorer.times_s(batch.starts, batch.length).tolist()
+                    scores = batch.scores.amax(dim=1)
+                    windows += [
+                        StreamWindow(*times, row, self.labels) for times, row in zip(times_s, scores, strict=True)
+                    ]
+        return windows

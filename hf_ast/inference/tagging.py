@@ -1,9 +1,11 @@
 """What is heard in a recording of any length: scores per window and of the whole, and events with their times."""
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -12,9 +14,11 @@ from transformers import BatchFeature, PreTrainedModel
 from hf_ast.data import audio
 from hf_ast.models.feature_extraction_checks import as_count
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
+from hf_ast.models.modeling_common import SpectrogramForAudioFrameClassification
 
+from .cells import OVERLAP, CellMean, model_cells
 from .devices import Device, default_batch_size, place, running
-from .events import Event, checked_release, find_events
+from .events import Event, EventFinder, EventSettings
 from .features import FeatureExtractor, check_front_end, longest_input, model_window, window_features
 from .rows import Rows
 from .windows import Span, WindowStream, as_samples, check_windows
@@ -37,16 +41,20 @@ class Tagging:
 
     Args:
         labels: Names of the classes, in the order of the scores, C.
-        window_scores: Scores of each window, float32, shape (K, C).
+        window_scores: Scores of each window, float32, shape (K, C): the largest in it, if the model labels cells.
         window_times_s: Start and end of each window in seconds, float64, shape (K, 2).
+        cell_scores: Scores of consecutive cells of time, float32, shape (N, C); see `CellMean`.
+        cell_edges_s: Edges of the cells in seconds, float64, shape (N + 1,).
         scores: Scores of the whole recording, float32, shape (C,).
-        events: See `find_events`.
+        events: Those of `find_events` in the cells.
         duration_s: Length of the recording in seconds.
     """
 
     labels: list[str]
     window_scores: Tensor
     window_times_s: Tensor
+    cell_scores: Tensor
+    cell_edges_s: Tensor
     scores: Tensor
     events: list[Event]
     duration_s: float
@@ -61,10 +69,20 @@ class Tagging:
 
 
 class WindowBatch(NamedTuple):
-    """Model inputs of consecutive windows, their times in seconds (n, 2), and the mean power of each, shape (n,)."""
+    """Consecutive windows: their model inputs, first samples, length, and mean powers (n,)."""
 
     inputs: BatchFeature
-    times_s: Tensor
+    starts: list[int]
+    length: int
+    energy: Tensor
+
+
+class ScoredBatch(NamedTuple):
+    """Consecutive windows: first samples, length, scores of their cells (n, K, C), and mean powers (n,)."""
+
+    starts: list[int]
+    length: int
+    scores: Tensor
     energy: Tensor
 
 
@@ -80,10 +98,13 @@ class WindowScorer:
     """A model that scores windows: the settings that tagging, streaming and corpora share.
 
     Args:
-        model: A classification model of ours, or any other one for waveforms; its device and dtype are used.
+        model: A model of ours that labels clips or cells of time, or any other one that labels waveforms; its device
+            and dtype are used.
         feature_extractor: Its feature extractor.
         window_s: Length of a window, in seconds; what the model hears at once if None.
-        hop_s: Seconds between the starts of two windows, at most `window_s`; `window_s`, so no overlap, if None.
+        hop_s: Seconds between the starts of two windows, at most `window_s`. The windows of a model that labels cells
+            begin with a cell: they are side by side if None, else the next lower number of cells apart.
+        overlap: Part of a window that overlaps with the next one if `hop_s` is None and the model labels no cells.
         batch_size: Windows per forward pass; if None, 4 on a CPU, and 16 on an accelerator.
         shared_features: Whether overlapping windows are slices of one spectrogram where that is possible; see
             `window_features`.
@@ -99,6 +120,7 @@ class WindowScorer:
         *,
         window_s: float | None = None,
         hop_s: float | None = None,
+        overlap: float = 0.0,
         batch_size: int | None = None,
         shared_features: bool = True,
     ):
@@ -109,13 +131,21 @@ class WindowScorer:
         check_front_end(model, feature_extractor)
         longest = model_window(feature_extractor)
         self.window = longest if window_s is None else as_samples("window_s", window_s, self.sampling_rate)
-        self.hop = self.window if hop_s is None else as_samples("hop_s", hop_s, self.sampling_rate)
+        self.hop = round((1 - overlap) * self.window) or 1
+        if hop_s is not None:
+            self.hop = as_samples("hop_s", hop_s, self.sampling_rate)
         if self.window > longest and longest_input(feature_extractor) is not None:
             raise ValueError(
                 f"window_s={window_s} is longer than what the model hears at once ({longest / self.sampling_rate:.5g} "
                 "s); take a shorter one, or load both the model and the extractor with a larger max_length."
             )
         check_windows(self.window, self.hop)
+        if (cells := model_cells(model, feature_extractor)) is not None:
+            num_cells = cells.number(self.window)
+            if hop_s is not None:
+                num_cells = min(num_cells, max(1, math.floor(self.hop / cells.length + 1e-6)))
+            self.hop = min(self.window, round(num_cells * cells.length))
+        self.cells = cells
         if batch_size is None:
             batch_size = default_batch_size(model.device, BATCH_SIZE_ON_CPU)
         self.batch_size = as_count("batch_size", batch_size)
@@ -126,9 +156,21 @@ class WindowScorer:
         """Length of the pieces of a recording that complete one batch of windows, in seconds."""
         return self.hop * self.batch_size / self.sampling_rate
 
+    def stream(self) -> WindowStream:
+        """Return what cuts a recording into windows. The last one begins with a cell, if the model labels cells."""
+        return WindowStream(self.window, self.hop, 1 if self.cells is None else max(1, round(self.cells.length)))
+
+    def cell_mean(self) -> CellMean:
+        """Return what makes the scores of a recording's cells from those of its windows."""
+        return CellMean(self.hop, self.sampling_rate, self.cells)
+
+    def finder(self, **events: Unpack[EventSettings]) -> EventFinder:
+        """Return what finds events in the scores of a recording's cells."""
+        return EventFinder(self.labels, self.cell_mean().cell_s, **events)
+
     def spans(self, blocks: Iterable[Any]) -> Iterator[Span]:
         """Cut a recording, which comes as consecutive pieces (S,), into spans of windows."""
-        stream = WindowStream(self.window, self.hop)
+        stream = self.stream()
         for block in blocks:
             if (span := stream.push(block)) is not None:
                 yield span
@@ -150,14 +192,28 @@ class WindowScorer:
                 device=self.model.device,
             )
             clips = part.windows(self.window)
-            starts_s = torch.tensor(part.starts, dtype=torch.float64) / self.sampling_rate
-            times_s = torch.stack((starts_s, starts_s + len(clips[0]) / self.sampling_rate), dim=1)
-            yield WindowBatch(inputs, times_s, torch.tensor([float((clip * clip).mean()) for clip in clips]))
+            energy = torch.tensor([float((clip * clip).mean()) for clip in clips])
+            yield WindowBatch(inputs, part.starts, len(clips[0]), energy)
 
     @torch.inference_mode()
-    def score(self, batch: WindowBatch) -> Tensor:
-        """Run the model, which must be in eval mode (`running`): scores (n, C), float32 on the CPU."""
-        return score_inputs(self.model, batch.inputs.to(self.model.dtype)).cpu()
+    def score(self, batch: WindowBatch) -> ScoredBatch:
+        """Run the model, which must be in eval mode (`running`)."""
+        logits = self.model(**batch.inputs.to(self.model.dtype)).logits
+        return ScoredBatch(batch.starts, batch.length, self.scores(logits, batch.length), batch.energy)
+
+    def scores(self, logits: Tensor, num_samples: int) -> Tensor:
+        """Scores (n, K, C) of the cells of windows, float32 on the CPU, from the logits of the model.
+
+        Cells in the padding behind a short window are left out. A model of whole windows gives each one cell.
+        """
+        if self.cells is not None:
+            return logits[:, : self.cells.number(num_samples)].float().sigmoid().cpu()
+        return apply_activation(logits.float(), self.model.config.problem_type).cpu().unsqueeze(1)
+
+    def times_s(self, starts: Sequence[int], length: int) -> Tensor:
+        """Start and end of windows in seconds, shape (n, 2)."""
+        starts_s = torch.tensor(starts, dtype=torch.float64) / self.sampling_rate
+        return torch.stack((starts_s, starts_s + length / self.sampling_rate), dim=1)
 
 
 def tag(
@@ -169,13 +225,12 @@ def tag(
     window_s: float | None = None,
     hop_s: float | None = None,
     pooling: str = "mean",
-    threshold: float = 0.5,
-    release: float | None = None,
     device: Device | None = None,
     dtype: str | torch.dtype | None = None,
     batch_size: int | None = None,
     shared_features: bool = True,
     progress: bool = False,
+    **events: Unpack[EventSettings],
 ) -> Tagging:
     """Tag a recording of any length.
 
@@ -183,23 +238,25 @@ def tag(
     the scores. Windows cover all of it; the last one ends with the recording.
 
     Args:
-        model: A classification model, on any device; it runs in eval mode.
+        model: A model that labels clips, or cells of time (`...ForAudioFrameClassification`), on any device; it runs
+            in eval mode.
         feature_extractor: Its feature extractor.
         source: A path, URL, bytes, waveform, or audio value of `datasets`, mono or not; see `hf_ast.audio`.
         sampling_rate: Rate of a waveform that does not carry its own, in Hz; the extractor's if None.
         window_s: Length of a window, in seconds; what the model hears at once if None.
-        hop_s: Seconds between the starts of two windows, at most `window_s`; no overlap if None.
+        hop_s: Seconds between the starts of two windows, at most `window_s`. If None, windows overlap by half; those
+            of a model that labels cells are side by side. A cell's score is the mean over the windows that cover it.
         pooling: How the scores of the whole recording follow from those of its windows: "mean", "max", or "energy" (a
             mean that is weighted by the mean power of each window, so that silence counts little). The mean is the
             default because it tells what the recording is about, whatever its length; with the maximum, longer
             recordings get more labels by chance. Sounds that are heard only for a moment are among the events.
-        threshold, release: Scores that begin and end an event; see `find_events`.
         device: Where the model runs from now on; where it is if None.
         dtype: "bfloat16" or "float16" to compute in it with weights in float32; that of the weights if None. Scores
             are computed in float32.
         batch_size: Windows per forward pass; if None, 4 on a CPU, and 16 on an accelerator.
         shared_features: See `window_features`.
         progress: Whether to show a progress bar on stderr.
+        events: How events follow from the scores of cells; see `EventRule`.
 
     Returns:
         The scores, labels and events. Scores are probabilities, which are independent for multi-label models and else
@@ -217,30 +274,54 @@ def tag(
         feature_extractor,
         window_s=window_s,
         hop_s=hop_s,
+        overlap=OVERLAP,
         batch_size=batch_size,
         shared_features=shared_features,
     )
-    release = checked_release(threshold, release)  # before the work, not after it
+    finder = scorer.finder(**events)  # its errors before the work, not after it
     source = audio.unwrap(source)
     rate = scorer.sampling_rate
     blocks = audio.stream(source, rate, source_rate=sampling_rate, block_s=scorer.block_s)
-    scores, times_s, energy = Rows("f"), Rows("d"), Rows("f")
     with running(model, dtype), _progress_bar(source, sampling_rate or rate, progress) as bar:
-        for span in scorer.spans(blocks):
-            for batch in scorer.batches(span):
-                scores.append(scorer.score(batch))
-                times_s.append(batch.times_s)
-                energy.append(batch.energy)
-                bar.update(round(batch.times_s[-1, 1].item() - bar.n, 1))
+
+        def scored() -> Iterator[ScoredBatch]:
+            for span in scorer.spans(blocks):
+                for batch in scorer.batches(span):
+                    yield scorer.score(batch)
+                    bar.update(round((batch.starts[-1] + batch.length) / rate - bar.n, 1))
+
+        return collect(scorer, scored(), finder, pooling)
+
+
+def collect(
+    scorer: WindowScorer, batches: Iterable[ScoredBatch], finder: EventFinder, pooling: str = "mean"
+) -> Tagging:
+    """Put the scores of a recording's windows together; `finder` is that of the scorer, `pooling` as in `tag`."""
+    scores, times_s, energy, cells, edges_s = Rows("f"), Rows("d"), Rows("f"), Rows("f"), Rows("d")
+    mean = scorer.cell_mean()
+    edges_s.append(np.zeros(1))
+    for batch in batches:
+        scores.append(batch.scores.amax(dim=1))
+        times_s.append(scorer.times_s(batch.starts, batch.length))
+        energy.append(batch.energy)
+        settled = mean.push(batch.starts, batch.length, batch.scores.numpy())
+        cells.append(settled.scores)
+        edges_s.append(settled.edges_s[1:])
     if not len(scores):
-        raise ValueError(f"source has less than one sample at {rate} Hz.")
+        raise ValueError(f"source has less than one sample at {scorer.sampling_rate} Hz.")
+    last = mean.flush()
+    cells.append(last.scores)
+    edges_s.append(last.edges_s[1:])
     windows = ScoredWindows(scores.tensor(), times_s.tensor(), energy.tensor().flatten())
+    cell_scores, cell_edges_s = cells.tensor(), edges_s.tensor().flatten()
     return Tagging(
         labels=scorer.labels,
         window_scores=windows.scores,
         window_times_s=windows.times_s,
+        cell_scores=cell_scores,
+        cell_edges_s=cell_edges_s,
         scores=pool_scores(windows, pooling),
-        events=find_events(windows.scores, windows.times_s, scorer.labels, threshold=threshold, release=release),
+        events=finder.whole(cell_scores.numpy(), cell_edges_s.numpy()),
         duration_s=windows.times_s[-1, 1].item(),
     )
 
@@ -257,6 +338,11 @@ def pool_scores(windows: ScoredWindows, pooling: str = "mean") -> Tensor:
 
 def score_inputs(model: PreTrainedModel, inputs: Any) -> Tensor:
     """Scores (B, C) of model inputs, by the activation that belongs to the problem type of the model."""
+    if isinstance(model, SpectrogramForAudioFrameClassification):
+        raise ValueError(
+            f"model is a {type(model).__name__}, which labels cells of time; `hf_ast.tag` takes it, and "
+            "`load_classifier` without frames=True opens its labels of clips."
+        )
     return apply_activation(model(**inputs).logits.float(), model.config.problem_type)
 
 

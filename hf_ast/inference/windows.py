@@ -89,12 +89,14 @@ class WindowStream:
 
     Args:
         window, hop: In samples; see `covering_starts`.
+        step: The last window begins with a multiple of these samples, and is up to as much shorter.
     """
 
-    def __init__(self, window: int, hop: int):
+    def __init__(self, window: int, hop: int, step: int = 1):
         check_windows(window, hop)
         self.window = window
         self.hop = hop
+        self.step = step
         self.reset()
 
     def reset(self) -> None:
@@ -119,7 +121,7 @@ class WindowStream:
 
     def flush(self) -> Span | None:
         """End the recording, return the window that ends with it unless `push` did, and begin a new recording."""
-        last = max(0, self.num_samples - self.window)
+        last = max(0, -(-(self.num_samples - self.window) // self.step) * self.step)
         is_new = self.num_samples > 0 and last > self._next_start - self.hop
         span = self._span([last]) if is_new else None
         self.reset()

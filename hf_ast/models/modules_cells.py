@@ -32,7 +32,9 @@ def cells_of_columns(
         num_columns: Columns of the patch grid, T'.
     """
     if kept is None:
-        return Cells(patches.reshape(patches.shape[0], num_rows, -1, patches.shape[2]).mean(dim=1), column_mask)
+        # Not `reshape`, which would fix the batch size of exported graphs
+        rows = [patches[:, row * num_columns : (row + 1) * num_columns] for row in range(num_rows)]
+        return Cells(torch.stack(rows, dim=1).mean(dim=1), column_mask)
     columns = (kept % num_columns).expand(len(patches), -1)
     counts = torch.zeros(len(patches), num_columns, dtype=patches.dtype, device=patches.device)
     counts = counts.scatter_add(1, columns, torch.ones_like(columns, dtype=patches.dtype))

@@ -65,9 +65,9 @@ def test_every_class_computes_the_same_bits_by_remote_code(name: str, folders: P
     """From a folder and from a Hub id: extractor, models, gradients, pipeline, another length."""
     torch.set_num_threads(1)
     expected = opened.opened(str(folders / name), opened.clips(folders / name))
-    # By remote code, transformers' own pipeline scores one window
-    classifier = pipeline("audio-classification", model=str(folders / name), top_k=None)
-    assert type(classifier.feature_extractor).__name__ == expected["extractor"]
+    if "pipeline" in expected:  # by remote code, transformers' own pipeline scores one window
+        classifier = pipeline("audio-classification", model=str(folders / name), top_k=None)
+        assert type(classifier.feature_extractor).__name__ == expected["extractor"]
     assert json.loads(json.dumps(expected)) == by_remote_code[name]["folder"] == by_remote_code[name]["hub"]
 
 
@@ -90,7 +90,7 @@ def test_a_folder_has_one_file_per_role_with_the_code_of_its_family(name: str, f
     for other in OTHER_FAMILIES[MODEL_OF.get(name, name)]:
         # Not the class of another family, but names such as that of a position table
         assert not any(f"class {other}For" in text or f"class {other}Config" in text for text in code.values())
-    assert sum(map(len, code.values())) < 200_000
+    assert sum(map(len, code.values())) < 240_000
 
 
 @pytest.mark.parametrize("saver", ["model", "config", "extractor", "pipeline"])

@@ -36,7 +36,9 @@ def tiny_classifier(family: str, **changes: Any) -> tuple[PreTrainedModel, Spect
     if family == "passt":
         return tiny_passt(**changes), passt_extractor()
     if family == "passt-frames":
-        return randomize(PaSSTForAudioFrameClassification(tiny_passt(**changes).config)), passt_extractor()
+        model, extractor = randomize(PaSSTForAudioFrameClassification(tiny_passt(**changes).config)), passt_extractor()
+        extractor.min_length = model.config.min_frames  # as `load_classifier` sets it
+        return model, extractor
     if family == "fpasst-frames":
         return tiny_fpasst_frames(**changes), FPaSSTFeatureExtractor(num_mel_bins=32, max_length=52)
     extractor = HfASTFeatureExtractor(num_mel_bins=32, max_length=50)

@@ -13,7 +13,7 @@ import hf_ast
 from hf_ast.assets import EMBEDDED_MODEL
 from hf_ast.data.sources import Source, find_source
 from hf_ast.inference.devices import find_device
-from hf_ast.inference.events import checked_release
+from hf_ast.inference.events import EventRule
 from hf_ast.inference.tagging import WindowScorer
 
 from .decoding import default_num_workers
@@ -91,7 +91,7 @@ def extract(
         rows: "files" (one row per recording) or "windows" (one per window).
         window_s: Length of a window, in seconds; what the model hears at once if None.
         hop_s: Seconds between the starts of two windows; one window if None.
-        threshold: Score from which a label counts as heard; see `find_events`.
+        threshold: Score from which a label counts as heard, and above which there are events; see `find_events`.
         subset, split: Which part of a data set; all splits if None.
         num_files_per_shard: Recordings per result file. A run that is killed loses the shards in progress.
         retry_errors: Whether shards with recordings that could not be read are done again.
@@ -118,7 +118,7 @@ def extract(
         raise ValueError(f'address={address!r} and num_actors={num_actors!r} are for engine="ray".')
     if "://" in os.fspath(out):
         raise ValueError(f"out={os.fspath(out)!r} is a URL; give a folder, whose files can be renamed in one step.")
-    checked_release(threshold)  # before the work, not after it
+    EventRule(threshold=threshold)  # before the work, not after it
     corpus = source if isinstance(source, Source) else find_source(source, subset=subset, split=split)
     name = os.path.abspath(model) if Path(model).is_dir() else os.fspath(model)
     run_on = "cpu" if engine == "ray" else find_device(device)  # of this machine; the others may have another one

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import BatchFeature, PreTrainedModel
 
+from hf_ast.inference.cells import CellMean
 from hf_ast.inference.devices import Device, default_batch_size, place
 from hf_ast.inference.events import find_events
 from hf_ast.inference.features import FeatureExtractor, clip_features
@@ -255,8 +256,11 @@ class ShardWorker:
             yield row
 
     def _events(self, times_s: np.ndarray, scores: np.ndarray) -> list[dict[str, Any]]:
-        threshold = self.plan.settings.threshold
-        events = find_events(torch.from_numpy(scores), torch.from_numpy(times_s), self.labels, threshold=threshold)
+        begin_s, rate = times_s[0, 0], self.sampling_rate
+        extents = np.rint((times_s - begin_s) * rate).astype(int)
+        cells = CellMean(self.hop, rate).whole(extents[:, 0].tolist(), int(extents[0, 1]), scores[:, None])
+        edges_s = cells.edges_s + begin_s
+        events = find_events(cells.scores, edges_s, self.labels, threshold=self.plan.settings.threshold)
         return [event._asdict() for event in events]
 
 
