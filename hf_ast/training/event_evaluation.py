@@ -9,17 +9,15 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from hf_ast.data import audio
 from hf_ast.data.labelled import Clip
 from hf_ast.data.strong_labels import UNNAMED, StronglyLabelledData
-from hf_ast.inference.devices import Device, default_batch_size, place, running
+from hf_ast.inference.cells import CellScores
+from hf_ast.inference.devices import Device, place, running
 from hf_ast.inference.events import Event, find_events
-from hf_ast.inference.features import clip_features
-from hf_ast.inference.tagging import label_names
+from hf_ast.inference.tagging import label_names, tag
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 
-from .evaluate import BATCH_SIZE_ON_CPU, finite_or_none, reason_of
-from .frames import clip_edges_s
+from .evaluate import finite_or_none, reason_of
 from .psds import PSDS1, PSDS2, Timeline, psds
 from .sound_events import F1, SoundEvents, event_f1, segment_f1
 
@@ -29,13 +27,6 @@ if TYPE_CHECKING:
 # Thresholds among which the best one is chosen, denser towards 0 and 1
 THRESHOLDS = tuple(round(float(1 / (1 + np.exp(-logit))), 4) for logit in np.linspace(-4, 4, 33))
 DEFAULT_THRESHOLD = 0.5
-
-
-class ScoredCells(NamedTuple):
-    """Scores of the cells of a recording, float32, shape (K, C), and their edges in seconds, shape (K + 1,)."""
-
-    scores: np.ndarray
-    edges_s: np.ndarray
 
 
 class Values(NamedTuple):
@@ -136,7 +127,7 @@ def evaluate_events(
         data: The recordings. Those whose labels have no times are left out.
         split: "all", "train", "validation" or "test".
         device, dtype: As in `hf_ast.tag`.
-        batch_size: Windows per forward pass; if None, 8 on a CPU, and 32 on an accelerator.
+        batch_size: As in `hf_ast.tag`.
         progress: Whether to show a progress bar on stderr.
 
     Raises:
@@ -161,7 +152,7 @@ def evaluate_events(
 def _measured(
     data: StronglyLabelledData,
     clips: Sequence[Clip],
-    cells: Sequence[ScoredCells],
+    cells: Sequence[CellScores],
     thresholds: np.ndarray,
     failed: dict[str, str],
 ) -> EventEvaluation:
@@ -209,7 +200,7 @@ def marked_events(data: StronglyLabelledData, clips: Sequence[Clip]) -> SoundEve
     )
 
 
-def found_events(cells: Sequence[ScoredCells], labels: Sequence[str], thresholds: np.ndarray) -> SoundEvents:
+def found_events(cells: Sequence[CellScores], labels: Sequence[str], thresholds: np.ndarray) -> SoundEvents:
     """Find the events in scores; thresholds have the shape (C,)."""
     limits = dict(zip(labels, thresholds.tolist(), strict=True))
     numbers = {label: number for number, label in enumerate(labels)}
@@ -257,7 +248,6 @@ def choose_thresholds(
     return best
 
 
-@torch.inference_mode()
 def score_cells(
     model: PreTrainedModel,
     feature_extractor: SpectrogramFeatureExtractor,
@@ -266,50 +256,24 @@ def score_cells(
     *,
     batch_size: int | None = None,
     progress: bool = False,
-) -> tuple[dict[str, ScoredCells], dict[str, str]]:
-    """Score the cells of recordings, in windows side by side where they are longer than the input.
+) -> tuple[dict[str, CellScores], dict[str, str]]:
+    """Score the cells of recordings, as `hf_ast.tag` does.
 
     Returns:
         Title of each recording -> its scores, which are probabilities; and title of each that could not be read or
         scored -> why.
     """
-    batch_size = default_batch_size(model.device, BATCH_SIZE_ON_CPU) if batch_size is None else batch_size
-    rate, longest, reader = feature_extractor.sampling_rate, feature_extractor.max_samples, data.source.reader()
-    scored: dict[str, ScoredCells] = {}
+    reader = data.source.reader()
+    scored: dict[str, CellScores] = {}
     failed: dict[str, str] = {}
     for clip in tqdm(clips, desc="Evaluating", unit="file", disable=not progress):
         try:
             with reader.open(clip.name, clip.index) as recording:
-                waveform, _ = audio.read(recording, rate, warn=lambda message: None)
-            windows = [waveform[start : start + longest] for start in range(0, len(waveform), longest)]
-            parts: list[ScoredCells] = []
-            for first in range(0, len(windows), batch_size):
-                parts += _scored(model, feature_extractor, windows[first : first + batch_size])
+                tagging = tag(model, feature_extractor, recording, batch_size=batch_size)
         except ImportError:  # a missing decoder concerns all recordings
             raise
         except Exception as error:  # a decoder, a model or a device may raise anything
             failed[clip.title] = reason_of(error)
             continue
-        edges = [part.edges_s[:-1] + number * longest / rate for number, part in enumerate(parts)]
-        edges.append(np.full(1, len(waveform) / rate))
-        scored[clip.title] = ScoredCells(np.concatenate([part.scores for part in parts]), np.concatenate(edges))
+        scored[clip.title] = CellScores(tagging.cell_scores.numpy(), tagging.cell_edges_s.numpy())
     return scored, failed
-
-
-def _scored(
-    model: PreTrainedModel, feature_extractor: SpectrogramFeatureExtractor, windows: Sequence[np.ndarray]
-) -> list[ScoredCells]:
-    """Score the cells of windows, in one forward pass."""
-    config: Any = model.config
-    lengths = [len(window) for window in windows]
-    if config.num_cells is not None:  # its cells are those of a whole input, as in training
-        windows = [np.pad(window, (0, feature_extractor.max_samples - len(window))) for window in windows]
-    inputs = clip_features(feature_extractor, windows, device=model.device)
-    scores = model(**inputs.to(model.dtype)).logits.float().sigmoid().cpu().numpy()
-    result = []
-    for length, window, of_window in zip(lengths, windows, scores, strict=True):
-        edges = clip_edges_s(config, feature_extractor, len(window))
-        duration_s = length / feature_extractor.sampling_rate
-        count = int(np.searchsorted(edges[:-1], duration_s))
-        result.append(ScoredCells(of_window[:count], np.append(edges[:count], duration_s)))
-    return result
