@@ -165,7 +165,7 @@ class WindowScorer:
         return CellMean(self.hop, self.sampling_rate, self.cells)
 
     def finder(self, **events: Unpack[EventSettings]) -> EventFinder:
-        """Return what finds events in the scores of a recording's cells, by default with the thresholds of the model."""
+        """Return what finds events in the scores of a recording's cells, by default with the model's thresholds."""
         own = None if self.cells is None else self.model.config.event_thresholds
         if own is not None:
             events = {"threshold": dict(zip(self.labels, own, strict=True))} | events  # type: ignore[assignment]
