@@ -95,7 +95,7 @@ def write_results(
     if evaluation is not None:
         result = {"split": split} | evaluation.as_data()
         with whole_file(folder / METRICS) as partial:
-            partial.write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
+            partial.write_text(json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
         with whole_file(folder / FIGURE) as partial:
             evaluation.figure().savefig(partial, dpi=100, format="png")
     card = render_card(

@@ -1,7 +1,8 @@
 """Recipes for fine-tuning: those of the official code, and one for small data."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
@@ -15,17 +16,24 @@ class Preset:
 
     Attributes:
         learning_rate: Peak learning rate of the backbone.
+        width: Hidden size of the models that this rate is for; for others it falls with the square of theirs. None if
+            it is for all.
         num_epochs: Number of epochs.
+        min_steps: Where the epochs are fewer optimiser steps than this, there are more epochs.
+        patience: Share of the steps after which training ends if nothing has improved; None to train to the end.
         batch_size: Recordings per forward pass and process.
-        schedule: "cosine", after a warm-up over a tenth of the steps; "steps", which is `step_decay` of AST; or
-            "ramp", which is `exponential_warmup_linear_decay` of PaSST.
+        schedule: "cosine", which is `warmup_cosine`; "steps", which is `step_decay` of AST; or "ramp", which is
+            `exponential_warmup_linear_decay` of PaSST.
         schedule_settings: Arguments of these functions.
         adam_beta1, weight_decay: Settings of AdamW.
         max_grad_norm: Norm to which gradients are clipped; 0 for no clipping.
         layer_decay, head_multiplier: Learning rates of layers and of the head; see `parameter_groups`.
         max_mel_mask, max_time_mask: Upper bounds of SpecAugment's mask widths, as fractions of the model's input.
         max_noise, max_roll: See `noise_and_roll`.
-        mixup_probability, mixup_alpha, spectrogram_mixup_alpha: See `Augmentation`.
+        mixup_probability, mixup_alpha, mixup_favors_own, spectrogram_mixup_alpha, max_gain_db, max_shift,
+            low_frequency_jitter_hz, high_frequency_jitter_hz: See `Augmentation`.
+        time_patchout, frequency_patchout, unstructured_patchout: See `PaSSTConfig`; for every family. None for those
+            of the checkpoint, and for a PaSST without any the official shares (`default_patchout`).
         balanced: Whether rare classes are drawn as often as frequent ones.
         average_from_epoch, average_every_epochs: The result is the mean of the weights after these epochs; if
             `average_from_epoch` is None, the weights of the best epoch.
@@ -34,8 +42,11 @@ class Preset:
     """
 
     learning_rate: float
-    num_epochs: int
+    num_epochs: float
     batch_size: int
+    width: int | None = None
+    min_steps: int = 0
+    patience: float | None = None
     schedule: str = "cosine"
     schedule_settings: Mapping[str, Any] = field(default_factory=dict)
     adam_beta1: float = 0.95
@@ -49,7 +60,15 @@ class Preset:
     max_roll: int = 0
     mixup_probability: float = 0.0
     mixup_alpha: float = 10.0
+    mixup_favors_own: bool = False
     spectrogram_mixup_alpha: float = 0.0
+    max_gain_db: int = 0
+    max_shift: int = 0
+    low_frequency_jitter_hz: int = 0
+    high_frequency_jitter_hz: int = 0
+    time_patchout: int | None = None
+    frequency_patchout: int | None = None
+    unstructured_patchout: int | None = None
     balanced: bool = False
     average_from_epoch: int | None = None
     average_every_epochs: int = 1
@@ -61,12 +80,27 @@ class Preset:
         return Augmentation(
             max_mel_mask=round(self.max_mel_mask * feature_extractor.num_mel_bins),
             max_time_mask=round(self.max_time_mask * feature_extractor.max_length),
-            max_noise=self.max_noise,
-            max_roll=self.max_roll,
-            mixup_probability=self.mixup_probability,
-            mixup_alpha=self.mixup_alpha,
-            spectrogram_mixup_alpha=self.spectrogram_mixup_alpha,
+            **{name: getattr(self, name) for name in _SHARED},
         )
+
+    def settled(self, *, hidden_size: int, num_rows: int, rows_per_step: int) -> "Preset":
+        """Return the preset with the learning rate and the number of epochs of one training.
+
+        Args:
+            hidden_size: That of the model.
+            num_rows: Rows of an epoch.
+            rows_per_step: Rows of an optimiser step.
+        """
+        rate = self.learning_rate * (1.0 if self.width is None else (self.width / hidden_size) ** 2)
+        epochs = max(self.num_epochs, math.ceil(self.min_steps / math.ceil(num_rows / rows_per_step)))
+        return replace(self, learning_rate=rate, width=None, num_epochs=epochs, min_steps=0)
+
+
+# Fields of `Augmentation` that a preset has under the same name
+_SHARED = {field.name for field in fields(Augmentation)} & Preset.__annotations__.keys() - {
+    "max_mel_mask",
+    "max_time_mask",
+}
 
 
 # The official recipes of AST are those of its scripts egs/*/run*.sh at commit 31088be8, with the optimiser of

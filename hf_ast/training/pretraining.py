@@ -22,18 +22,21 @@ from hf_ast.inference.loading import expect_complete
 from hf_ast.models.configuration_common import SIZES
 from hf_ast.models.modules_masking import LARGEST_CLUSTER
 from hf_ast.opening import hub_settings, open_safely
-from hf_ast.whole import written_with_os_errors
 
 from .crops import ClipMasks, Crops, collate_crops, crop_statistics
 from .damage import DamagedRecordings
 from .devices import device_arguments
+from .guards import run_training
 from .mixtures import Mixture, read_mixture
 from .optimizers import LEARNING_RATE, MuonAdamW
 from .output import (
     CHECKPOINTS,
     create_repository,
+    expect_other_folder,
     expect_same_record,
-    save_result,
+    last_state,
+    only_run,
+    source_name,
     state_to_resume,
     upload,
     write_record,
@@ -156,8 +159,10 @@ def pretrain(
 
     Raises:
         ValueError: An argument is wrong, there are no recordings, or more than a tenth of them are damaged (fewer
-            damaged recordings are left out, and named at the end); `resume` finds no state or other recordings, or,
-            without `resume`, there are states of an earlier run; the checkpoint `model` is incomplete.
+            damaged recordings are left out, and named at the end); `resume` finds no state or other recordings,
+            settings or seed, or, without `resume`, there are states of an earlier run or a model; another run is at
+            work in `output`; the checkpoint `model` is incomplete; the training diverges.
+        SystemExit: SIGTERM came; a state is saved.
     """
     counts = {
         "num_steps": num_steps,
@@ -170,73 +175,87 @@ def pretrain(
             raise ValueError(f"{name}={number} must be positive.")
     make_optimizer, learning_rate = _find_optimizer(optimizer, learning_rate)
     output = Path(output)
+    expect_other_folder(output, model)
     on_device = device_arguments(device, "bfloat16" if bf16 else dtype)
     of_hub = hub_settings(revision, token)
     if model is not None:
         model = resolve_model(model, revision=revision, token=token)
-    last = state_to_resume(output, resume)
+        expect_other_folder(output, model)
+    if resume:
+        last_state(output)
     if model is None:
         model_config = pretraining_config(size, kind, duration_s=duration_s, **config or {})
     else:
         model_config = continued_config(model, config or {}, **of_hub)
-    if isinstance(data, Mixture):
-        if weights is not None:
-            raise ValueError(f"weights={list(weights)} must be given to read_mixture, which made data.")
-        mixture = data
-    else:
-        mixture = read_mixture(
-            data,
-            weights=weights,
-            split_column=split_column,
-            audio_folder=audio_folder,
-            subset=subset,
-            num_eval=num_eval,
-            seed=seed,
-            progress=progress,
-        )
-    if last is not None:
-        expect_same_record(output, mixture.record(), ("recordings", "weights"))
-    set_seed(seed)
-    network = _new_network(model, model_config, of_hub)
-    # The statistics are in the saved state, or in the checkpoint
-    saved = last or model
-    if saved is None:
-        mean, std = crop_statistics(mixture, model_config, seed=seed, progress=progress)
-        feature_extractor = HfASTFeatureExtractor(
-            num_mel_bins=model_config.num_mel_bins, max_length=model_config.max_length, mean=mean, std=std
-        )
-    else:
-        feature_extractor = open_safely(HfASTFeatureExtractor, saved, **({} if last else of_hub))
-    feature_extractor.min_length = model_config.min_frames
-    arguments = _training_arguments(
-        output,
-        max_steps=num_steps,
-        per_device_train_batch_size=batch_size,
-        per_device_eval_batch_size=batch_size,
-        gradient_accumulation_steps=gradient_accumulation_steps,
-        learning_rate=learning_rate,
-        eval_strategy="steps" if mixture.has(VALIDATION) else "no",
-        eval_steps=eval_every,
-        save_steps=eval_every,
-        logging_steps=max(1, min(100, eval_every // 10)),
-        dataloader_num_workers=num_workers,
+    mixture = _as_mixture(
+        data,
+        weights=weights,
+        split_column=split_column,
+        audio_folder=audio_folder,
+        subset=subset,
+        num_eval=num_eval,
         seed=seed,
-        report_to=report_to,
-        disable_tqdm=not progress,
-        **on_device,
+        progress=progress,
     )
-    trainer = make_trainer(
-        network, feature_extractor, mixture, arguments, make_optimizer=make_optimizer, callbacks=callbacks
-    )
-    if trainer.is_world_process_zero():
-        if push_to_hub is not None:
-            create_repository(push_to_hub)
-        write_record(output, mixture.record())
-    with written_with_os_errors(output):
-        trainer.train(resume_from_checkpoint=None if last is None else str(last))
-        save_result(trainer, output)
-    if push_to_hub is not None and trainer.is_world_process_zero():
-        upload(output, push_to_hub, "Pretrained by hf-ast")
+    with only_run(output):
+        last = state_to_resume(output, resume)
+        record = mixture.record() | {
+            "seed": seed,
+            "model": None if model is None else source_name(model),
+            "settings": {
+                "size": size,
+                "kind": kind,
+                "duration_s": duration_s,
+                "num_steps": num_steps,
+                "batch_size": batch_size * gradient_accumulation_steps * int(os.environ.get("WORLD_SIZE", "1")),
+                "optimizer": optimizer,
+                "learning_rate": learning_rate,
+                "eval_every": eval_every,
+                "config": config,
+                "dtype": "bfloat16" if bf16 else dtype,
+            },
+        }
+        if last is not None:
+            expect_same_record(output, record, ("recordings", "weights", "seed", "model", "settings"))
+        set_seed(seed)
+        network = _new_network(model, model_config, of_hub)
+        # The statistics are in the saved state, or in the checkpoint
+        saved = last or model
+        if saved is None:
+            mean, std = crop_statistics(mixture, model_config, seed=seed, progress=progress)
+            feature_extractor = HfASTFeatureExtractor(
+                num_mel_bins=model_config.num_mel_bins, max_length=model_config.max_length, mean=mean, std=std
+            )
+        else:
+            feature_extractor = open_safely(HfASTFeatureExtractor, saved, **({} if last else of_hub))
+        feature_extractor.min_length = model_config.min_frames
+        arguments = _training_arguments(
+            output,
+            max_steps=num_steps,
+            per_device_train_batch_size=batch_size,
+            per_device_eval_batch_size=batch_size,
+            gradient_accumulation_steps=gradient_accumulation_steps,
+            learning_rate=learning_rate,
+            eval_strategy="steps" if mixture.has(VALIDATION) else "no",
+            eval_steps=eval_every,
+            save_steps=eval_every,
+            logging_steps=max(1, min(100, eval_every // 10)),
+            dataloader_num_workers=num_workers,
+            seed=seed,
+            report_to=report_to,
+            disable_tqdm=not progress,
+            **on_device,
+        )
+        trainer = make_trainer(
+            network, feature_extractor, mixture, arguments, make_optimizer=make_optimizer, callbacks=callbacks
+        )
+        if trainer.is_world_process_zero():
+            if push_to_hub is not None:
+                create_repository(push_to_hub)
+            write_record(output, record)
+        run_training(trainer, output, last)
+        if push_to_hub is not None and trainer.is_world_process_zero():
+            upload(output, push_to_hub, "Pretrained by hf-ast")
     return network
 
 
@@ -266,6 +285,15 @@ def make_trainer(
         callbacks=[training, damaged, *callbacks],
         make_optimizer=make_optimizer,
     )
+
+
+def _as_mixture(data: Any, *, weights: Sequence[float] | None, **settings: Any) -> Mixture:
+    """Return what `read_mixture` finds, or `data` if it is that already."""
+    if not isinstance(data, Mixture):
+        return read_mixture(data, weights=weights, **settings)
+    if weights is not None:
+        raise ValueError(f"weights={list(weights)} must be given to read_mixture, which made data.")
+    return data
 
 
 def _find_optimizer(name: str, learning_rate: float | None) -> tuple[MakeOptimizer | None, float]:
@@ -312,10 +340,9 @@ def _training_arguments(output: Path, **changes: Any) -> TrainingArguments:
     """Return the settings of the official code, with a schedule for any number of steps, and `changes`."""
     return TrainingArguments(
         output_dir=str(output / CHECKPOINTS),
-        lr_scheduler_type="cosine",
-        warmup_steps=0.05,
         adam_beta1=0.95,  # this and the weight decay are those of the official code
         weight_decay=5e-7,
+        logging_nan_inf_filter=False,  # a loss that is not finite ends the training
         save_total_limit=2,
         dataloader_pin_memory=torch.cuda.is_available(),
         prediction_loss_only=True,
