@@ -1,7 +1,7 @@
 """What is written beside a trained model: metrics, a figure, the model card. Needs the extras `train` and `plot`."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ class TrainingFacts:
         license: Licence of the result, as the Hub names it; None if it is not known.
         license_is_inherited: Whether it is the licence of the checkpoint.
         best_step: Step whose weights were kept; None if the last ones or an average were.
+        remarks: What makes the training or its result uncertain, in sentences.
     """
 
     source: str
@@ -49,6 +50,7 @@ class TrainingFacts:
     license: str | None
     license_is_inherited: bool
     best_step: int | None
+    remarks: Sequence[str] = ()
 
 
 def source_license(model: str, revision: str | None = None, token: str | bool | None = None) -> str | None:
@@ -157,6 +159,7 @@ def render_card(
         evaluation=evaluation,
         split=split,
         is_test=split == TEST,
+        remarks=[markdown(one) for one in (facts if evaluation is None else evaluation).remarks],
         facts=facts,
         source_name=code(Path(facts.source).name if Path(facts.source).exists() else facts.source),
         class_name=type(model).__name__,

@@ -25,6 +25,7 @@ from .cards import TrainingFacts, source_license, write_results
 from .clips import Clips, num_parts
 from .collation import TrainingCollator
 from .damage import DamagedRecordings
+from .data_checks import remarks
 from .devices import device_arguments
 from .evaluate import Evaluation, evaluate
 from .extras import expect_train
@@ -43,6 +44,7 @@ from .output import (
 )
 from .preparation import STATS, default_stats, load_for_training, with_statistics
 from .presets import DEFAULT_PRESET, Preset, find_preset
+from .progress import STILL_FALLING, is_still_falling, losses
 from .recipe_trainer import RecipeTrainer, training_arguments
 from .sampling import TrainingRows, class_balanced_weights
 from .schedules import WARMUP_STEPS, StopWithoutProgress
@@ -194,7 +196,12 @@ def finetune(
             if push_to_hub is not None:
                 create_repository(push_to_hub)
             write_record(output, record)
+        said = list(remarks(data))
+        for sentence in said:
+            logger.warning(sentence)
         run_training(trainer, output, last)
+        if is_still_falling(losses(trainer.state)):
+            said.append(STILL_FALLING)
         facts = TrainingFacts(
             source=str(model),
             preset=preset if isinstance(preset, str) else "your own",
@@ -204,6 +211,7 @@ def finetune(
             license=license or source_license(resolve_model(model, revision=revision, token=token), revision, token),
             license_is_inherited=license is None,
             best_step=trainer.state.best_global_step if arguments.load_best_model_at_end else None,
+            remarks=said,
         )
         return _measured(trainer, feature_extractor, data, output, facts, push_to_hub=push_to_hub, progress=progress)
 
@@ -230,8 +238,15 @@ def _measured(
         if split is not None:
             batch_size = trainer.args.per_device_eval_batch_size
             evaluation = evaluate(
-                network, feature_extractor, data, split=split, batch_size=batch_size, progress=progress
+                network,
+                feature_extractor,
+                data,
+                split=split,
+                batch_size=batch_size,
+                with_baselines=True,
+                progress=progress,
             )
+            evaluation = replace(evaluation, remarks=[*evaluation.remarks, *facts.remarks])
         write_results(output, network, feature_extractor, data, evaluation, split, facts, repo_id=push_to_hub)
         if push_to_hub is not None:
             upload(output, push_to_hub, "Fine-tuned by hf-ast")
@@ -260,6 +275,8 @@ def settle(
     """Return the preset with the learning rate and the epochs of this training, and the number of steps per epoch."""
     duration_s = feature_extractor.max_samples / feature_extractor.sampling_rate
     num_rows = sum(num_parts(clip, duration_s) for clip in data.of(TRAIN))
+    if preset.balanced and preset.rows_per_epoch is not None:
+        num_rows = min(num_rows, preset.rows_per_epoch)
     settled = preset.settled(hidden_size=network.config.hidden_size, num_rows=num_rows, rows_per_step=rows_per_step)
     per_epoch = math.ceil(num_rows / rows_per_step)
     if settled.schedule_settings.get("warmup") is True and settled.num_epochs * per_epoch <= WARMUP_STEPS:
@@ -294,9 +311,17 @@ def make_trainer(
     }
     weights = None
     if preset.balanced:
-        weights = class_balanced_weights([list(clip.labels) for clip in clips[TRAIN].rows], len(data.labels))
+        labels = [list(clip.labels) for clip in clips[TRAIN].rows]
+        weights = class_balanced_weights(labels, len(data.labels), offset=preset.balance_offset)
     augmentation = preset.augmentation(feature_extractor)
-    rows = TrainingRows(clips[TRAIN], augmentation, weights=weights, seed=arguments.seed)
+    rows = TrainingRows(
+        clips[TRAIN],
+        augmentation,
+        weights=weights,
+        num_rows=preset.rows_per_epoch if preset.balanced else None,
+        replacement=preset.rows_per_epoch is None,
+        seed=arguments.seed,
+    )
     collator = TrainingCollator(feature_extractor, num_labels=len(data.labels), multi_label=data.multi_label)
     of_preset: list[TrainerCallback] = []
     if preset.average_from_epoch is not None:
@@ -328,9 +353,6 @@ def _check_arguments(preset: Preset, data: LabelledData, stats: str | None, eval
         raise ValueError("data holds no training recording; assign at least some to the split 'train'.")
     if len(data.labels) < 2:
         raise ValueError(f"data has only the class {data.labels[0]!r}; a classifier needs two or more.")
-    for label, counts in data.counts().items():
-        if not counts[TRAIN]:
-            logger.warning(f"The class {label!r} has no training recording, so it cannot be learnt.")
 
 
 def _record(data: LabelledData) -> dict[str, Any]:

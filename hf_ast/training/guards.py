@@ -1,5 +1,6 @@
 """What keeps a training run whole: it stops when it diverges, and leaves a state when it is told to end."""
 
+import math
 import re
 import signal
 import threading
@@ -18,6 +19,7 @@ from hf_ast.whole import written_with_os_errors
 
 from .averaging import checkpoint_folder
 from .output import COMPLETE, save_result
+from .progress import Progress
 
 logger = logging.get_logger(__name__)
 
@@ -37,6 +39,7 @@ def run_training(trainer: Trainer, output: Path, state: Path | None = None) -> N
         SystemExit: SIGTERM came, and a state was saved; with the status 143.
     """
     guard = RunGuard(trainer)
+    Progress.watch(trainer)
     trainer.add_callback(guard)
     with written_with_os_errors(output), errors_of_workers():
         with guard.listening():
@@ -46,14 +49,34 @@ def run_training(trainer: Trainer, output: Path, state: Path | None = None) -> N
 
 
 class GuardedTrainer(Trainer):
-    """`Trainer` that stops at the first loss that is NaN or infinite, where `Trainer` logs another one instead."""
+    """`Trainer` that stops at the first loss that is NaN or infinite, where `Trainer` logs another one instead.
+
+    Attributes:
+        last_loss: Loss of the last batch.
+        rate_scale: The learning rate that the arguments name, divided by the one of the first parameter group.
+    """
+
+    last_loss = 0.0
+
+    @property
+    def rate_scale(self) -> float:
+        """See above."""
+        first = None if self.optimizer is None else self.optimizer.param_groups[0].get("initial_lr")
+        return self.args.learning_rate / first if first else 1.0
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """Train on a batch as `Trainer` does."""
         loss = super().training_step(*args, **kwargs)
-        if not loss.isfinite().all():
-            raise ValueError(divergence("the loss is", self.state, loss.item()))
+        self.last_loss = loss.item()
+        if not math.isfinite(self.last_loss):
+            raise ValueError(divergence("the loss is", self.state, self.last_loss))
         return loss
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Log as `Trainer` does, but the learning rate that the arguments name, of which those of layers are parts."""
+        if "learning_rate" in logs:
+            logs["learning_rate"] *= self.rate_scale
+        super().log(logs, *args, **kwargs)
 
 
 class RunGuard(TrainerCallback):

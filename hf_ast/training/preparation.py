@@ -1,7 +1,8 @@
 """A checkpoint made ready for other data: its head, the length of its input, and its statistics."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoModelForAudioClassification, PreTrainedModel
+from transformers.utils import logging
 
-from hf_ast import HfASTConfig, HfASTFeatureExtractor, HfASTForAudioClassification
+from hf_ast import HfASTConfig, HfASTFeatureExtractor, HfASTForAudioClassification, PaSSTConfig
 from hf_ast.checkpoints import resolve_model
 from hf_ast.data.labelled import Clip, LabelledData
 from hf_ast.data.splitting import TRAIN
@@ -31,6 +33,8 @@ from .statistics import feature_statistics
 STATS = ("checkpoint", "data")
 # Number of recordings from which the statistics of the data are computed
 NUM_STATISTICS = 1000
+# Shares of the rows and columns of the grid that PaSST drops on AudioSet: 4 of 12 and 40 of 99
+OFFICIAL_PATCHOUT = (4 / 12, 40 / 99)
 
 
 def load_for_training(
@@ -66,18 +70,21 @@ def load_for_training(
     has_these_classes = set(old_labels) == set(data.labels)
     if has_these_classes:
         data = data.with_labels(old_labels)
-    network, info = open_safely(
-        model_class,
-        path,
-        dtype=torch.float32,  # whatever the checkpoint's: small steps vanish in half precision
-        id2label=dict(enumerate(data.labels)),
-        label2id={label: index for index, label in enumerate(data.labels)},
-        problem_type=data.problem_type,
-        max_length=feature_extractor.max_length,
-        ignore_mismatched_sizes=True,
-        output_loading_info=True,
-        **of_hub,
-    )
+    with without_load_report():
+        network, info = open_safely(
+            model_class,
+            path,
+            dtype=torch.float32,  # whatever the checkpoint's: small steps vanish in half precision
+            id2label=dict(enumerate(data.labels)),
+            label2id={label: index for index, label in enumerate(data.labels)},
+            problem_type=data.problem_type,
+            max_length=max(feature_extractor.max_length, config.max_length if preset.position_crop else 0),
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **of_hub,
+            **_patchout(config, preset, feature_extractor.max_length),
+            **({} if preset.position_crop is None else {"position_crop": preset.position_crop}),
+        )
     expect_complete(model, info, optional="classifier.")
     if not has_these_classes and len(old_labels) == len(data.labels):
         # The old head has the right size, but is for other classes
@@ -85,6 +92,35 @@ def load_for_training(
             for module in network.classifier.modules():
                 initialize_weights(module, network.config.initializer_range)
     return network, feature_extractor, data
+
+
+@contextmanager
+def without_load_report() -> Iterator[None]:
+    """Silence what transformers says of tensors that do not fit: `expect_complete` refuses all but those of a head."""
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+
+
+def _patchout(config: Any, preset: Preset, max_length: int) -> dict[str, int]:
+    """Return the settings of patchout for inputs of this length: those of the preset, else those of the checkpoint."""
+    _, columns = config.grid
+    new_rows, new_columns = type(config)(**config.to_dict() | {"max_length": max_length}).grid
+    of_preset = {"time_patchout": (preset.time_patchout, new_columns)}
+    of_preset |= {"frequency_patchout": (preset.frequency_patchout, new_rows)}
+    of_preset |= {"unstructured_patchout": (preset.unstructured_patchout, new_rows * new_columns)}
+    if any(share is not None for share, _ in of_preset.values()):
+        return {name: round((share or 0.0) * number) for name, (share, number) in of_preset.items()}
+    if config.time_patchout or config.frequency_patchout or config.unstructured_patchout:
+        shorter = new_columns / columns
+        return {name: int(getattr(config, name) * shorter) for name in ("time_patchout", "unstructured_patchout")}
+    if config.model_type != PaSSTConfig.model_type:
+        return {}
+    shares = OFFICIAL_PATCHOUT
+    return {"time_patchout": int(shares[1] * new_columns), "frequency_patchout": int(shares[0] * new_rows)}
 
 
 def with_statistics(

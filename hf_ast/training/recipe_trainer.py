@@ -77,12 +77,6 @@ class RecipeTrainer(GuardedTrainer):
             }[self.preset.schedule]()
         return self.lr_scheduler
 
-    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Log as `Trainer` does, but the learning rate of the recipe, of which those of the layers are parts."""
-        if "learning_rate" in logs and self.optimizer is not None:
-            logs["learning_rate"] *= self.args.learning_rate / self.optimizer.param_groups[0]["initial_lr"]
-        super().log(logs, *args, **kwargs)
-
 
 def rating(metric: float, loss: float) -> float:
     """Rate a checkpoint by its metric, and those that tie, as is common with few recordings, by their loss."""
