@@ -9,21 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from .datasets import (
-    AudioFolder,
     Data,
-    GroupColumn,
-    LabelColumn,
-    LabelCsv,
-    LabelLevel,
-    LabelSeparator,
-    MissingLabel,
-    MultiLabel,
-    SplitColumn,
-    Subset,
-    WholeFiles,
+    LabelOptions,
     as_lines,
     describe,
-    read_labelled,
     report_failed,
 )
 from .errors import note
@@ -59,6 +48,7 @@ def evaluate(
     ],
     data: Data,
     options: BatchOptions,
+    labels: LabelOptions,
     split: Annotated[
         Split | None,
         typer.Option(help="Part of the data.", show_default="test, if the data name such a split, else all"),
@@ -92,17 +82,6 @@ def evaluate(
             show_default="none",
         ),
     ] = None,
-    label_column: LabelColumn = None,
-    split_column: SplitColumn = "split",
-    group_column: GroupColumn = "group",
-    label_separator: LabelSeparator = None,
-    missing_label: MissingLabel = None,
-    label_csv: LabelCsv = None,
-    label_level: LabelLevel = None,
-    multi_label: MultiLabel = False,
-    audio_folder: AudioFolder = None,
-    whole_files: WholeFiles = False,
-    subset: Subset = None,
     num_workers: Annotated[int, typer.Option(min=0, help="Processes that read audio in training.")] = 2,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the held-out part, and of training.")] = 0,
     as_json: Json = False,
@@ -121,25 +100,20 @@ def evaluate(
     if protocol is not None:
         _run_esc50(model, data, out, epochs, learning_rate, options, num_workers, seed, as_json)
         return
-    found = read_labelled(
+    found = labels.read(
         data,
-        label_column=label_column,
-        split_column=split_column,
-        group_column=group_column,
-        label_separator=label_separator,
-        missing_label=missing_label,
-        label_names=label_csv,
-        label_level=label_level,
-        multi_label=multi_label,
-        audio_folder=audio_folder,
-        whole_files=whole_files,
-        subset=subset,
         seed=seed,
     )
     part = ("test" if found.of("test") else "all") if split is None else split.value
     classifier, feature_extractor = options.classifier(model)
     result = evaluate(
-        classifier, feature_extractor, found, split=part, batch_size=options.batch_size, progress=sys.stderr.isatty()
+        classifier,
+        feature_extractor,
+        found,
+        split=part,
+        batch_size=options.batch_size,
+        with_baselines=True,
+        progress=sys.stderr.isatty(),
     )
     if figure is not None:
         result.figure().savefig(figure, dpi=100)

@@ -33,7 +33,7 @@ class TrainingFacts:
     Attributes:
         source: The checkpoint that it started from, as the user named it.
         preset: Name of the recipe.
-        settings: The recipe, with the changes to it.
+        settings: The recipe, with the changes to it; None for a linear classifier on frozen embeddings.
         num_steps: Number of optimiser steps.
         seed: Seed of the training run.
         license: Licence of the result, as the Hub names it; None if it is not known.
@@ -44,7 +44,7 @@ class TrainingFacts:
 
     source: str
     preset: str
-    settings: Preset
+    settings: Preset | None
     num_steps: int
     seed: int
     license: str | None

@@ -42,8 +42,8 @@ from .output import (
     upload,
     write_record,
 )
-from .preparation import STATS, default_stats, load_for_training, with_statistics
-from .presets import DEFAULT_PRESET, Preset, find_preset
+from .preparation import STATS, default_stats, load_for_training, with_statistics, with_trained_part
+from .presets import DEFAULT_PRESET, Preset, find_preset, with_changes
 from .progress import STILL_FALLING, is_still_falling, losses
 from .recipe_trainer import RecipeTrainer, training_arguments
 from .sampling import TrainingRows, class_balanced_weights
@@ -88,6 +88,12 @@ def finetune(
     learning_rate: float | None = None,
     duration_s: float | None = None,
     stats: str | None = None,
+    balanced: bool | None = None,
+    metric: str | None = None,
+    time_patchout: float | None = None,
+    frequency_patchout: float | None = None,
+    freeze: str = "nothing",
+    lora: int | None = None,
     eval_every: int | None = None,
     num_workers: int = 2,
     seed: int = 0,
@@ -110,7 +116,7 @@ def finetune(
         output: Folder for the result; `checkpoints` in it holds the states to resume from.
         model: A folder, the id of a model on the Hub, or any name of a released checkpoint: an AST, SSAST or PaSST,
             with a head or without one. A head for the same classes is kept, any other one is replaced.
-        preset: Name of a recipe, or one of your own. The following arguments override its values.
+        preset: Name of a recipe, or one of your own. Arguments with the names of its fields override its values.
         num_epochs: Number of epochs.
         batch_size: Recordings per forward pass and process.
         gradient_accumulation_steps: Forward passes per step.
@@ -121,6 +127,12 @@ def finetune(
             they are, because the weights were trained with them, and so that loud and quiet data stay apart. "data":
             those of the training recordings, as in the official AST code for every data set. By default what the
             preset says; for PaSST "checkpoint", as in its official code.
+        balanced, time_patchout, frequency_patchout: See `Preset`.
+        metric: By which the best state is chosen: "accuracy", "balanced_accuracy" or "mAP"; the second by default, and
+            mAP for several labels.
+        freeze: What is not trained: "nothing", "embeddings", or the whole "backbone".
+        lora: Rank of low-rank additions to the layers, which are trained instead of the backbone, and added to its
+            weights in the result; None for none. Needs peft.
         eval_every: Steps between evaluations, and between saved states; by default an epoch, or a fortieth of the
             training if that is longer. The first state is saved after the first step.
         num_workers: Processes that read audio.
@@ -144,15 +156,16 @@ def finetune(
     """
     expect_train()
     chosen = find_preset(preset) if isinstance(preset, str) else preset
-    changes: dict[str, Any] = {"batch_size": batch_size}
-    if learning_rate is not None:
-        changes |= {"learning_rate": learning_rate, "width": None}
-    if num_epochs is not None:
-        changes |= {"num_epochs": num_epochs, "min_steps": 0}
-    chosen = replace(
-        chosen, **{name: value for name, value in changes.items() if value is not None or name == "width"}
+    chosen = with_changes(
+        chosen,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        num_epochs=num_epochs,
+        balanced=balanced,
+        time_patchout=time_patchout,
+        frequency_patchout=frequency_patchout,
     )
-    _check_arguments(chosen, data, stats, eval_every)
+    _check_arguments(chosen, data, stats, metric, eval_every)
     output = Path(output)
     expect_other_folder(output, model)
     on_device = device_arguments(device, "bfloat16" if bf16 else dtype)
@@ -162,6 +175,7 @@ def finetune(
         network, feature_extractor, data = load_for_training(
             model, data, chosen, duration_s=duration_s, revision=revision, token=token
         )
+        network = with_trained_part(network, freeze=freeze, lora=lora)
         rows_per_step = chosen.batch_size * gradient_accumulation_steps * int(os.environ.get("WORLD_SIZE", "1"))
         settings, num_steps_per_epoch = settle(chosen, network, feature_extractor, data, rows_per_step)
         if eval_every is None:
@@ -172,7 +186,8 @@ def finetune(
             "seed": seed,
             "model": source_name(model),
             "settings": asdict(replace(settings, batch_size=rows_per_step))
-            | {"duration_s": duration_s, "stats": stats, "eval_every": eval_every, "dtype": dtype, "bf16": bf16},
+            | {"duration_s": duration_s, "stats": stats, "eval_every": eval_every, "dtype": dtype, "bf16": bf16}
+            | {"metric": metric, "freeze": freeze, "lora": lora},
         }
         if last is not None:
             expect_same_record(output, record, ("labels", "sha256", "splits", "seed", "model", "settings"))
@@ -191,7 +206,9 @@ def finetune(
             disable_tqdm=not progress,
             **on_device,
         )
-        trainer = make_trainer(network, feature_extractor, data, settings, arguments, callbacks=callbacks or [])
+        trainer = make_trainer(
+            network, feature_extractor, data, settings, arguments, metric=metric, callbacks=callbacks or []
+        )
         if trainer.is_world_process_zero():
             if push_to_hub is not None:
                 create_repository(push_to_hub)
@@ -295,6 +312,7 @@ def make_trainer(
     preset: Preset,
     arguments: TrainingArguments,
     *,
+    metric: str | None = None,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> RecipeTrainer:
     """Put the parts together: recordings, augmentation, batches, metrics, averaging."""
@@ -332,7 +350,7 @@ def make_trainer(
         network,
         arguments,
         preset=preset,
-        main_metric=main_metric(data.multi_label),
+        main_metric=metric or main_metric(data.multi_label),
         train_dataset=rows,
         eval_dataset=clips[VALIDATION] if len(clips[VALIDATION]) else None,
         processing_class=feature_extractor,
@@ -342,13 +360,18 @@ def make_trainer(
     )
 
 
-def _check_arguments(preset: Preset, data: LabelledData, stats: str | None, eval_every: int | None) -> None:
+def _check_arguments(
+    preset: Preset, data: LabelledData, stats: str | None, metric: str | None, eval_every: int | None
+) -> None:
     values = {name: getattr(preset, name) for name in ("learning_rate", "num_epochs", "batch_size")}
     for name, value in (values | {"eval_every": 1 if eval_every is None else eval_every}).items():
         if not 0 < value < math.inf:
             raise ValueError(f"{name}={value} must be positive.")
     if stats is not None and stats not in STATS:
         raise ValueError(f"stats={stats!r} is unknown; choose one of {STATS}.")
+    known = ("mAP",) if data.multi_label else ("accuracy", "balanced_accuracy", "mAP")
+    if metric is not None and metric not in known:
+        raise ValueError(f"metric={metric!r} does not suit these data; choose one of {known}.")
     if not data.of(TRAIN):
         raise ValueError("data holds no training recording; assign at least some to the split 'train'.")
     if len(data.labels) < 2:

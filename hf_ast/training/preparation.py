@@ -33,6 +33,8 @@ from .statistics import feature_statistics
 STATS = ("checkpoint", "data")
 # Number of recordings from which the statistics of the data are computed
 NUM_STATISTICS = 1000
+# What is not trained -> names of its modules
+FROZEN = {"nothing": (), "embeddings": ("backbone.embeddings",), "backbone": ("backbone",)}
 # Shares of the rows and columns of the grid that PaSST drops on AudioSet: 4 of 12 and 40 of 99
 OFFICIAL_PATCHOUT = (4 / 12, 40 / 99)
 
@@ -121,6 +123,29 @@ def _patchout(config: Any, preset: Preset, max_length: int) -> dict[str, int]:
         return {}
     shares = OFFICIAL_PATCHOUT
     return {"time_patchout": int(shares[1] * new_columns), "frequency_patchout": int(shares[0] * new_rows)}
+
+
+def with_trained_part(network: PreTrainedModel, *, freeze: str = "nothing", lora: int | None = None) -> Any:
+    """Return a model of which only a part is trained; see `hf_ast.training.finetune.finetune`.
+
+    Raises:
+        ValueError: `freeze` is unknown, or given together with `lora`.
+        ImportError: peft is missing.
+    """
+    if freeze not in FROZEN:
+        raise ValueError(f"freeze={freeze!r} is unknown; choose one of {tuple(FROZEN)}.")
+    for name in FROZEN[freeze]:
+        network.get_submodule(name).requires_grad_(False)
+    if lora is None:
+        return network
+    if freeze != "nothing":
+        raise ValueError(f"freeze={freeze!r} and lora={lora} exclude each other: LoRA freezes all but the head.")
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise ImportError('LoRA needs peft: pip install "hf-ast[train]"') from error
+    config = LoraConfig(r=lora, target_modules=["qkv", "proj", "fc1", "fc2"], modules_to_save=["classifier"])
+    return get_peft_model(network, config)
 
 
 def with_statistics(

@@ -294,3 +294,18 @@ def find_preset(name: str) -> Preset:
     if name not in PRESETS:
         raise ValueError(f"preset={name!r} is unknown; choose one of {tuple(PRESETS)}.")
     return PRESETS[name]
+
+
+def with_changes(preset: Preset, **changes: Any) -> Preset:
+    """Return a preset with the values that are not None; a learning rate or a number of epochs is then taken as it is.
+
+    Args:
+        preset: The preset.
+        changes: Fields of it.
+    """
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if "learning_rate" in changes:
+        changes["width"] = None
+    if "num_epochs" in changes:
+        changes["min_steps"] = 0
+    return replace(preset, **changes)
