@@ -11,7 +11,7 @@ FEW = 10
 UNEVEN = 10.0
 
 
-def remarks(data: LabelledData) -> Iterator[str]:
+def remarks(data: LabelledData, *, needs_validation: bool = True) -> Iterator[str]:
     """Say what is wrong with the data, and what to do about it, in sentences."""
     counts = data.counts()
     of_train = {label: numbers.get(TRAIN, 0) for label, numbers in counts.items()}
@@ -21,7 +21,10 @@ def remarks(data: LabelledData) -> Iterator[str]:
         yield f"No training recording of {_some(none)}, which cannot be learnt: add some, or leave the class out."
     if few:
         yield f"Fewer than {FEW} training recordings of {_some(few)}: add some, or join classes."
-    yield from _held_out(data, counts)
+    if needs_validation:
+        yield from _for_validation(data, counts)
+    if data.of(TEST) and (without := [label for label, numbers in counts.items() if not numbers[TEST]]):
+        yield f"No test recording of {_some(without)}: the result says nothing about them."
     largest, smallest = max(of_train.values()), min((n for n in of_train.values() if n), default=1)
     if largest > UNEVEN * smallest:
         yield (
@@ -36,15 +39,12 @@ def remarks(data: LabelledData) -> Iterator[str]:
         )
 
 
-def _held_out(data: LabelledData, counts: dict[str, dict[str, int]]) -> Iterator[str]:
+def _for_validation(data: LabelledData, counts: dict[str, dict[str, int]]) -> Iterator[str]:
+    without = [label for label, numbers in counts.items() if not numbers.get(VALIDATION)]
     if not data.of(VALIDATION):
         yield "No validation recordings: the last weights are kept, not the best ones; hold some out (--validation)."
-    else:
-        without = [label for label, numbers in counts.items() if not numbers[VALIDATION]]
-        if without:
-            yield f"No validation recording of {_some(without)}: the best state is chosen without them."
-    if data.of(TEST) and (without := [label for label, numbers in counts.items() if not numbers[TEST]]):
-        yield f"No test recording of {_some(without)}: the result says nothing about them."
+    elif without:
+        yield f"No validation recording of {_some(without)}: the best state is chosen without them."
 
 
 def _some(names: list[str]) -> str:

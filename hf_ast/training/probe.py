@@ -77,7 +77,7 @@ def probe(
         network.save_pretrained(output / STAGED)
         feature_extractor.save_pretrained(output / STAGED)
         publish(output / STAGED, output)
-        said = list(remarks(data))
+        said = list(remarks(data, needs_validation=False))
         split = TEST if data.of(TEST) else "cross-validation"
         if split == TEST:
             evaluation = evaluate(network, feature_extractor, data, split=TEST, with_baselines=True, progress=progress)
