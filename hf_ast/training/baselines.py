@@ -129,7 +129,7 @@ class LinearClassifier:
         weight, bias = np.zeros((num_labels, inputs.shape[1])), np.full(num_labels, -30.0)
 
         def fitted(classes: np.ndarray) -> Any:
-            return LogisticRegression(max_iter=2000, class_weight="balanced").fit(scaled, classes)
+            return LogisticRegression(max_iter=2000).fit(scaled, classes)
 
         if multi_label:
             for label in range(num_labels):

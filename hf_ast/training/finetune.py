@@ -186,7 +186,12 @@ def finetune(
             "seed": seed,
             "model": source_name(model),
             "settings": asdict(replace(settings, batch_size=rows_per_step))
-            | {"duration_s": duration_s, "stats": stats, "eval_every": eval_every, "dtype": dtype, "bf16": bf16}
+            | {
+                "duration_s": duration_s,
+                "stats": stats,
+                "eval_every": eval_every,
+                "dtype": "bfloat16" if bf16 else dtype,
+            }
             | {"metric": metric, "freeze": freeze, "lora": lora},
         }
         if last is not None:

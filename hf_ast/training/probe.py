@@ -41,7 +41,7 @@ def probe(
 ) -> FineTuned:
     """Fit a linear classifier to the embeddings of a model, and save both as one model, with its card and metrics.
 
-    The classifier is scikit-learn's logistic regression with its default strength and balanced classes, on
+    The classifier is scikit-learn's logistic regression with its default settings but for more iterations, on
     standardised embeddings of whole recordings (`probe_embeddings`). It is fitted to all recordings outside of the
     test split. The result is that on the test split, by the saved model; without one, that of a cross-validation.
 

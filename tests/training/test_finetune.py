@@ -219,6 +219,43 @@ def test_several_labels_per_recording(data: LabelledData, start: Path, tmp_path:
     assert "accuracy" not in done.evaluation.metrics.values
 
 
+def test_the_result_is_that_of_the_test_split_on_which_nothing_was_chosen(
+    data: LabelledData, start: Path, tmp_path: Path
+) -> None:
+    clips = [
+        replace(clip, split="test") if clip.split == "train" and n % 4 == 0 else clip
+        for n, clip in enumerate(data.clips)
+    ]
+    split = replace(data, clips=clips)
+    done = finetune(split, tmp_path, model=start, preset=ONE_EPOCH, num_workers=0)
+    assert done.split == "test"
+    assert done.evaluation is not None
+    assert done.evaluation.names == [clip.title for clip in split.of("test")]
+    result = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
+    assert result["num_recordings"] == len(split.of("test"))
+    assert result["baselines"]["largest_class"]["balanced_accuracy"] == pytest.approx(1 / 3)
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "of the test split, on which nothing was chosen" in card
+    assert all(remark in card for remark in result["remarks"])
+
+
+@pytest.mark.parametrize("changes", [{"freeze": "backbone"}, {"lora": 2}])
+def test_a_part_is_trained_and_the_result_is_an_ordinary_model(
+    data: LabelledData, start: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    finetune(data, tmp_path, model=start, preset=replace(ONE_EPOCH, learning_rate=0.01), num_workers=0, **changes)
+    before, after = (load_file(folder / "model.safetensors") for folder in (start, tmp_path))
+    assert before.keys() == after.keys()
+    moved = {
+        name for name, tensor in before.items() if tensor.shape == after[name].shape and not tensor.equal(after[name])
+    }
+    if "lora" in changes:
+        names = {tuple(name.split(".")[-2:]) for name in moved if "layers" in name}
+        assert names == {(name, "weight") for name in ("qkv", "proj", "fc1", "fc2")}
+    else:
+        assert not any(name.startswith("backbone") for name in moved)
+
+
 def test_the_card_states_the_licence_of_the_weights_or_that_it_is_unknown(
     data: LabelledData, start: Path, tmp_path: Path
 ) -> None:
