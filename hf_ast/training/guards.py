@@ -4,14 +4,13 @@ import math
 import re
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import get_total_norm
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import logging
 
@@ -158,9 +157,21 @@ class RunGuard(TrainerCallback):
 
 
 def are_finite(tensors: Iterable[Tensor]) -> bool:
-    """Whether no value is NaN or infinite; of sharded tensors, those of this process."""
+    """Whether no value is NaN or infinite; of sharded tensors, those of this process.
+
+    One is in a tensor if it is in its sum, which takes a twentieth of the time of a look at each value.
+    """
     own = [getattr(tensor, "to_local", lambda tensor=tensor: tensor)().detach() for tensor in tensors]
-    return not own or bool(get_total_norm([part for part in own if part.numel()], float("inf")).isfinite())
+    sums = [part.sum(dtype=torch.float32) for part in own]
+    return all(math.isfinite(total) for total in _together(sums))
+
+
+def _together(sums: Sequence[Tensor]) -> list[float]:
+    """Return numbers of one or several devices, waiting for each of these once."""
+    by_device: dict[torch.device, list[Tensor]] = {}
+    for total in sums:
+        by_device.setdefault(total.device, []).append(total)
+    return [number for totals in by_device.values() for number in torch.stack(totals).tolist()]
 
 
 def divergence(what: str, state: TrainerState, value: float | None = None) -> str:
