@@ -214,7 +214,7 @@ def standard_errors(targets: np.ndarray, scores: np.ndarray, *, multi_label: boo
         classification_metrics(targets[rows], scores[rows], multi_label=multi_label).values
         for rows in (rng.integers(0, number, number) for _ in range(max(10, min(200, 2000 // targets.shape[1]))))
     ]
-    least = _error_of_share(number, number)
+    least = error_of_share(number, number)
     errors = {}
     for name in ("mAP", "AUC"):
         values = np.array([one[name] for one in resampled])
@@ -222,13 +222,14 @@ def standard_errors(targets: np.ndarray, scores: np.ndarray, *, multi_label: boo
         errors[name] = max(least, float(values.std())) if len(values) else math.nan
     if not multi_label:
         true, is_right = targets.argmax(axis=1), targets.argmax(axis=1) == scores.argmax(axis=1)
-        errors["accuracy"] = _error_of_share(int(is_right.sum()), number)
-        of_classes = [_error_of_share(int(is_right[true == one].sum()), int((true == one).sum())) for one in set(true)]
+        errors["accuracy"] = error_of_share(int(is_right.sum()), number)
+        of_classes = [error_of_share(int(is_right[true == one].sum()), int((true == one).sum())) for one in set(true)]
         errors["balanced_accuracy"] = math.sqrt(sum(error**2 for error in of_classes)) / len(of_classes)
     return errors
 
 
-def _error_of_share(number: int, total: int) -> float:
+def error_of_share(number: float, total: int) -> float:
+    """Return the standard error of a share, as if there were one more right and one more wrong answer."""
     share = (number + 1) / (total + 2)
     return math.sqrt(share * (1 - share) / total)
 

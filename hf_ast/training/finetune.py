@@ -129,7 +129,7 @@ def finetune(
             preset says; for PaSST "checkpoint", as in its official code.
         balanced, time_patchout, frequency_patchout: See `Preset`.
         metric: By which the best state is chosen: "accuracy", "balanced_accuracy" or "mAP"; the second by default, and
-            mAP for several labels.
+            mAP for several labels. Late states have an advance; see `rating` in `recipe_trainer`.
         freeze: What is not trained: "nothing", "embeddings", or the whole "backbone".
         lora: Rank of low-rank additions to the layers, which are trained instead of the backbone, and added to its
             weights in the result; None for none. Needs peft.
@@ -346,16 +346,17 @@ def make_trainer(
         seed=arguments.seed,
     )
     collator = TrainingCollator(feature_extractor, num_labels=len(data.labels), multi_label=data.multi_label)
+    metric = metric or main_metric(data.multi_label)
     of_preset: list[TrainerCallback] = []
     if preset.average_from_epoch is not None:
         of_preset.append(SWACallback(preset.average_from_epoch, preset.average_every_epochs))
     elif preset.patience is not None:
-        of_preset.append(StopWithoutProgress(preset.patience))
+        of_preset.append(StopWithoutProgress(preset.patience, metric))
     return RecipeTrainer(
         network,
         arguments,
         preset=preset,
-        main_metric=metric or main_metric(data.multi_label),
+        main_metric=metric,
         train_dataset=rows,
         eval_dataset=clips[VALIDATION] if len(clips[VALIDATION]) else None,
         processing_class=feature_extractor,

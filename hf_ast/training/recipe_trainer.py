@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
+from .baselines import error_of_share
 from .devices import device_arguments
 from .guards import GuardedTrainer
 from .output import CHECKPOINTS
@@ -13,6 +14,9 @@ from .parameter_groups import parameter_groups
 from .presets import Preset
 from .sampling import EvenOrder
 from .schedules import exponential_warmup_linear_decay, step_decay, warmup_cosine
+
+# Standard errors of the metric by which the last state is favoured over the first one
+LATE_ERRORS = 2.0
 
 
 class RecipeTrainer(GuardedTrainer):
@@ -38,8 +42,12 @@ class RecipeTrainer(GuardedTrainer):
     ) -> dict[str, float]:
         """Evaluate as `Trainer` does, and rate the checkpoint."""
         metrics: dict[str, float] = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        rows: Any = self.eval_dataset if eval_dataset is None else eval_dataset
         metrics[f"{metric_key_prefix}_rating"] = rating(
-            metrics[f"{metric_key_prefix}_{self.main_metric}"], metrics[f"{metric_key_prefix}_loss"]
+            metrics[f"{metric_key_prefix}_{self.main_metric}"],
+            metrics[f"{metric_key_prefix}_loss"],
+            num_recordings=len(rows),
+            progress=self.state.global_step / max(1, self.state.max_steps),
         )
         return metrics
 
@@ -78,9 +86,23 @@ class RecipeTrainer(GuardedTrainer):
         return self.lr_scheduler
 
 
-def rating(metric: float, loss: float) -> float:
-    """Rate a checkpoint by its metric, and those that tie, as is common with few recordings, by their loss."""
-    return metric - 1e-6 * loss / (1 + loss)
+def rating(metric: float, loss: float, *, num_recordings: int, progress: float) -> float:
+    """Rate a checkpoint by its metric, with an advance for late ones.
+
+    The best of many figures on few recordings owes much to luck, and weights that the falling learning rate has let
+    settle are better than they look. So a state at the end of the training is favoured over one at its beginning, by
+    two standard errors. Of those that tie nevertheless, the one with the lowest loss is the best.
+
+    Args:
+        metric, loss: On the validation recordings.
+        num_recordings: The number of these.
+        progress: Share of the training, in [0, 1].
+    """
+    return (
+        metric
+        + LATE_ERRORS * error_of_share(metric * num_recordings, num_recordings) * progress
+        - 1e-6 * loss / (1 + loss)
+    )
 
 
 def training_arguments(

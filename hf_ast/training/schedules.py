@@ -130,24 +130,31 @@ def warmup_cosine(optimizer: Optimizer, num_steps: int, *, warmup: float = 0.1) 
 
 
 class StopWithoutProgress(TrainerCallback):
-    """Ends a training in which no evaluation has been better than the best one for a share of all steps.
+    """Ends a training in which neither metric nor loss have been better than ever before for a share of all steps.
 
-    It looks at saved states, which are those with an evaluation, and depends on the step alone, so that an interrupted
+    It looks at saved states, which are those with an evaluation, and depends on the log alone, so that an interrupted
     run ends where it would have ended.
 
     Args:
         patience: That share, in (0, 1].
+        metric: Name of the metric, of which more is better.
     """
 
-    def __init__(self, patience: float):
+    def __init__(self, patience: float, metric: str):
         if not 0 < patience <= 1:
             raise ValueError(f"patience={patience} must be in (0, 1], a share of the training.")
         self.patience = patience
+        self.metric = metric
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Stop if it is time."""
-        best = state.best_global_step
-        if best and state.global_step - best >= self.patience * state.max_steps:
+        found = [entry for entry in state.log_history if "eval_loss" in entry]
+        if not found:
+            return
+        # The first of several that are equal
+        best = max(found, key=lambda entry: entry[f"eval_{self.metric}"])["step"]
+        lowest = min(found, key=lambda entry: entry["eval_loss"])["step"]
+        if state.global_step - max(best, lowest) >= self.patience * state.max_steps:
             control.should_training_stop = True
 
 

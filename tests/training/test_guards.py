@@ -210,23 +210,32 @@ def test_an_error_of_a_worker_is_one_sentence() -> None:
         raise RuntimeError("of the device")
 
 
-def test_a_lower_loss_rates_higher_and_a_better_metric_more_than_any_loss() -> None:
-    assert rating(0.5, 1.0) > rating(0.5, 2.0)
-    assert rating(0.5 + 2e-6, 1e9) > rating(0.5, 0.0)
+def test_a_state_is_rated_by_metric_then_by_loss_with_an_advance_for_late_ones() -> None:
+    at: dict[str, Any] = {"num_recordings": 38, "progress": 0.5}
+    assert rating(0.5, 1.0, **at) > rating(0.5, 2.0, **at)
+    assert rating(0.51, 1e9, **at) > rating(0.5, 0.0, **at)
+    # (0.5 * 38 + 1) / 40: two standard errors are 2 * sqrt(0.25 / 38)
+    late, early = (rating(0.5, 1.0, num_recordings=38, progress=progress) for progress in (1.0, 0.0))
+    assert late - early == pytest.approx(2 * (0.25 / 38) ** 0.5)
 
 
 def test_a_training_stops_when_nothing_has_improved_for_a_share_of_its_steps() -> None:
     class Control:
         should_training_stop = False
 
-    def stops(step: int, best: int | None) -> bool:
+    def stops(accuracies: list[float], losses: list[float]) -> bool:
+        """Evaluated every tenth of the training."""
         control = Control()
-        state = TrainerState(global_step=step, max_steps=100, best_global_step=best)
-        StopWithoutProgress(0.4).on_save(None, state, control)  # type: ignore[arg-type]
+        pairs = zip(accuracies, losses, strict=True)
+        log = [{"step": 10 * n, "eval_accuracy": a, "eval_loss": b} for n, (a, b) in enumerate(pairs, start=1)]
+        state = TrainerState(global_step=10 * len(log), max_steps=100, log_history=[{"step": 1, "loss": 1.0}, *log])
+        StopWithoutProgress(0.4, "accuracy").on_save(None, state, control)  # type: ignore[arg-type]
         return control.should_training_stop
 
-    assert [stops(step, 30) for step in (60, 69, 70, 90)] == [False, False, True, True]
-    assert not stops(90, None)
+    assert stops([0.5, 0.9, 0.8, 0.9, 0.9, 0.9], [2, 1, 3, 1, 1, 1])
+    assert not stops([0.5, 0.9, 0.8, 0.9, 0.9], [2, 1, 3, 1, 1])
+    assert not stops([0.5, 0.9, 0.8, 0.9, 0.9, 0.9], [2, 1, 3, 1, 0.9, 1])
+    assert not stops([0.5, 0.6, 0.8, 0.9, 0.9, 0.9], [2, 1, 3, 1, 1, 1])
 
 
 def test_a_loss_that_is_still_falling() -> None:
