@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, TrainerState
 
-from hf_ast import HfASTFeatureExtractor, load_classifier
+from hf_ast import HfASTFeatureExtractor, load_classifier, scene_embeddings
 from hf_ast.data.labelled import LabelledData, read_data
 from hf_ast.inference.tagging import score_inputs
 from hf_ast.opening import expect_finite
@@ -190,6 +190,9 @@ def test_scores_that_are_not_finite_are_an_error() -> None:
     spoil_weight(model.classifier.linear)
     with pytest.raises(ValueError, match="computed values that are NaN or infinite"):
         score_inputs(model, {"input_values": spectrograms(1, 50)})
+    spoil_weight(model.backbone)
+    with pytest.raises(ValueError, match="computed values that are NaN or infinite"):
+        scene_embeddings(model, HfASTFeatureExtractor(num_mel_bins=32, max_length=50), torch.zeros(1, 8000))
 
 
 @pytest.mark.parametrize(
