@@ -9,22 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from .datasets import (
-    AudioFolder,
     Data,
-    GroupColumn,
-    LabelColumn,
-    LabelCsv,
-    LabelLevel,
-    LabelSeparator,
-    MissingLabel,
-    MultiLabel,
-    SplitColumn,
-    Subset,
+    LabelOptions,
     Task,
-    WholeFiles,
     as_lines,
     describe,
-    read_labelled,
     report_failed,
 )
 from .errors import note
@@ -60,6 +49,7 @@ def evaluate(
     ],
     data: Data,
     options: BatchOptions,
+    labels: LabelOptions,
     task: Annotated[
         Task | None,
         typer.Option(
@@ -100,17 +90,6 @@ def evaluate(
             show_default="none",
         ),
     ] = None,
-    label_column: LabelColumn = None,
-    split_column: SplitColumn = "split",
-    group_column: GroupColumn = "group",
-    label_separator: LabelSeparator = None,
-    missing_label: MissingLabel = None,
-    label_csv: LabelCsv = None,
-    label_level: LabelLevel = None,
-    multi_label: MultiLabel = False,
-    audio_folder: AudioFolder = None,
-    whole_files: WholeFiles = False,
-    subset: Subset = None,
     num_workers: Annotated[int, typer.Option(min=0, help="Processes that read audio in training.")] = 2,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the held-out part, and of training.")] = 0,
     as_json: Json = False,
@@ -137,22 +116,7 @@ def evaluate(
         path = resolve_model(model, revision=options.revision, token=options.token)
         is_of_frames = labels_frames(path, **hub_settings(options.revision, options.token))
         task = Task.EVENTS if is_of_frames else Task.CLIPS
-    found: Any = read_labelled(
-        data,
-        task,
-        label_column=label_column,
-        split_column=split_column,
-        group_column=group_column,
-        label_separator=label_separator,
-        missing_label=missing_label,
-        label_names=label_csv,
-        label_level=label_level,
-        multi_label=multi_label,
-        audio_folder=audio_folder,
-        whole_files=whole_files,
-        subset=subset,
-        seed=seed,
-    )
+    found: Any = labels.read(data, task, seed=seed)
     part = ("test" if found.of("test") else "all") if split is None else split.value
     result: Any
     settings: dict[str, Any] = {"split": part, "batch_size": options.batch_size, "progress": sys.stderr.isatty()}
@@ -164,7 +128,7 @@ def evaluate(
     else:
         from hf_ast.training.evaluate import evaluate
 
-        result = evaluate(*options.classifier(model), found, **settings)
+        result = evaluate(*options.classifier(model), found, with_baselines=True, **settings)
     if figure is not None:
         result.figure().savefig(figure, dpi=100)
     reasons = {"skipped": found.skipped, "warned": found.warned}

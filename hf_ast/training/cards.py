@@ -1,7 +1,7 @@
 """What is written beside a trained model: metrics, a figure, the model card. Needs the extras `train` and `plot`."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,22 +35,24 @@ class TrainingFacts:
     Attributes:
         source: The checkpoint that it started from, as the user named it.
         preset: Name of the recipe.
-        settings: The recipe, with the changes to it.
+        settings: The recipe, with the changes to it; None for a linear classifier on frozen embeddings.
         num_steps: Number of optimiser steps.
         seed: Seed of the training run.
         license: Licence of the result, as the Hub names it; None if it is not known.
         license_is_inherited: Whether it is the licence of the checkpoint.
         best_step: Step whose weights were kept; None if the last ones or an average were.
+        remarks: What makes the training or its result uncertain, in sentences.
     """
 
     source: str
     preset: str
-    settings: Preset
+    settings: Preset | None
     num_steps: int
     seed: int
     license: str | None
     license_is_inherited: bool
     best_step: int | None
+    remarks: Sequence[str] = ()
 
 
 def source_license(model: str, revision: str | None = None, token: str | bool | None = None) -> str | None:
@@ -97,7 +99,7 @@ def write_results(
     if evaluation is not None:
         result = {"split": split} | evaluation.as_data()
         with whole_file(folder / METRICS) as partial:
-            partial.write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
+            partial.write_text(json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
         with whole_file(folder / FIGURE) as partial:
             evaluation.figure().savefig(partial, dpi=100, format="png")
     card = render_card(
@@ -160,6 +162,7 @@ def render_card(
         of_events=isinstance(data, StronglyLabelledData),
         split=split,
         is_test=split == TEST,
+        remarks=[markdown(one) for one in (facts if evaluation is None else evaluation).remarks],
         facts=facts,
         source_name=code(Path(facts.source).name if Path(facts.source).exists() else facts.source),
         class_name=type(model).__name__,

@@ -9,7 +9,7 @@ from hf_ast.data import audio
 from hf_ast.data.labelled import Clip, LabelledData
 from hf_ast.data.readers import Reader
 
-from .damage import ToleratingDataset
+from .damage import ToleratingDataset, outlive_signals
 
 
 class Clips(ToleratingDataset):
@@ -52,7 +52,7 @@ class Clips(ToleratingDataset):
         self.numbers = [
             number
             for number, clip in enumerate(self.recordings)
-            for _ in range(max(1, round(clip.duration_s / duration_s)) if random else 1)
+            for _ in range(num_parts(clip, duration_s) if random else 1)
         ]
         self._reader: Reader | None = None
 
@@ -67,6 +67,7 @@ class Clips(ToleratingDataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         place = self._place(index)
         if self._reader is None:  # one per process
+            outlive_signals()
             self._reader = self.data.source.reader()
         for number in self.candidates(self.numbers[index], 0, len(self.recordings)):
             clip = self.recordings[number]
@@ -92,6 +93,11 @@ class Clips(ToleratingDataset):
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_reader": None}
+
+
+def num_parts(clip: Clip, duration_s: float) -> int:
+    """Return how many parts of this length a training takes from a recording in an epoch."""
+    return max(1, round(clip.duration_s / duration_s))
 
 
 def read_part(reader: Reader, clip: Clip, place: float, *, sampling_rate: int, duration_s: float) -> np.ndarray:

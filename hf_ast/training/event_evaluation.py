@@ -50,6 +50,8 @@ class EventEvaluation:
         metrics: `PSDS1` and `PSDS2`, over all thresholds; `event_F1` and `segment_F1`, the means over the classes, and
             the same with `_micro`, of all events together.
         failed: Title of each recording that could not be scored, and is in none of the others -> the reason.
+        standard_errors, baselines: There are none for events.
+        remarks: What makes the result uncertain, in sentences.
     """
 
     labels: list[str]
@@ -64,6 +66,9 @@ class EventEvaluation:
     psds2: np.ndarray
     metrics: Values
     failed: dict[str, str] = field(default_factory=dict)
+    standard_errors: dict[str, float] = field(default_factory=dict)
+    baselines: None = None
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def main(self) -> tuple[str, float]:
@@ -105,6 +110,7 @@ class EventEvaluation:
             "metrics": {name: finite_or_none(value) for name, value in self.metrics.values.items()},
             "classes": classes,
             "failed": [{"file": name, "error": reason} for name, reason in self.failed.items()],
+            "remarks": self.remarks,
         }
 
 

@@ -1,7 +1,8 @@
 """A checkpoint made ready for other data: its head, the length of its input, and its statistics."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from transformers import (
     AutoModelForAudioFrameClassification,
     PreTrainedModel,
 )
+from transformers.utils import logging
 
 from hf_ast import (
     HfASTConfig,
     HfASTFeatureExtractor,
     HfASTForAudioClassification,
     HfASTForAudioFrameClassification,
+    PaSSTConfig,
 )
 from hf_ast.checkpoints import resolve_model
 from hf_ast.data.labelled import Clip, LabelledData
@@ -44,6 +47,10 @@ STATS = ("checkpoint", "data")
 NUM_STATISTICS = 1000
 # Beginnings of the names of heads, which may be new
 NEW_HEADS = ("classifier.", "frame_classifier.")
+# What is not trained -> names of its modules
+FROZEN = {"nothing": (), "embeddings": ("backbone.embeddings",), "backbone": ("backbone",)}
+# Shares of the rows and columns of the grid that PaSST drops on AudioSet: 4 of 12 and 40 of 99
+OFFICIAL_PATCHOUT = (4 / 12, 40 / 99)
 
 
 def load_for_training(
@@ -79,19 +86,22 @@ def load_for_training(
     if has_these_classes:
         data = data.with_labels(old_labels)
     model_class, of_frames = _task(config, data, feature_extractor, is_native=is_native)
-    network, info = open_safely(
-        model_class,
-        path,
-        dtype=torch.float32,  # whatever the checkpoint's: small steps vanish in half precision
-        id2label=dict(enumerate(data.labels)),
-        label2id={label: index for index, label in enumerate(data.labels)},
-        problem_type=data.problem_type,
-        max_length=feature_extractor.max_length,
-        ignore_mismatched_sizes=True,
-        output_loading_info=True,
-        **of_frames,
-        **of_hub,
-    )
+    with without_load_report():
+        network, info = open_safely(
+            model_class,
+            path,
+            dtype=torch.float32,  # whatever the checkpoint's: small steps vanish in half precision
+            id2label=dict(enumerate(data.labels)),
+            label2id={label: index for index, label in enumerate(data.labels)},
+            problem_type=data.problem_type,
+            max_length=max(feature_extractor.max_length, config.max_length if preset.position_crop else 0),
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **of_frames,
+            **of_hub,
+            **_patchout(config, preset, feature_extractor.max_length),
+            **({} if preset.position_crop is None else {"position_crop": preset.position_crop}),
+        )
     expect_complete(model, info, optional=NEW_HEADS)
     if not has_these_classes and len(old_labels) == len(data.labels):
         # The old head has the right size, but is for other classes
@@ -122,6 +132,59 @@ def _task(
     frame_shift_s = feature_extractor.frame_shift / feature_extractor.sampling_rate
     settings = {"clip_head": clip_head, "clip_labels": None, "event_thresholds": None, "frame_shift_s": frame_shift_s}
     return model_class, settings
+
+
+@contextmanager
+def without_load_report() -> Iterator[None]:
+    """Silence what transformers says of tensors that do not fit: `expect_complete` refuses all but those of a head."""
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+
+
+def _patchout(config: Any, preset: Preset, max_length: int) -> dict[str, int]:
+    """Return the settings of patchout for inputs of this length: those of the preset, else those of the checkpoint."""
+    _, columns = config.grid
+    new_rows, new_columns = type(config)(**config.to_dict() | {"max_length": max_length}).grid
+    of_preset = {"time_patchout": (preset.time_patchout, new_columns)}
+    of_preset |= {"frequency_patchout": (preset.frequency_patchout, new_rows)}
+    of_preset |= {"unstructured_patchout": (preset.unstructured_patchout, new_rows * new_columns)}
+    if any(share is not None for share, _ in of_preset.values()):
+        return {name: round((share or 0.0) * number) for name, (share, number) in of_preset.items()}
+    if config.time_patchout or config.frequency_patchout or config.unstructured_patchout:
+        shorter = new_columns / columns
+        return {name: int(getattr(config, name) * shorter) for name in ("time_patchout", "unstructured_patchout")}
+    if config.model_type != PaSSTConfig.model_type:
+        return {}
+    shares = OFFICIAL_PATCHOUT
+    return {"time_patchout": int(shares[1] * new_columns), "frequency_patchout": int(shares[0] * new_rows)}
+
+
+def with_trained_part(network: PreTrainedModel, *, freeze: str = "nothing", lora: int | None = None) -> Any:
+    """Return a model of which only a part is trained; see `hf_ast.training.finetune.finetune`.
+
+    Raises:
+        ValueError: `freeze` is unknown, or given together with `lora`.
+        ImportError: peft is missing.
+    """
+    if freeze not in FROZEN:
+        raise ValueError(f"freeze={freeze!r} is unknown; choose one of {tuple(FROZEN)}.")
+    for name in FROZEN[freeze]:
+        network.get_submodule(name).requires_grad_(False)
+    if lora is None:
+        return network
+    if freeze != "nothing":
+        raise ValueError(f"freeze={freeze!r} and lora={lora} exclude each other: LoRA freezes all but the head.")
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise ImportError('LoRA needs peft: pip install "hf-ast[train]"') from error
+    heads = [name.removesuffix(".") for name in NEW_HEADS if hasattr(network, name.removesuffix("."))]
+    config = LoraConfig(r=lora, target_modules=["qkv", "proj", "fc1", "fc2"], modules_to_save=heads)
+    return get_peft_model(network, config)
 
 
 def with_statistics(
