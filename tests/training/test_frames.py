@@ -14,7 +14,7 @@ from hf_ast import HfASTFeatureExtractor
 from hf_ast.data.sources import Source
 from hf_ast.data.strong_labels import UNNAMED, MarkedEvent, StronglyLabelledData, read_events
 from hf_ast.training.augmentation import Augmentation
-from hf_ast.training.finetune import finetune
+from hf_ast.training.finetune import finetune, make_trainer
 from hf_ast.training.frames import (
     EventClips,
     EventCollator,
@@ -26,6 +26,7 @@ from hf_ast.training.frames import (
 )
 from hf_ast.training.preparation import load_for_training
 from hf_ast.training.presets import Preset
+from hf_ast.training.recipe_trainer import training_arguments
 from tests.support.tiny import tiny_config, tiny_fpasst_config, tiny_frames, tiny_model
 
 EDGES = np.array([0.0, 0.15, 0.25, 0.35, 0.45, 0.55])
@@ -231,8 +232,6 @@ def test_training_gives_a_folder_with_thresholds_events_and_measures(
 
 
 def test_clip_labels_are_counted_over_a_whole_step(data: StronglyLabelledData, tmp_path: Path) -> None:
-    from hf_ast.training.finetune import make_trainer, training_arguments
-
     weak = frozenset(clip.name for clip in data.of("train")[:3])
     mixed = replace(data, weak=weak)
     start = saved(tmp_path / "start", tiny_model(max_length=100))
@@ -242,8 +241,8 @@ def test_clip_labels_are_counted_over_a_whole_step(data: StronglyLabelledData, t
         model, extractor, of_model = load_for_training(start, mixed, QUICK)
         preset = replace(QUICK, batch_size=size)
         arguments = training_arguments(
-            tmp_path / f"{size}", of_model, preset, gradient_accumulation_steps=steps, max_steps=2,
-            report_to="none", disable_tqdm=True,
+            tmp_path / f"{size}", preset, eval_every=10, has_validation=False, gradient_accumulation_steps=steps,
+            max_steps=2, report_to="none", disable_tqdm=True,
         )  # fmt: skip
         make_trainer(model, extractor, of_model, preset, arguments).train()
         weights.append(torch.cat([parameter.flatten() for parameter in model.parameters()]))
