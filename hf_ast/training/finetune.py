@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, TrainerCallback, TrainingArguments, set_seed
-from transformers.utils import logging
+from transformers.utils import CONFIG_NAME, logging
 
 from hf_ast.checkpoints import resolve_model
 from hf_ast.data.labelled import LabelledData
@@ -44,6 +44,7 @@ from .output import (
     source_name,
     state_to_resume,
     upload,
+    with_entries,
     write_record,
 )
 from .preparation import STATS, default_stats, load_for_training, with_statistics, with_trained_part
@@ -271,7 +272,7 @@ def _measured(
             network.config.event_thresholds = choose_thresholds(
                 network, feature_extractor, data, split=VALIDATION, batch_size=batch_size
             )
-            network.config.save_pretrained(output)
+            with_entries(output / CONFIG_NAME, event_thresholds=network.config.event_thresholds)
         if split is not None:
             measure: Any = evaluate if not isinstance(data, StronglyLabelledData) else evaluate_events
             with_baselines = {} if isinstance(data, StronglyLabelledData) else {"with_baselines": True}

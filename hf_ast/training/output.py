@@ -123,6 +123,13 @@ def publish(staged: Path, output: Path) -> None:
     staged.rmdir()
 
 
+def with_entries(file: Path, **entries: Any) -> None:
+    """Set entries of a JSON file, such as those of a config that are known only after its model was saved."""
+    values = json.loads(file.read_text(encoding="utf-8")) | entries
+    with whole_file(file) as partial:
+        partial.write_text(json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def write_record(output: Path, record: dict[str, Any]) -> None:
     """Write the record of a run: its data and settings."""
     output.mkdir(parents=True, exist_ok=True)
