@@ -1,7 +1,7 @@
 // The page: the microphone live, or a recording as a whole.
 
 import { Classifier } from "./classifier.js";
-import { EventStream, findEvents } from "./events.js";
+import { EventFinder, findEvents } from "./events.js";
 import { record } from "./microphone.js";
 import { WindowStream, coveringStarts } from "./windows.js";
 
@@ -30,8 +30,7 @@ async function start() {
   const input = element("window");
   input.min = Math.max(minLength, inputLength) / rateHz;
   input.max = maxLength / rateHz;
-  // Shorter than what the model takes: locates better, and still holds a sound as a whole
-  input.value = Math.max(input.min, Math.round((maxLength / rateHz) * 6) / 10);
+  input.value = element("hop").value = input.max; // side by side, as in `hf_ast.tag`
   element("listen").onclick = () => (stopListening ? stopListening() : listen());
   element("file").onchange = openFile;
   setIdle(true);
@@ -60,7 +59,7 @@ async function listen() {
   setIdle(false);
   say("Waiting for the microphone…");
   const windows = new WindowStream(chosen.window, chosen.hop);
-  const events = new EventStream(pick(classifier.labels), chosen);
+  const events = new EventFinder(pick(classifier.labels), chosen);
   let waiting = 0;
   let work = Promise.resolve();
   let isOn = true;
@@ -71,6 +70,7 @@ async function listen() {
     stopListening = null;
     element("listen").textContent = "Start microphone";
     await stop();
+    if (!message) windows.flush().forEach((window) => (work = work.then(() => score(window))));
     await work;
     events.finish().forEach(list);
     element("now").hidden = true;
@@ -82,7 +82,7 @@ async function listen() {
     const [scores] = await classifier.score([samples]);
     waiting--;
     if (isOn) showBars(scores);
-    events.add(pick(scores), start).forEach(list);
+    events.add(pick(scores), start, samples.length).forEach(list);
   };
   const onSamples = (piece) => {
     if (!isOn) return;
@@ -129,8 +129,7 @@ async function openFile() {
       scores.push(...(await classifier.score(batch.map((first) => samples.subarray(first, first + length)))));
       say(`${file.name}: ${Math.round((100 * scores.length) / starts.length)} %`);
     }
-    const times = starts.map((first) => [first, first + length]);
-    findEvents(scores.map(pick), times, pick(labels), chosen.threshold).reverse().forEach(list);
+    findEvents(scores.map(pick), starts, length, pick(labels), chosen).reverse().forEach(list);
     say(`${file.name}: ${(samples.length / rateHz).toFixed(1)} s`);
     if (!element("heard").rows.length) element("nothing").textContent = "None of the labels was heard.";
   } catch (error) {

@@ -29,6 +29,14 @@ export class WindowStream {
     return complete;
   }
 
+  /** The window that ends with the stream, unless it was complete before. */
+  flush() {
+    const length = Math.min(this.numSamples, this.ring.length);
+    const start = this.numSamples - length;
+    if (!length || (length === this.ring.length && start % this.hop === 0)) return [];
+    return [{ start, samples: this.#unrolled(start % this.ring.length).subarray(0, length) }];
+  }
+
   #unrolled(first) {
     const samples = new Float32Array(this.ring.length);
     samples.set(this.ring.subarray(first));

@@ -56,22 +56,13 @@ def _label(
 ) -> None:
     """Load a model, label recordings, and add the results of each."""
     from hf_ast import tag
-    from hf_ast.inference.features import model_window
 
     classifier, feature_extractor = options.classifier(model)
-    hop_s = model_window(feature_extractor) / feature_extractor.sampling_rate  # windows side by side
     width = max(map(len, found.files))
     is_regression = classifier.config.problem_type == "regression"
 
     def label(file: str) -> None:
-        tagging = tag(
-            classifier,
-            feature_extractor,
-            file,
-            hop_s=hop_s,
-            batch_size=options.batch_size,
-            progress=sys.stderr.isatty(),
-        )
+        tagging = tag(classifier, feature_extractor, file, batch_size=options.batch_size, progress=sys.stderr.isatty())
         lines = (
             f"{visible(file):<{width}}  {line}"
             for line in as_lines(tagging, top_k, windows, ".4g" if is_regression else ".1%")

@@ -1,26 +1,28 @@
 """Events of recordings as documents, in the formats of `hf-ast tag`."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from hf_ast.inference.event_formats import (
     CSV_HEADER,
+    DCASE_HEADER,
+    RAVEN_HEADER,
+    Heard,
     as_data,
     audacity_lines,
-    csv_line,
     csv_lines,
+    dcase_lines,
+    delimited,
+    raven_lines,
     srt_lines,
     table_lines,
 )
 
 from .files import Failure
 from .output import results, show
-
-if TYPE_CHECKING:
-    from hf_ast import Event
 
 
 class Format(StrEnum):
@@ -30,6 +32,8 @@ class Format(StrEnum):
     JSON = "json"
     CSV = "csv"
     AUDACITY = "audacity"
+    DCASE = "dcase"
+    RAVEN = "raven"
     SRT = "srt"
 
 
@@ -39,13 +43,13 @@ class Layout:
 
     Attributes:
         suffix: Of the file.
-        lines: What writes a recording, from its name and its events; None for data.
+        lines: What writes a recording; None for data.
         header: First line of a document; None if there is none.
         one_recording: Whether a document can hold the events of one recording only, because it does not name it.
     """
 
     suffix: str
-    lines: Callable[[str, Sequence["Event"]], Iterator[str]] | None
+    lines: Callable[[Heard], Iterator[str]] | None
     header: str | None = None
     one_recording: bool = False
 
@@ -53,8 +57,13 @@ class Layout:
 LAYOUTS = {
     Format.TABLE: Layout(".txt", table_lines),
     Format.JSON: Layout(".json", None),
-    Format.CSV: Layout(".csv", csv_lines, header=csv_line(CSV_HEADER)),
+    Format.CSV: Layout(".csv", csv_lines, header=delimited(CSV_HEADER)),
     Format.AUDACITY: Layout(".txt", audacity_lines, one_recording=True),
+    Format.DCASE: Layout(".tsv", dcase_lines, header=delimited(DCASE_HEADER, "\t")),
+    # The name that Raven itself gives
+    Format.RAVEN: Layout(
+        ".Table.1.selections.txt", raven_lines, header=delimited(RAVEN_HEADER, "\t"), one_recording=True
+    ),
     Format.SRT: Layout(".srt", srt_lines, one_recording=True),
 }
 
@@ -71,10 +80,10 @@ class Document:
     layout: Layout
     result: Callable[[Any, Iterable[str]], None]
 
-    def __call__(self, file: str, duration_s: float, events: Sequence["Event"]) -> None:
-        """Add a recording: its name, its duration in seconds, and its events."""
-        lines = self.layout.lines(file, events) if self.layout.lines else ()
-        self.result(as_data(file, duration_s, events), lines)
+    def __call__(self, heard: Heard) -> None:
+        """Add a recording."""
+        lines = self.layout.lines(heard) if self.layout.lines else ()
+        self.result(as_data(heard), lines)
 
     def fail(self, failure: Failure) -> None:
         """Add a recording that has no events because of an error, where the format has a place for it."""

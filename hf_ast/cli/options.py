@@ -5,7 +5,7 @@ import functools
 import inspect
 import math
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -41,6 +41,8 @@ Model = Annotated[
     ),
 ]
 DEFAULT_MODEL = str(EMBEDDED_MODEL)
+# Options of models that `load_classifier` and the like take
+LOADING = ("revision", "token", "device", "dtype")
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder that `hf-ast convert` made.")]
 Cache = Annotated[
     Path | None,
@@ -141,6 +143,56 @@ Token = Annotated[
 ]
 
 
+# None stands for the defaults of `EventRule`, which `--help` does not load
+Threshold = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--threshold",
+        metavar="SCORE|LABEL=SCORE",
+        help="Score of a label above which there is an event; `LABEL=SCORE`, which may be repeated, is for one label.",
+        show_default="0.5",
+    ),
+]
+Release = Annotated[
+    float | None,
+    typer.Option(metavar="SCORE", help="Score above which an event lasts.", show_default="the threshold"),
+]
+Median = Annotated[
+    float | None,
+    typer.Option("--median", metavar="SECONDS", help="Length of a median filter.", show_default="none"),
+]
+Shortest = Annotated[
+    float | None,
+    typer.Option("--shortest", metavar="SECONDS", help="Length of the shortest event.", show_default="any"),
+]
+LongestGap = Annotated[
+    float | None,
+    typer.Option(
+        "--gap",
+        metavar="SECONDS",
+        help="Length of the longest gap that is closed.",
+        show_default="none",
+    ),
+]
+
+
+def threshold_of(values: Sequence[str]) -> "float | dict[str, float]":
+    """Return the threshold, or those of some labels, from the values of `--threshold`."""
+    hint = "'--threshold'"
+    scores: dict[str, float] = {}
+    for value in values:
+        label, equals, score = value.rpartition("=")
+        if label in scores or (len(values) > 1 and not equals):
+            raise typer.BadParameter("give one score, or LABEL=SCORE once for each label.", param_hint=hint)
+        try:
+            scores[label] = float(score)
+        except ValueError:
+            raise typer.BadParameter(f"{score!r} is not a number.", param_hint=hint) from None
+        if not 0 <= scores[label] <= 1:
+            raise typer.BadParameter(f"{score} is not in the range 0<=x<=1.", param_hint=hint)
+    return scores if "=" in values[0] else scores[""]
+
+
 @dataclass(frozen=True, kw_only=True)
 class HubOptions:
     """Which version of a model on the Hub, and who asks for it."""
@@ -155,7 +207,8 @@ class HubOptions:
 
     def loading(self) -> dict[str, Any]:
         """Those of them that functions which load a model take."""
-        return {name: value for name, value in self.settings().items() if name != "batch_size"}
+        names = [field.name for field in dataclasses.fields(self) if field.name in LOADING]
+        return {name: value for name, value in self.settings().items() if name in names}
 
     def classifier(self, model: str, **settings: Any) -> "tuple[PreTrainedModel, FeatureExtractor]":
         """Load a classifier as these options say, and with further settings of `load_classifier`."""
@@ -191,6 +244,26 @@ class BatchOptions(ModelOptions):
     """Also how many inputs at a time."""
 
     batch_size: BatchSize = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventOptions(BatchOptions):
+    """Also how windows lie, and how their scores become events."""
+
+    window: Window = None
+    hop: Hop = None
+    threshold: Threshold = None
+    release: Release = None
+    median: Median = None
+    shortest: Shortest = None
+    gap: LongestGap = None
+
+    def tagging(self) -> dict[str, Any]:
+        """The options as keywords of `hf_ast.tag`."""
+        events = {"median_s": self.median, "shortest_s": self.shortest, "longest_gap_s": self.gap}
+        events |= {"threshold": threshold_of(self.threshold) if self.threshold else None, "release": self.release}
+        given = {name: value for name, value in events.items() if value is not None}
+        return {"window_s": self.window, "hop_s": self.hop, "batch_size": self.batch_size} | given
 
 
 def with_model_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -14,12 +14,11 @@ from .files import Recordings, expand_arguments
 from .options import (
     DEFAULT_MODEL,
     BatchOptions,
+    EventOptions,
     FrontEndOptions,
-    Hop,
     Json,
     Model,
     ModelOptions,
-    Window,
     positive,
     quiet_loading,
     with_model_options,
@@ -101,31 +100,18 @@ def spectrogram(
 def timeline(
     file: Recording,
     out: Out,
-    options: BatchOptions,
+    options: EventOptions,
     model: Model = DEFAULT_MODEL,
-    window: Window = None,
-    hop: Hop = None,
-    threshold: Annotated[
-        float, typer.Option(metavar="SCORE", min=0, max=1, help="Score of a label that begins an event.")
-    ] = 0.5,
     max_labels: Annotated[int, typer.Option(min=1, help="Largest number of rows in the picture.")] = 15,
     as_json: Json = False,
 ) -> None:
-    """Draw when something is heard in a recording: the scores of its windows, and the events of `hf-ast tag`."""
+    """Draw when something is heard in a recording: scores over time, and the events of `hf-ast tag`."""
     import hf_ast
     from hf_ast.plotting import plot_timeline
 
-    classifier, feature_extractor = options.classifier(model)
-    tagging = hf_ast.tag(
-        classifier,
-        feature_extractor,
-        file,
-        window_s=window,
-        hop_s=hop,
-        threshold=threshold,
-        batch_size=options.batch_size,
-        progress=sys.stderr.isatty(),
-    )
+    settings = options.tagging()
+    classifier, feature_extractor = options.classifier(model, frames=True)
+    tagging = hf_ast.tag(classifier, feature_extractor, file, **settings, progress=sys.stderr.isatty())
     write(plot_timeline(tagging, max_labels=max_labels), out, as_json)
 
 

@@ -1,47 +1,46 @@
 """`hf-ast tag`."""
 
+import itertools
+import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+from urllib.parse import unquote, urlsplit
 
 import typer
 
-from .errors import for_each
+from hf_ast.inference.event_formats import Heard
+
+from .errors import for_each, note
 from .event_formats import LAYOUTS, Format, document
 from .files import Recordings, expand_arguments
-from .options import DEFAULT_MODEL, BatchOptions, Hop, Json, Model, Window, with_model_options
+from .options import DEFAULT_MODEL, EventOptions, Json, Model, with_model_options
 from .output import show
-
-if TYPE_CHECKING:
-    from hf_ast import Event
-
-    Events = tuple[float, Sequence[Event]]
 
 
 @with_model_options
 def tag(
     files: Recordings,
-    options: BatchOptions,
+    options: EventOptions,
     model: Model = DEFAULT_MODEL,
     file_format: Annotated[
         Format,
         typer.Option(
             "--format",
-            help="Format of the events: `audacity` is a label track that Audacity imports, `srt` are subtitles; both "
-            "hold one recording, so use --out for several.",
+            help="Format of the events: `csv`, `json`; `dcase` is the table of DCASE and DESED, `raven` a selection "
+            "table, `audacity` a label track, `srt` are subtitles. The last three hold one recording, so use --out "
+            "for several.",
         ),
     ] = Format.TABLE,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder in which to write one file per recording, instead of printing."),
+        typer.Option(
+            metavar="DIR",
+            help="Folder in which to write one file per recording, in the same subfolders, instead of printing.",
+        ),
     ] = None,
-    threshold: Annotated[
-        float, typer.Option(metavar="SCORE", min=0, max=1, help="Score of a label that begins an event.")
-    ] = 0.5,
-    window: Window = None,
-    hop: Hop = None,
     top_k: Annotated[
         int | None,
         typer.Option(min=1, help="Only the labels with the largest scores in the recording.", show_default="all"),
@@ -50,9 +49,14 @@ def tag(
 ) -> None:
     """Find when something is heard in recordings.
 
-    An event lasts as long as the score of a label stays high in consecutive windows; `peak` is the largest score in
-    it. Short windows with a small hop give more exact times, for example `--window 1 --hop 0.5`. The events of a
-    recording are printed as soon as it is finished; with `--out`, the path of the file that holds them.
+    A model of frames gives a score per cell of time; with other models, a cell is as long as the hop, and its score
+    is the mean over the windows that cover its middle. An event lasts as long as the score of a label is above
+    `--release` and counts if it is above `--threshold` somewhere, after the filter of `--median`. Gaps up to `--gap`
+    are closed, and then events shorter than `--shortest` dropped, so that events of one label never overlap.
+
+    `peak` is the largest score in an event. Short windows with a small hop give more exact times, for example
+    `--window 1 --hop 0.2`. The events of a recording are printed as soon as it is finished; with `--out`, the path of
+    the file that holds them.
 
     With `--json`, which is the same as `--format json`, the result is an array with one object per recording: `file`,
     `duration_s`, and `events`, each with `label`, `start_s`, `end_s` and `peak`; a recording that cannot be tagged has
@@ -67,71 +71,87 @@ def tag(
             "--out.",
             param_hint="--format",
         )
-    targets = {} if out is None else output_files(found.files, out, layout.suffix)
-    settings = {"window_s": window, "hop_s": hop, "threshold": threshold}
+    targets = {} if out is None else output_files(found.files, files, out, layout.suffix)
     if out is None:
         with document(file_format) as written:
             for failure in found.failures:
                 written.fail(failure)
             if found.files:
-                events_of = _tagger(options, model, top_k, settings)
+                heard = _tagger(options, model, top_k)
                 for_each(
                     found.files,
-                    lambda file: written(file, *events_of(file)),
+                    lambda file: written(heard(file)),
                     lambda file, error: written.fail(found.fail(file, error)),
                 )
     elif found.files:
-        events_of = _tagger(options, model, top_k, settings)
-        for_each(found.files, lambda file: _write(file, events_of, targets[file], file_format), found.fail)
+        heard = _tagger(options, model, top_k)
+        for_each(found.files, lambda file: _write(heard(file), targets[file], file_format), found.fail)
     if found.failures:
         raise typer.Exit(1)
 
 
-def _tagger(
-    options: BatchOptions, model: str, top_k: int | None, settings: Mapping[str, Any]
-) -> "Callable[[str], Events]":
-    """Load a model, and return a function that gives the length of a recording in seconds and its events."""
+def _tagger(options: EventOptions, model: str, top_k: int | None) -> Callable[[str], Heard]:
+    """Load a model, and return a function that tags a recording."""
     import hf_ast
+    from hf_ast.inference.tagging import WindowScorer
 
-    classifier, feature_extractor = options.classifier(model)
+    settings = options.tagging()
+    classifier, feature_extractor = options.classifier(model, frames=True)
+    windows = {name: settings[name] for name in ("window_s", "hop_s")}
+    note(WindowScorer(classifier, feature_extractor, **windows).describe())
 
-    def events_of(file: str) -> "Events":
-        tagging = hf_ast.tag(
-            classifier,
-            feature_extractor,
-            file,
-            **settings,
-            batch_size=options.batch_size,
-            progress=sys.stderr.isatty(),
-        )
+    def heard(file: str) -> Heard:
+        tagging = hf_ast.tag(classifier, feature_extractor, file, **settings, progress=sys.stderr.isatty())
         kept = {label for label, _ in tagging.top(top_k or len(tagging.labels))}
-        return tagging.duration_s, [event for event in tagging.events if event.label in kept]
+        events = [event for event in tagging.events if event.label in kept]
+        return Heard(file, tagging.duration_s, events, feature_extractor.sampling_rate / 2)
 
-    return events_of
+    return heard
 
 
-def _write(file: str, events_of: "Callable[[str], Events]", target: Path, file_format: Format) -> None:
+def _write(heard: Heard, target: Path, file_format: Format) -> None:
     """Write the events of a recording into a file of its own, and print its path."""
-    duration_s, events = events_of(file)
-    with target.open("x", encoding="utf-8") as stream, document(file_format, stream) as written:
-        written(file, duration_s, events)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("x", encoding="utf-8", newline="") as stream, document(file_format, stream) as written:
+        written(heard)
     show(str(target))
 
 
-def output_files(files: Sequence[str], folder: Path, suffix: str) -> dict[str, Path]:
-    """Choose a file in the folder for each recording, with the same name and another suffix.
+def output_files(files: Sequence[str], arguments: Sequence[str], folder: Path, suffix: str) -> dict[str, Path]:
+    """Choose a file in a folder for each recording: with its name and another suffix, in its subfolder.
+
+    Subfolders are those below the folders among the arguments, and below the deepest folder that holds all recordings.
+    Recordings whose names differ only in their suffixes keep these.
 
     Raises:
-        BadParameter: Two recordings have the same file, or it exists.
+        BadParameter: A file exists, or several recordings have the same.
     """
-    targets = {file: folder / f"{Path(file).stem}{suffix}" for file in files}
+    places = {file: _place(file) for file in files}
+    searched = [_place(argument) for argument in arguments if os.path.isdir(argument)]
+    parents = [next((top for top in searched if place[: len(top)] == top), place[:-1]) for place in places.values()]
+    shared = zip(*parents, strict=False)
+    depth = sum(1 for _ in itertools.takewhile(lambda parts: len(set(parts)) == 1, shared))
+    stems = {file: PurePosixPath(*place[depth:]).with_suffix("") for file, place in places.items()}
+    number = Counter(stems.values())
+    targets = {
+        file: folder / stem.with_name((stem.name if number[stem] == 1 else places[file][-1]) + suffix)
+        for file, stem in stems.items()
+    }
     twice = [str(target) for target, number in Counter(targets.values()).items() if number > 1]
     if twice:
-        raise typer.BadParameter(
-            f"several recordings would be written to {', '.join(twice)}; tag them one after the other.",
-            param_hint="--out",
-        )
+        raise typer.BadParameter(f"several recordings would be written to {', '.join(twice)}.", param_hint="--out")
     if existing := [str(target) for target in targets.values() if target.exists()]:
         raise typer.BadParameter(f"it already holds {', '.join(existing)}; give another folder.", param_hint="--out")
     folder.mkdir(parents=True, exist_ok=True)
     return targets
+
+
+def _place(file: str) -> tuple[str, ...]:
+    """Drive or host, folders and name of a path or URL; none of them leads out of a folder."""
+    if file.startswith(("http://", "https://")):
+        url = urlsplit(file)
+        parts = [url.netloc, *unquote(url.path).split("/")]
+    else:
+        root, *parts = Path(os.path.abspath(file)).parts
+        parts = [root.strip(":/\\"), *parts]
+    return tuple(part for part in parts if part not in ("", ".", ".."))

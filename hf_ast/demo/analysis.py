@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import hf_ast
 from hf_ast.assets import EMBEDDED_MODEL
 from hf_ast.data import audio
-from hf_ast.inference.event_formats import CSV_HEADER, as_data, csv_line, csv_lines
+from hf_ast.inference.event_formats import CSV_HEADER, Heard, as_data, csv_lines, delimited
+from hf_ast.inference.events import EventRule
 from hf_ast.inference.features import model_window
 from hf_ast.inference.tagging import Tagging
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
@@ -32,7 +33,7 @@ class Analysis:
         name: Name of the recording.
         tagging: Scores and events.
         spectrogram: Spectrogram of the whole recording.
-        timeline: Scores of the windows, and events.
+        timeline: Scores over time, and events.
         attention: Where the model looks in one window.
         attended_s: Start and end of that window: the one with the largest score of the recording's first label.
     """
@@ -48,9 +49,9 @@ class Analysis:
         """Write the events to a folder, as `hf-ast tag --json` and `--format csv` print them: JSON file, CSV file."""
         tagging, stem = self.tagging, Path(self.name).stem
         json_file, csv_file = folder / f"{stem}.json", folder / f"{stem}.csv"
-        data = [as_data(self.name, tagging.duration_s, tagging.events)]
-        json_file.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
-        lines = (csv_line(CSV_HEADER), *csv_lines(self.name, tagging.events))
+        heard = Heard(self.name, tagging.duration_s, tagging.events)
+        json_file.write_text(json.dumps([as_data(heard)], indent=2) + "\n", encoding="utf-8")
+        lines = (delimited(CSV_HEADER), *csv_lines(heard))
         csv_file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         return json_file, csv_file
 
@@ -59,9 +60,9 @@ def analyse(
     path: str | os.PathLike[str],
     model: str | os.PathLike[str] = EMBEDDED_MODEL,
     *,
-    threshold: float = 0.5,
+    threshold: float = EventRule.threshold,
     window_s: float | None = None,
-    overlap: float = 0.5,
+    overlap: float = 0.0,
     batch_size: int | None = None,
     **loading: Any,
 ) -> Analysis:
@@ -70,7 +71,7 @@ def analyse(
     Args:
         path: Audio file of at most half an hour.
         model: As in `hf_ast.load_classifier`; an AST, SSAST or PaSST. The last model stays loaded.
-        threshold: Score of a label that begins an event.
+        threshold: Score of a label above which there is an event.
         window_s: Length of a window, in seconds; what the model hears at once if None.
         overlap: Fraction of a window that overlaps with the next one, in [0, 1).
         batch_size: As in `hf_ast.tag`.
@@ -128,7 +129,7 @@ def analyse(
 @lru_cache(maxsize=1)
 def load(model: str, **loading: Any) -> "tuple[PreTrainedModel, SpectrogramFeatureExtractor]":
     """Load a model and its feature extractor as `hf_ast.load_classifier` does, and keep the last one."""
-    classifier, feature_extractor = hf_ast.load_classifier(model, **loading)
+    classifier, feature_extractor = hf_ast.load_classifier(model, frames=True, **loading)
     if not isinstance(feature_extractor, SpectrogramFeatureExtractor):
         raise ValueError(
             f"model={model!r} is a {type(classifier).__name__}; the pictures need an AST, SSAST or PaSST."

@@ -11,6 +11,7 @@ import gradio
 from hf_ast.assets import EMBEDDED_MODEL, RECORDINGS
 from hf_ast.checkpoints import classifier_names, resolve_model
 from hf_ast.inference.devices import find_device, find_dtype
+from hf_ast.inference.events import EventRule
 
 from .analysis import Analysis, analyse
 from .pictures import CSS, PLAYBACK, picture, player, time_axis
@@ -103,11 +104,11 @@ def build(
                     model_choices(model, revision, token), value=model, label="Model", info=MODEL_INFO
                 )
                 with gradio.Accordion("Settings", open=False):
-                    threshold = gradio.Slider(0.05, 1, 0.5, step=0.05, label="Score that begins an event")
+                    threshold = gradio.Slider(0.05, 1, EventRule.threshold, step=0.05, label="Score of an event")
                     window = gradio.Number(
                         None, label="Window in seconds", info="Empty: what the model hears at once", minimum=0
                     )
-                    overlap = gradio.Radio([*OVERLAPS.items()], value=0.5, label="Overlap of windows")
+                    overlap = gradio.Radio([*OVERLAPS.items()], value=0.0, label="Overlap of windows")
                 run = gradio.Button("Analyse", variant="primary")
         with gradio.Column(visible=False) as results:
             with gradio.Row():

@@ -11,9 +11,6 @@ from hf_ast.models.modeling_common import SpectrogramForAudioFrameClassification
 
 from .features import FeatureExtractor
 
-# Part of a window that overlaps with the next one wherever events are found, if the model labels whole windows
-OVERLAP = 0.5
-
 
 class CellScores(NamedTuple):
     """Scores (n, C) of consecutive cells of time, float32, and their edges (n + 1,) in seconds, float64."""
@@ -147,11 +144,15 @@ class CellMean:
         num_labels = self._windows[0][2].shape[-1] if self._windows else 0
         middles = _middles(edges)
         sums, counts = np.zeros((len(middles), num_labels)), np.zeros((len(middles), 1))
-        for start, end, scores in self._windows:
-            covered = slice(*np.searchsorted(middles, (start, end)))
-            places = np.rint((middles[covered] - start - self._first_middle) / self._length).astype(int)
-            sums[covered] += scores[places.clip(0, len(scores) - 1)]
-            counts[covered] += 1
+        extents = np.searchsorted(middles, [window[:2] for window in self._windows]).tolist()
+        for (first, last), (start, _, scores) in zip(extents, self._windows, strict=True):
+            if first == last:
+                continue
+            if len(scores) > 1:
+                places = np.rint((middles[first:last] - start - self._first_middle) / self._length).astype(int)
+                scores = scores[places.clip(0, len(scores) - 1)]
+            sums[first:last] += scores
+            counts[first:last] += 1
         return CellScores((sums / counts).astype(np.float32), edges / self._rate)
 
 

@@ -1,5 +1,6 @@
 """Events: when something is heard, from scores over time."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypedDict, Unpack, cast
@@ -72,6 +73,10 @@ class EventRule:
         }
         self.limits([*named, ""])  # the last stands for all labels without a name of their own
 
+    def filter_length(self, cell_s: float) -> int:
+        """Number of cells of the median filter, at least 1, for cells of a usual length in seconds."""
+        return max(1, math.floor(self.median_s / cell_s + 0.5 + TOLERANCE_S))
+
     def limits(self, labels: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Threshold and release of each label, float64, shape (C,) each; ValueError if one is out of its range."""
         threshold = _by_label("threshold", self.threshold, labels, [type(self).threshold] * len(labels))
@@ -140,7 +145,7 @@ class EventFinder:
         self._threshold, self._release = (limit.astype(np.float32) for limit in self.rule.limits(self.labels))
         if not cell_s > TOLERANCE_S:
             raise ValueError(NOT_ASCENDING)
-        self._filter_length = max(1, round(self.rule.median_s / cell_s))
+        self._filter_length = self.rule.filter_length(cell_s)
         self._begin()
 
     def _begin(self) -> None:
@@ -222,6 +227,10 @@ class MedianFilter:
             self._rows = _mirrored(self._rows, self._before, 0)
             self._is_begun = True
         return self._medians() if self._is_begun else self._rows[:0]
+
+    def whole(self, rows: np.ndarray) -> np.ndarray:
+        """Return the medians of all rows (K, C)."""
+        return np.concatenate((self.push(rows), self.flush()))
 
     def flush(self) -> np.ndarray:
         """Return the rows that are left."""

@@ -12,7 +12,6 @@ from transformers.pipelines.base import ChunkPipeline
 from hf_ast.data import audio
 from hf_ast.families import MODEL_TYPES
 
-from .cells import OVERLAP
 from .events import EventSettings
 from .features import FeatureExtractor, clip_features
 from .tagging import ScoredBatch, WindowScorer, apply_activation, collect, label_names, top_tags
@@ -24,17 +23,13 @@ class WindowPipeline(ChunkPipeline):
     The front end runs with the model, on its device: what reads and cuts recordings may be another process.
     """
 
-    overlap = 0.0  # of windows, unless their distance is given
-
     def scorer(
         self, chunk_length_s: float | None = None, stride_length_s: float | Sequence[float] | None = None
     ) -> WindowScorer:
         """The model with windows as the arguments say."""
         window_s, hop_s = windows_from_chunks(chunk_length_s, stride_length_s)
-        if stride_length_s is None and self.overlap:
-            hop_s = None
         extractor: Any = self.feature_extractor
-        return WindowScorer(self.model, extractor, window_s=window_s, hop_s=hop_s, overlap=self.overlap)
+        return WindowScorer(self.model, extractor, window_s=window_s, hop_s=hop_s)
 
     def preprocess(self, inputs: Any, **windows: Any) -> Iterator[dict[str, Any]]:
         """Samples of each window (S,), with where they begin and how many they are, and whether it `is_last`."""
@@ -117,8 +112,7 @@ class AudioTaggingPipeline(WindowPipeline):
     inputs of `WholeAudioClassificationPipeline`.
 
     Args:
-        chunk_length_s, stride_length_s: As in `WholeAudioClassificationPipeline`; but without a stride, windows lie as
-            `hf_ast.tag` places them.
+        chunk_length_s, stride_length_s: As in `WholeAudioClassificationPipeline`.
         top_k: Number of labels to return for the whole recording; all if None.
         pooling: As in `hf_ast.tag`.
         threshold, release, median_s, shortest_s, longest_gap_s: See `EventRule`.
@@ -127,8 +121,6 @@ class AudioTaggingPipeline(WindowPipeline):
         For each recording `{"scores": [{"label", "score"}, ...], "events": [{"label", "start_s", "end_s", "peak"},
         ...], "duration_s": ...}`.
     """
-
-    overlap = OVERLAP
 
     _load_processor = False
     _load_image_processor = False

@@ -9,7 +9,6 @@ from transformers import PreTrainedModel
 
 from hf_ast.data import audio
 
-from .cells import OVERLAP
 from .devices import Device, place, running
 from .events import Event, EventSettings
 from .features import FeatureExtractor
@@ -73,7 +72,6 @@ class StreamTagger:
             feature_extractor,
             window_s=window_s,
             hop_s=hop_s,
-            overlap=OVERLAP,
             batch_size=batch_size,
             shared_features=False,
         )
@@ -90,6 +88,11 @@ class StreamTagger:
     def sampling_rate(self) -> int:
         """Rate that the samples must have, in Hz."""
         return self._scorer.sampling_rate
+
+    @property
+    def hop_s(self) -> float:
+        """Seconds between the starts of two windows."""
+        return self._scorer.hop / self._scorer.sampling_rate
 
     def push(self, samples: Any) -> list[StreamWindow]:
         """Take the next samples of the stream.

@@ -16,9 +16,9 @@ from hf_ast.models.feature_extraction_checks import as_count
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 from hf_ast.models.modeling_common import SpectrogramForAudioFrameClassification
 
-from .cells import OVERLAP, CellMean, model_cells
+from .cells import CellMean, model_cells
 from .devices import Device, default_batch_size, place, running
-from .events import Event, EventFinder, EventSettings
+from .events import Event, EventFinder, EventRule, EventSettings
 from .features import FeatureExtractor, check_front_end, longest_input, model_window, window_features
 from .rows import Rows
 from .windows import Span, WindowStream, as_samples, check_windows
@@ -26,6 +26,8 @@ from .windows import Span, WindowStream, as_samples, check_windows
 POOLINGS = ("mean", "max", "energy")
 # Windows per forward pass that a CPU computes fastest
 BATCH_SIZE_ON_CPU = 4
+# Windows whose scores are put together at a time
+NUM_JOINED = 64
 
 
 class Tag(NamedTuple):
@@ -47,6 +49,7 @@ class Tagging:
         cell_edges_s: Edges of the cells in seconds, float64, shape (N + 1,).
         scores: Scores of the whole recording, float32, shape (C,).
         events: Those of `find_events` in the cells.
+        rule: How they follow from the scores of the cells.
         duration_s: Length of the recording in seconds.
     """
 
@@ -57,6 +60,7 @@ class Tagging:
     cell_edges_s: Tensor
     scores: Tensor
     events: list[Event]
+    rule: EventRule
     duration_s: float
 
     def top(self, k: int = 5) -> list[Tag]:
@@ -102,9 +106,8 @@ class WindowScorer:
             and dtype are used.
         feature_extractor: Its feature extractor.
         window_s: Length of a window, in seconds; what the model hears at once if None.
-        hop_s: Seconds between the starts of two windows, at most `window_s`. The windows of a model that labels cells
-            begin with a cell: they are side by side if None, else the next lower number of cells apart.
-        overlap: Part of a window that overlaps with the next one if `hop_s` is None and the model labels no cells.
+        hop_s: Seconds between the starts of two windows, at most `window_s`; `window_s`, so no overlap, if None. The
+            windows of a model that labels cells are a whole number of cells apart, the next lower one.
         batch_size: Windows per forward pass; if None, 4 on a CPU, and 16 on an accelerator.
         shared_features: Whether overlapping windows are slices of one spectrogram where that is possible; see
             `window_features`.
@@ -120,7 +123,6 @@ class WindowScorer:
         *,
         window_s: float | None = None,
         hop_s: float | None = None,
-        overlap: float = 0.0,
         batch_size: int | None = None,
         shared_features: bool = True,
     ):
@@ -131,9 +133,7 @@ class WindowScorer:
         check_front_end(model, feature_extractor)
         longest = model_window(feature_extractor)
         self.window = longest if window_s is None else as_samples("window_s", window_s, self.sampling_rate)
-        self.hop = round((1 - overlap) * self.window) or 1
-        if hop_s is not None:
-            self.hop = as_samples("hop_s", hop_s, self.sampling_rate)
+        self.hop = self.window if hop_s is None else as_samples("hop_s", hop_s, self.sampling_rate)
         if self.window > longest and longest_input(feature_extractor) is not None:
             raise ValueError(
                 f"window_s={window_s} is longer than what the model hears at once ({longest / self.sampling_rate:.5g} "
@@ -150,6 +150,12 @@ class WindowScorer:
             batch_size = default_batch_size(model.device, BATCH_SIZE_ON_CPU)
         self.batch_size = as_count("batch_size", batch_size)
         self.shared_features = shared_features
+
+    def describe(self) -> str:
+        """Tell in a few words what scores are of."""
+        window_s, hop_s = (f"{length / self.sampling_rate:.4g} s" for length in (self.window, self.hop))
+        of = f"frames of {1000 * self.cell_mean().cell_s:.4g} ms, in windows" if self.cells else "windows"
+        return f"scores of {of} of {window_s}, every {hop_s}"
 
     @property
     def block_s(self) -> float:
@@ -247,8 +253,8 @@ def tag(
         source: A path, URL, bytes, waveform, or audio value of `datasets`, mono or not; see `hf_ast.audio`.
         sampling_rate: Rate of a waveform that does not carry its own, in Hz; the extractor's if None.
         window_s: Length of a window, in seconds; what the model hears at once if None.
-        hop_s: Seconds between the starts of two windows, at most `window_s`. If None, windows overlap by half; those
-            of a model that labels cells are side by side. A cell's score is the mean over the windows that cover it.
+        hop_s: Seconds between the starts of two windows, at most `window_s`; no overlap if None. A cell's score is the
+            mean over the windows that cover it.
         pooling: How the scores of the whole recording follow from those of its windows: "mean", "max", or "energy" (a
             mean that is weighted by the mean power of each window, so that silence counts little). The mean is the
             default because it tells what the recording is about, whatever its length; with the maximum, longer
@@ -277,7 +283,6 @@ def tag(
         feature_extractor,
         window_s=window_s,
         hop_s=hop_s,
-        overlap=OVERLAP,
         batch_size=batch_size,
         shared_features=shared_features,
     )
@@ -303,7 +308,7 @@ def collect(
     scores, times_s, energy, cells, edges_s = Rows("f"), Rows("d"), Rows("f"), Rows("f"), Rows("d")
     mean = scorer.cell_mean()
     edges_s.append(np.zeros(1))
-    for batch in batches:
+    for batch in _in_larger_batches(batches):
         scores.append(batch.scores.amax(dim=1))
         times_s.append(scorer.times_s(batch.starts, batch.length))
         energy.append(batch.energy)
@@ -325,8 +330,26 @@ def collect(
         cell_edges_s=cell_edges_s,
         scores=pool_scores(windows, pooling),
         events=finder.whole(cell_scores.numpy(), cell_edges_s.numpy()),
+        rule=finder.rule,
         duration_s=windows.times_s[-1, 1].item(),
     )
+
+
+def _in_larger_batches(batches: Iterable[ScoredBatch]) -> Iterator[ScoredBatch]:
+    """Join batches of windows of one length: the mean over windows costs most per batch."""
+    waiting: list[ScoredBatch] = []
+    for batch in batches:
+        if waiting and (batch.length != waiting[0].length or sum(len(part.starts) for part in waiting) >= NUM_JOINED):
+            yield _as_one(waiting)
+            waiting = []
+        waiting.append(batch)
+    if waiting:
+        yield _as_one(waiting)
+
+
+def _as_one(batches: Sequence[ScoredBatch]) -> ScoredBatch:
+    scores, energy = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("scores", "energy"))
+    return ScoredBatch([start for batch in batches for start in batch.starts], batches[0].length, scores, energy)
 
 
 def pool_scores(windows: ScoredWindows, pooling: str = "mean") -> Tensor:

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from hf_ast.inference.evaluating import evaluating
 from hf_ast.inference.tagging import apply_activation, label_names, top_tags
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
+from hf_ast.models.modeling_common import SpectrogramForAudioFrameClassification
 from hf_ast.models.modules_pooling import pool_tokens
 
 from .spectrogram import LEVELS, decibels, energies
@@ -93,6 +94,7 @@ POOLING_NAMES = {
     "prefix": "the mean of the prefix tokens",
     "cls": "the class token",
     "mean": "the mean of the patch tokens",
+    "cells": "the mean of the cells",
 }
 
 
@@ -114,11 +116,11 @@ def patch_attention(model: PreTrainedModel, clip: Tensor) -> PatchAttention:
     num_tokens, num_prefix_tokens = output.last_hidden_state.shape[1], backbone.embeddings.num_prefix_tokens
     # Pooling is linear in the tokens, so pooling the unit vectors gives their weights
     tokens = torch.eye(num_tokens, device=model.device)[None]
-    weights = pool_tokens(tokens, model.config.pooling, num_prefix_tokens)
+    weights = pool_tokens(tokens, model.config.pooling, num_prefix_tokens, num_cells=model.config.num_cells)
     rollout = attention_rollout(output.attentions, weights[:, None])[0, 0, num_prefix_tokens:].cpu()
     shares = rollout.view(backbone.embeddings.num_rows, -1) / rollout.sum()
     classifier: Any = getattr(model, "classifier", None)
-    if classifier is None:
+    if classifier is None or isinstance(model, SpectrogramForAudioFrameClassification):
         return PatchAttention(shares, None)
     scores = apply_activation(classifier(output.pooler_output).float(), model.config.problem_type)[0].cpu()
     label, score = top_tags(scores, label_names(model), 1)[0]

@@ -255,8 +255,7 @@ def score_recordings(
                 with reader.open(clip.name, clip.index) as recording:
                     if clip.duration_s * rate > window + 1:  # one more, because resampling rounds
                         part = recording if clip.end_s is None else _segment(recording, clip, rate)
-                        tagging = tag(model, feature_extractor, part, hop_s=window / rate, batch_size=batch_size)
-                        scores[row] = tagging.scores.numpy()
+                        scores[row] = tag(model, feature_extractor, part, batch_size=batch_size).scores.numpy()
                     else:
                         waiting[row] = _segment(recording, clip, rate)["array"][:window]
             except ImportError:  # a missing decoder concerns all recordings

@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import typer
 
 from hf_ast import Event, audio
 from hf_ast.assets import RECORDINGS
 from hf_ast.cli import main
-from hf_ast.cli.event_formats import Format, document
-from hf_ast.inference.event_formats import srt_time
+from hf_ast.cli.event_formats import LAYOUTS, Format, document
+from hf_ast.cli.tag import output_files
+from hf_ast.data.labelled import read_data
+from hf_ast.inference.event_formats import Heard, srt_time
 
 NAMES = ("yes", "_silence_", "stop")
 AWKWARD = [
@@ -54,6 +57,9 @@ def test_settings(recording: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(labels("--hop", "0.25", "--window", "0.5", "--threshold", "0.9")) >= 3
     assert len(labels("--top-k", "2")) == 2
     assert labels("--threshold", "1") == []
+    assert labels("--window", "1", "--threshold", "yes=1", "--threshold", "stop=0.4") == ["_silence_", "stop"]
+    assert labels("--window", "1", "--shortest", "1.5") == []
+    assert labels("--window", "1", "--median", "3") == []
     assert main(["tag", recording, "--threshold", "1"]) == 0
     assert capsys.readouterr().out == f"{recording}  no events\n"
 
@@ -65,6 +71,10 @@ def test_settings(recording: str, capsys: pytest.CaptureFixture[str]) -> None:
         ("--window 20", 1, "window_s=20.0 is longer than what the model hears at once"),
         ("--window 0", 2, "0.0 is not a positive number"),
         ("--threshold 2", 2, "'--threshold'"),
+        ("--threshold no=x", 2, "'x' is not a number"),
+        ("--threshold no=0.5 --threshold 0.4", 2, "give one score, or LABEL=SCORE"),
+        ("--threshold maybe=0.5", 1, "threshold names 'maybe', which is not among the 12 labels"),
+        ("--release 0.6", 1, "release=0.6"),
         ("--threshold 0", 1, "threshold=0.0 must be greater than 0"),
         ("--format midi", 2, "'midi' is not one of"),
         ("--format srt second.wav", 2, "srt holds the events of one recording"),
@@ -97,15 +107,34 @@ def test_one_file_per_recording(recording: str, tmp_path: Path, capsys: pytest.C
     assert written[1].read_text() == "0.000000\t1.000000\tno\n"
     assert main(arguments) == 2
     assert "it already holds" in capsys.readouterr().err
-    (tmp_path / "no.wav").hardlink_to(recording)
-    arguments = ["tag", str(RECORDINGS / "no.flac"), str(tmp_path / "no.wav"), "--out", str(tmp_path / "other")]
-    assert main(arguments) == 2
-    assert "several recordings would be written to" in capsys.readouterr().err
+
+
+def test_recordings_of_equal_names_keep_their_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("site 1/night/no.flac", "site 2/no.flac", "site 2/no.wav"):
+        (tmp_path / "recordings" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "recordings" / name).hardlink_to(RECORDINGS / "no.flac")
+    assert main(["tag", str(tmp_path / "recordings"), "--out", str(tmp_path / "all"), "--format", "raven"]) == 0
+    names = ["site 1/night/no", "site 2/no.flac", "site 2/no.wav"]
+    written = [tmp_path / "all" / f"{name}.Table.1.selections.txt" for name in names]
+    assert capsys.readouterr().out.splitlines() == list(map(str, written))
+    assert all(path.read_text().startswith("Selection\tView\tChannel\tBegin Time (s)\t") for path in written)
+    assert "\t0\t8000\tno.wav\tno\t" in written[2].read_text()
+
+
+def test_no_recording_is_written_outside_the_folder(tmp_path: Path) -> None:
+    files = ["https://host/a/../x.wav", "https://other/x.wav?y=1", str(tmp_path / "x.wav")]
+    targets = output_files(files, [], tmp_path / "out", ".csv")
+    assert [target.relative_to(tmp_path / "out").as_posix() for target in targets.values()][:2] == [
+        "host/a/x.csv", "other/x.csv",
+    ]  # fmt: skip
+    assert all(tmp_path / "out" in target.parents for target in targets.values())
+    with pytest.raises(typer.BadParameter, match="several recordings would be written to"):
+        output_files(["https://host/x.wav?y=1", "https://host/x.wav?y=2"], [], tmp_path / "twice", ".csv")
 
 
 def written(file_format: Format, capsys: pytest.CaptureFixture[str]) -> str:
     with document(file_format) as add:
-        add('a "b", c.wav', 7201.0, AWKWARD)
+        add(Heard('a "b", c.wav', 7201.0, AWKWARD))
     return capsys.readouterr().out
 
 
@@ -113,7 +142,7 @@ def test_csv_is_quoted(capsys: pytest.CaptureFixture[str]) -> None:
     header, *rows = csv.reader(written(Format.CSV, capsys).splitlines(keepends=True))
     assert header == ["file", "start_s", "end_s", "label", "peak"]
     assert [row[3] for row in rows] == [event.label for event in AWKWARD]
-    assert rows[1] == ['a "b", c.wav', "60.000", "3661.500", AWKWARD[1].label, "0.9877"]
+    assert rows[1] == ['a "b", c.wav', "59.999600", "3661.500000", AWKWARD[1].label, "0.987650"]
 
 
 def test_a_label_track_has_one_line_per_event(capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,3 +162,16 @@ def test_subtitles_have_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
     ]
     assert srt_time(3599.9996) == "01:00:00,000"
     assert srt_time(360000) == "100:00:00,000"
+
+
+@pytest.mark.parametrize("file_format", [Format.RAVEN, Format.AUDACITY, Format.DCASE, Format.CSV])
+def test_what_is_written_is_read_back(file_format: Format, tmp_path: Path) -> None:
+    spans = {'Bark, "woof"': (0.0, 1.25), "Rain": (0.000001, 2.5), "'x' \\ #1": (3.04, 3.999999)}
+    events = [Event(label, start_s, end_s, 0.9) for label, (start_s, end_s) in spans.items()]
+    soundfile.write(tmp_path / "rec.wav", np.zeros(64000), 16000)
+    table = tmp_path / f"rec{LAYOUTS[file_format].suffix}"
+    with table.open("x", encoding="utf-8", newline="") as stream, document(file_format, stream) as add:
+        add(Heard("rec.wav", 4.0, events, 8000.0))
+    data = read_data(table)
+    assert {data.labels[clip.labels[0]]: (clip.start_s, clip.end_s) for clip in data.clips} == spans
+    assert len(data.clips) == 3

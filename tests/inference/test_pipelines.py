@@ -107,8 +107,9 @@ def test_lists_of_different_lengths_in_one_batch(classifier: Any) -> None:
 def test_tagging_pipeline(classifier: Any, tmp_path: Path) -> None:
     model, extractor = classifier.model, classifier.feature_extractor
     tagger = pipeline("audio-tagging", model=model, feature_extractor=extractor)
-    result = tagger(LONG, chunk_length_s=0.4, threshold=0.3, top_k=None, pooling="max", batch_size=2)
-    expected = tag(model, extractor, LONG, window_s=0.4, hop_s=0.4 - 0.4 / 3, threshold=0.3, pooling="max")
+    settings = {"threshold": 0.3, "release": 0.2, "median_s": 0.6, "shortest_s": 0.3, "longest_gap_s": 0.1}
+    result = tagger(LONG, chunk_length_s=0.4, top_k=None, pooling="max", batch_size=2, **settings)
+    expected = tag(model, extractor, LONG, window_s=0.4, hop_s=0.4 - 0.4 / 3, pooling="max", **settings)
     torch.testing.assert_close(scores(result["scores"]), expected.scores, atol=1e-5, rtol=0)
     assert [event["label"] for event in result["events"]] == [event.label for event in expected.events]
     assert len(expected.events) > 0

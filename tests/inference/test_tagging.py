@@ -134,6 +134,7 @@ def test_every_form_of_a_recording_gives_the_same(rate: int, tmp_path: Path) -> 
         (recording(9000), {"hop_s": 0.0}, "hop_s=0.0 must be at least one sample"),
         (recording(9000), {"batch_size": 0}, "batch_size=0"),
         (recording(9000), {"threshold": 2.0}, "threshold=2.0"),
+        (recording(9000), {"threshold": {"LABEL_9": 0.4}}, "threshold names 'LABEL_9'"),
     ],
 )
 def test_errors(source: Any, settings: dict[str, Any], message: str) -> None:

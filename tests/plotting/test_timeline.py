@@ -1,20 +1,23 @@
 """Rows, scores and events of timelines."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
-from hf_ast.inference.events import Event, find_events
+from hf_ast.inference.events import Event, EventRule, find_events
 from hf_ast.inference.tagging import Tagging
 from hf_ast.plotting import plot_timeline, timeline
 
 
-def tagging(scores: torch.Tensor, hop_s: float = 1.0, window_s: float = 1.0, threshold: float = 0.5) -> Tagging:
-    starts = hop_s * torch.arange(len(scores), dtype=torch.float64)
-    times_s = torch.stack((starts, starts + window_s), dim=1)
+def tagging(scores: torch.Tensor, **settings: Any) -> Tagging:
+    """Scores of cells of one second."""
+    edges_s = torch.arange(len(scores) + 1, dtype=torch.float64)
+    times_s = torch.stack((edges_s[:-1], edges_s[1:]), dim=1)
     labels = [f"label {index}" for index in range(scores.shape[1])]
-    events = find_events(scores, times_s, labels, threshold=threshold)
-    return Tagging(labels, scores, times_s, scores.mean(0), events, times_s[-1, 1].item())
+    events, rule = find_events(scores, edges_s, labels, **settings), EventRule(**settings)
+    return Tagging(labels, scores, times_s, scores, edges_s, scores.mean(0), events, rule, float(len(scores)))
 
 
 def test_rows_are_in_the_order_in_which_labels_are_heard() -> None:
@@ -29,12 +32,28 @@ def test_rows_are_in_the_order_in_which_labels_are_heard() -> None:
     figure = plot_timeline(tagging(scores))
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == rows.labels
-    assert axes.get_title(loc="left") == "3 events (bars) of 2 labels in 3 s, and scores of windows"
+    assert axes.get_title(loc="left") == "3 events (bars) of 2 labels in 3 s, and scores\ndashed: threshold 0.5"
 
 
-def test_overlapping_windows_are_drawn_around_their_centres() -> None:
-    rows = timeline(tagging(torch.zeros(3, 2), hop_s=0.5, window_s=2.0))
-    assert rows.edges_s.tolist() == [0, 1.25, 1.75, 3]
+def test_the_picture_shows_why_there_is_no_event() -> None:
+    """A line for each limit, and what the median left of the scores."""
+    scores = torch.tensor([[0.9, 0.9, 0.2, 0.2], [0.2, 0.2, 0.9, 0.2], [0.9, 0.9, 0.4, 0.2], [0.2, 0.2, 0.2, 0.2]]).T
+    heard = tagging(scores, threshold={"label 0": 0.8}, release=0.3, median_s=3.0, shortest_s=3.0, longest_gap_s=1.0)
+    rows = timeline(heard)
+    assert rows.labels == ["label 2", "label 0", "label 1", "label 3"]
+    assert [len(events) for events in rows.events] == [1, 0, 0, 0]
+    np.testing.assert_allclose(rows.thresholds, [0.5, 0.8, 0.5, 0.5])
+    np.testing.assert_allclose(rows.releases, 0.3)
+    np.testing.assert_allclose(rows.scores[2], 0.2)
+    axes = plot_timeline(heard).axes[0]
+    heights = {
+        round(float(line.get_segments()[0][0][1]), 6) for line in axes.collections if hasattr(line, "get_segments")
+    }
+    place = [row + 0.42 - 0.68 * limit for row, high in enumerate((0.5, 0.8, 0.5, 0.5)) for limit in (0.3, high)]
+    assert {round(height, 6) for height in place} <= heights
+    assert axes.get_title(loc="left").endswith(
+        "dashed: threshold, dotted: release 0.3, median 3 s, longest gap 1 s, shortest event 3 s"
+    )
 
 
 def test_labels_without_room_are_those_with_the_lowest_peaks() -> None:

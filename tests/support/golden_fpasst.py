@@ -174,8 +174,7 @@ def decoded(probabilities: torch.Tensor, facts: dict[str, Any]) -> Result:
     """
     num_classes, num_cells = probabilities.shape
     scores, length = probabilities.T.numpy(), facts["median_filter"]
-    median = MedianFilter(length)
-    filtered = np.concatenate((median.push(scores), median.flush()))
+    filtered = MedianFilter(length).whole(scores)
     clipped = np.minimum(facts["frame_seconds"] * np.arange(num_cells + 1), facts["audio_len"])
     result = {"scores_filtered": filtered.T, "frame_onset": clipped[:-1], "frame_offset": clipped[1:]}
     labels = [f"{index:04}" for index in range(num_classes)]

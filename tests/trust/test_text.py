@@ -17,6 +17,7 @@ from hf_ast.cli.event_formats import Format, document
 from hf_ast.cli.output import show, show_table
 from hf_ast.data.labelled import Clip, LabelledData
 from hf_ast.data.sources import Source
+from hf_ast.inference.event_formats import Heard
 from hf_ast.text import code, markdown, visible
 from hf_ast.training.cards import TrainingFacts, render_card
 from hf_ast.training.presets import PRESETS
@@ -58,9 +59,13 @@ def test_events(label: str, file: str, file_format: Format) -> None:
     """Each format still has one event, with that label; those that are data give it back exactly."""
     stream = io.StringIO()
     with document(file_format, stream) as add:
-        add(file, 1.0, [Event(label, 0.0, 1.0, 0.9)])
+        add(Heard(file, 1.0, [Event(label, 0.0, 1.0, 0.9)]))
     text = stream.getvalue()
-    if file_format is Format.CSV:
+    if file_format in (Format.DCASE, Format.RAVEN):
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter="\t"))
+        assert [len(row) for row in rows] == [len(rows[0])] * 2
+        assert not IS_CONTROL.search(rows[1][3 if file_format is Format.DCASE else 8])
+    elif file_format is Format.CSV:
         assert list(csv.reader(io.StringIO(text, newline="")))[1][::3] == [file, label]
     elif file_format is Format.JSON:
         assert json.loads(text) == [
