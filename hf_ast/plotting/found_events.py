@@ -50,7 +50,7 @@ def plot_found_events(
     axes.set_ylim(-0.6, max(1, len(shown)) - 0.4)
     axes.set_xlabel("time (s)")
     if shown:
-        axes.legend(loc="upper right", ncols=2, frameon=False, bbox_to_anchor=(1.0, 1.0), fontsize="small")
+        axes.legend(loc="lower right", ncols=2, frameon=False, bbox_to_anchor=(1.0, 1.0), fontsize="small")
     remarks = [f"the {MAX_ROWS} of {len(counts)} classes with most events"] if len(counts) > len(shown) else []
     set_title(axes, short_name(title, 60) if title else "Events", *remarks)
     axes.spines[["top", "right"]].set_visible(False)
