@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    preset = replace(PRESETS["small-data"], learning_rate=5e-4, num_epochs=arguments.epochs)
+    preset = replace(PRESETS["small-data"], num_epochs=arguments.epochs, min_steps=0)
     results: list[dict[str, object]] = []
     for seed in range(arguments.seeds):
         with tempfile.TemporaryDirectory() as scratch:
