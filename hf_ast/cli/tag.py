@@ -118,25 +118,27 @@ def _write(heard: Heard, target: Path, file_format: Format) -> None:
 
 
 def output_files(files: Sequence[str], arguments: Sequence[str], folder: Path, suffix: str) -> dict[str, Path]:
-    """Choose a file in a folder for each recording: with its name and another suffix, in its subfolder.
+    """Choose a file in a folder for each recording: with its name and another suffix.
 
-    Subfolders are those below the folders among the arguments, and below the deepest folder that holds all recordings.
-    Recordings whose names differ only in their suffixes keep these.
+    Recordings from folders and patterns are in the same subfolders. Those whose names differ only in their suffixes keep
+    these; if files would still be the same, all are in subfolders of the deepest folder that holds them.
 
     Raises:
         BadParameter: A file exists, or several recordings have the same.
     """
     places = {file: _place(file) for file in files}
-    searched = [_place(argument) for argument in arguments if os.path.isdir(argument)]
-    parents = [next((top for top in searched if place[: len(top)] == top), place[:-1]) for place in places.values()]
-    shared = zip(*parents, strict=False)
-    depth = sum(1 for _ in itertools.takewhile(lambda parts: len(set(parts)) == 1, shared))
-    stems = {file: PurePosixPath(*place[depth:]).with_suffix("") for file, place in places.items()}
-    number = Counter(stems.values())
-    targets = {
-        file: folder / stem.with_name((stem.name if number[stem] == 1 else places[file][-1]) + suffix)
-        for file, stem in stems.items()
+    roots = [_root(argument) for argument in arguments]
+    depths = {
+        file: max((len(root) for root in roots if place[: len(root)] == root), default=len(place) - 1)
+        for file, place in places.items()
     }
+    targets = _named({file: place[depths[file] :] for file, place in places.items()}, folder, suffix)
+    if len(set(targets.values())) < len(targets):
+        levels = itertools.takewhile(
+            lambda names: len(set(names)) == 1, zip(*(p[:-1] for p in places.values()), strict=False)
+        )
+        shared = len(list(levels))
+        targets = _named({file: place[shared:] for file, place in places.items()}, folder, suffix)
     twice = [str(target) for target, number in Counter(targets.values()).items() if number > 1]
     if twice:
         raise typer.BadParameter(f"several recordings would be written to {', '.join(twice)}.", param_hint="--out")
@@ -144,6 +146,27 @@ def output_files(files: Sequence[str], arguments: Sequence[str], folder: Path, s
         raise typer.BadParameter(f"it already holds {', '.join(existing)}; give another folder.", param_hint="--out")
     folder.mkdir(parents=True, exist_ok=True)
     return targets
+
+
+def _named(places: dict[str, tuple[str, ...]], folder: Path, suffix: str) -> dict[str, Path]:
+    """Give each place another suffix, instead of its own unless that is needed to tell places apart."""
+    stems = {file: PurePosixPath(*place).with_suffix("") for file, place in places.items()}
+    number = Counter(stems.values())
+    return {
+        file: folder / stem.with_name((stem.name if number[stem] == 1 else places[file][-1]) + suffix)
+        for file, stem in stems.items()
+    }
+
+
+def _root(argument: str) -> tuple[str, ...]:
+    """Folder whose subfolders an argument keeps: itself, or the one of a file or before the first wildcard."""
+    place = _place(argument)
+    if os.path.isdir(argument):
+        return place
+    if os.path.lexists(argument):
+        return place[:-1]
+    fixed = itertools.takewhile(lambda name: not set("*?[") & set(name), place[:-1])
+    return tuple(fixed)
 
 
 def _place(file: str) -> tuple[str, ...]:

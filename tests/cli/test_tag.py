@@ -59,7 +59,7 @@ def test_settings(recording: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert labels("--threshold", "1") == []
     assert labels("--window", "1", "--threshold", "yes=1", "--threshold", "stop=0.4") == ["_silence_", "stop"]
     assert labels("--window", "1", "--shortest", "1.5") == []
-    assert labels("--window", "1", "--median", "3") == []
+    assert labels("--window", "1", "--median", "3") == ["yes", "stop"]  # the ends are mirrored
     assert main(["tag", recording, "--threshold", "1"]) == 0
     assert capsys.readouterr().out == f"{recording}  no events\n"
 
@@ -119,6 +119,13 @@ def test_recordings_of_equal_names_keep_their_folders(tmp_path: Path, capsys: py
     assert capsys.readouterr().out.splitlines() == list(map(str, written))
     assert all(path.read_text().startswith("Selection\tView\tChannel\tBegin Time (s)\t") for path in written)
     assert "\t0\t8000\tno.wav\tno\t" in written[2].read_text()
+    # Two folders, and a pattern: the same name is in both
+    files = [str(tmp_path / "recordings" / name) for name in ("site 1/night/no.flac", "site 2/no.flac")]
+    for arguments in (files, [str(tmp_path / "recordings" / "*" / "**" / "*.flac")]):
+        targets = output_files(files, arguments, tmp_path / "new", ".csv")
+        assert [path.relative_to(tmp_path / "new").as_posix() for path in targets.values()] == [
+            "site 1/night/no.csv", "site 2/no.csv",
+        ]  # fmt: skip
 
 
 def test_no_recording_is_written_outside_the_folder(tmp_path: Path) -> None:
@@ -172,6 +179,6 @@ def test_what_is_written_is_read_back(file_format: Format, tmp_path: Path) -> No
     table = tmp_path / f"rec{LAYOUTS[file_format].suffix}"
     with table.open("x", encoding="utf-8", newline="") as stream, document(file_format, stream) as add:
         add(Heard("rec.wav", 4.0, events, 8000.0))
-    data = read_data(table)
+    data = read_data(table, label_separator="", validation_fraction=0)
     assert {data.labels[clip.labels[0]]: (clip.start_s, clip.end_s) for clip in data.clips} == spans
     assert len(data.clips) == 3

@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 import hf_ast
 from hf_ast.assets import EMBEDDED_MODEL, RECORDINGS
 from hf_ast.export.folder import export_model
+from hf_ast.inference.cells import CellMean
 from hf_ast.inference.events import find_events
 from hf_ast.inference.windows import covering_starts
 from tests.support.browser import chromium
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.browser
 BUILT = ROOT / "build" / "web"
 WORDS = ["yes", "stop", "left", "right"]
 RATE = 16000
-# The settings that the page begins with, for the embedded model
+# Windows that overlap, as the guide has them
 WINDOW_S, HOP_S = 1.0, 0.2
 Row = tuple[float, float, str, float]
 
@@ -95,6 +96,13 @@ def opened(page: Page, address: str) -> None:
     expect(page.locator("#status")).to_have_text("Ready.", timeout=60_000)
 
 
+def overlap(page: Page) -> None:
+    """Windows of `WINDOW_S` every `HOP_S`."""
+    page.locator("summary").click()
+    page.locator("#window").fill(str(WINDOW_S))
+    page.locator("#hop").fill(str(HOP_S))
+
+
 def rows(page: Page) -> list[Row]:
     """Start, end, label and score of what is listed, in the order of time."""
     found = []
@@ -117,6 +125,7 @@ def as_wav(samples: np.ndarray, rate: int = RATE) -> bytes:
 
 
 def test_words_at_the_microphone(page: Page) -> None:
+    overlap(page)
     page.get_by_role("button", name="Start microphone").click()
     expect(page.locator("#bars li")).to_have_count(5, timeout=20_000)
     expect(page.locator("#heard tr")).to_have_count(len(WORDS), timeout=30_000)
@@ -129,14 +138,16 @@ def test_words_at_the_microphone(page: Page) -> None:
     expect(page.locator("#error")).to_be_hidden()
 
 
-def test_a_file_gives_the_events_of_tag(page: Page, recording: np.ndarray) -> None:
+@pytest.mark.parametrize("settings", [{}, {"window_s": WINDOW_S, "hop_s": HOP_S}], ids=["defaults", "overlap"])
+def test_a_file_gives_the_events_of_tag(page: Page, recording: np.ndarray, settings: dict[str, float]) -> None:
+    if settings:
+        overlap(page)
     open_file(page, as_wav(recording))
-    model, extractor = hf_ast.load_classifier(EMBEDDED_MODEL)
-    tagging = hf_ast.tag(model, extractor, recording, window_s=WINDOW_S, hop_s=HOP_S)
+    tagging = hf_ast.tag(*hf_ast.load_classifier(EMBEDDED_MODEL), recording, **settings)
     expected = [event for event in tagging.events if not event.label.startswith("_")]
-    assert [event.label for event in expected] == WORDS
+    assert not settings or [event.label for event in expected] == WORDS
     heard = rows(page)
-    assert [row[2] for row in heard] == WORDS
+    assert [row[2] for row in heard] == [event.label for event in expected]
     for (start_s, end_s, _, peak), event in zip(heard, expected, strict=True):
         # The page rounds
         assert (start_s, end_s) == pytest.approx((event.start_s, event.end_s), abs=0.0051)
@@ -145,6 +156,7 @@ def test_a_file_gives_the_events_of_tag(page: Page, recording: np.ndarray) -> No
 
 
 def test_a_stereo_file_at_another_rate(page: Page, recording: np.ndarray) -> None:
+    overlap(page)
     resampled = soxr.resample(recording, RATE, 44100)
     open_file(page, as_wav(np.stack((2 * resampled, np.zeros_like(resampled)), axis=1), 44100))
     assert [row[2] for row in rows(page)] == WORDS
@@ -176,6 +188,7 @@ def test_a_file_shorter_than_a_window(page: Page) -> None:
 def test_files_that_cannot_be_labelled(page: Page, recording: np.ndarray, content: bytes, message: str) -> None:
     open_file(page, content)
     expect(page.get_by_role("alert")).to_have_text(message)
+    overlap(page)
     open_file(page, as_wav(recording[:40000]))
     expect(page.get_by_role("alert")).to_be_hidden()
     assert [row[2] for row in rows(page)] == WORDS[:1]
@@ -183,6 +196,7 @@ def test_files_that_cannot_be_labelled(page: Page, recording: np.ndarray, conten
 
 def test_settings_out_of_range(page: Page, recording: np.ndarray) -> None:
     page.locator("summary").click()
+    page.locator("#window").fill("1")
     page.locator("#hop").fill("1.1")
     open_file(page, as_wav(recording))
     expect(page.get_by_role("alert")).to_contain_text("must not be longer than a window")
@@ -204,55 +218,35 @@ def test_a_microphone_that_is_not_allowed(browser: Browser, address: str) -> Non
 
 
 def test_events_are_those_of_find_events(page: Page) -> None:
-    generator = torch.Generator().manual_seed(0)
-    for window, hop, num_samples in (
-        (800, 200, 4000),
-        (800, 300, 4100),
-        (800, 800, 4000),
-        (800, 150, 900),
-        (5, 2, 99),
-    ):
-        starts = page.evaluate(
-            "async numbers => (await import('./windows.js')).coveringStarts(...numbers)", [num_samples, window, hop]
-        )
-        times = torch.tensor([[start, start + window] for start in starts])
-        assert starts == covering_starts(num_samples, window, hop)
+    """Of the same windows, as a whole: exactly, because both compute sums in float64 and scores in float32."""
+    rng = np.random.default_rng(0)
+    num_events = 0
+    for _ in range(40):
+        window, num_samples = int(rng.integers(1, 60)), int(rng.integers(1, 900))
+        hop, threshold = int(rng.integers(1, window + 1)), float(rng.choice([0.4, 0.5, 0.6]))
+        starts, length = covering_starts(num_samples, window, hop), min(window, num_samples)
         # Slowly changing, so that there are runs
-        scores = torch.rand(len(starts) + 2, 3, generator=generator).unfold(0, 3, 1).mean(-1)
+        noise = rng.random((len(starts) + 2, 3))
+        scores = np.lib.stride_tricks.sliding_window_view(noise, 3, axis=0).mean(-1).astype(np.float32)
         found = page.evaluate(
-            "async ([scores, times]) => (await import('./events.js')).findEvents(scores, times, ['a', 'b', 'c'], 0.6)",
-            [scores.tolist(), times.tolist()],
-        )
-        expected = find_events(scores, times / RATE, ["a", "b", "c"], threshold=0.6)
-        assert [event["label"] for event in found] == [event.label for event in expected]
-        values = [(event["start"] / RATE, event["end"] / RATE, event["peak"]) for event in found]
-        assert np.array(values).reshape(-1, 3) == pytest.approx(
-            np.array([event[1:] for event in expected]).reshape(-1, 3), abs=1e-6
-        )
-
-
-def test_events_of_a_stream_are_those_of_the_whole(page: Page) -> None:
-    """Whatever was dropped of the past, and with silence after the end."""
-    generator = torch.Generator().manual_seed(1)
-    for window, hop in ((1000, 200), (1000, 300), (700, 700)):
-        scores = torch.rand(302, 3, generator=generator).unfold(0, 3, 1).mean(-1)
-        num_behind = -(-window // hop) - 1
-        starts = torch.arange(len(scores) + num_behind) * hop
-        times = torch.stack((starts, starts + window), dim=1)
-        silence = torch.zeros(num_behind, 3)
-        found = page.evaluate(
-            """async ([scores, starts, window, hop]) => {
-                const { EventStream } = await import("./events.js");
-                const stream = new EventStream(["a", "b", "c"], { window, hop, threshold: 0.6 });
-                const found = scores.flatMap((row, i) => stream.add(row, starts[i]));
-                return [...found, ...stream.finish()];
+            """async ([scores, numSamples, window, hop, threshold]) => {
+                const { coveringStarts, WindowStream } = await import("./windows.js");
+                const { findEvents } = await import("./events.js");
+                const starts = coveringStarts(numSamples, window, hop);
+                const stream = new WindowStream(window, hop);
+                const windows = [...stream.push(new Float32Array(numSamples)), ...stream.flush()];
+                const length = Math.min(window, numSamples);
+                const events = findEvents(scores, starts, length, ["a", "b", "c"], { hop, threshold });
+                return { starts, streamed: windows.map((window) => window.start), events };
             }""",
-            [scores.tolist(), starts.tolist(), window, hop],
+            [scores.tolist(), num_samples, window, hop, threshold],
         )
-        expected = find_events(torch.cat((scores, silence)), times / RATE, ["a", "b", "c"], threshold=0.6)
-        assert len(expected) > 20
-        values = sorted((event["start"], event["end"], event["label"]) for event in found)
-        assert values == sorted((round(e.start_s * RATE), round(e.end_s * RATE), e.label) for e in expected)
+        assert found["starts"] == found["streamed"] == starts
+        cells = CellMean(hop, sampling_rate=1).whole(starts, length, scores[:, None])
+        expected = find_events(cells.scores, cells.edges_s, ["a", "b", "c"], threshold=threshold)
+        assert [(e["label"], e["start"], e["end"], e["peak"]) for e in found["events"]] == expected
+        num_events += len(expected)
+    assert num_events > 400
 
 
 def test_a_recording_shorter_than_a_frame_is_labelled(page: Page, recording: np.ndarray) -> None:

@@ -53,6 +53,7 @@ def with_cell_labels(inputs, model_class, return_labels):
         config = model_class.config_class(**CONFIGS[model_class.config_class])
         num_cells = config.num_cells_of(config.max_length)
         inputs["labels"] = torch.zeros(len(inputs["input_values"]), num_cells, config.num_labels)
+        inputs["clip_labels"] = inputs["labels"][:, 0]  # so that the head for clips has gradients, too
     return inputs
 
 
