@@ -272,7 +272,7 @@ def with_model_options(command: Callable[..., None]) -> Callable[..., None]:
     The command line gets the fields of these types, in the place of the parameters; the function gets them as values.
     """
     hints = typing.get_type_hints(command, include_extras=True)
-    groups = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
     expanded = {
         name: [
             inspect.Parameter(

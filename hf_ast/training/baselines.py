@@ -201,7 +201,7 @@ def standard_errors(targets: np.ndarray, scores: np.ndarray, *, multi_label: boo
     """Return the standard error of each metric: how much it varies from one set of so many recordings to another.
 
     Shares are taken as if there were one more right and one more wrong answer, so that a perfect result on a few
-    recordings is not certain; the others vary over resampled sets of recordings (200, or fewer if there are many
+    recordings is not certain; the others vary over resampled sets of recordings (50, or fewer if there are many
     classes), and at least as much.
 
     Args:
@@ -212,7 +212,7 @@ def standard_errors(targets: np.ndarray, scores: np.ndarray, *, multi_label: boo
     rng = np.random.default_rng(0)
     resampled = [
         classification_metrics(targets[rows], scores[rows], multi_label=multi_label).values
-        for rows in (rng.integers(0, number, number) for _ in range(max(10, min(200, 2000 // targets.shape[1]))))
+        for rows in (rng.integers(0, number, number) for _ in range(max(10, min(50, 500 // targets.shape[1]))))
     ]
     least = error_of_share(number, number)
     errors = {}

@@ -44,8 +44,9 @@ def run_training(trainer: Trainer, output: Path, state: Path | None = None) -> N
         with guard.listening():
             trainer.train(resume_from_checkpoint=None if state is None else str(state))
         guard.end_if_told()
-        if hasattr(trainer.model, "merge_and_unload"):  # adapters of peft
-            trainer.model = trainer.model.merge_and_unload()
+        model: Any = trainer.model
+        if hasattr(model, "merge_and_unload"):  # adapters of peft
+            trainer.model = model.merge_and_unload()
         save_result(trainer, output)
 
 

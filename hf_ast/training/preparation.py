@@ -59,10 +59,16 @@ def load_for_training(
     preset: Preset,
     *,
     duration_s: float | None = None,
+    keeps_length: bool = False,
     revision: str | None = None,
     token: str | bool | None = None,
 ) -> tuple[PreTrainedModel, SpectrogramFeatureExtractor, LabelledData]:
     """Load a model with a head for the classes of the data, for inputs as long as its recordings.
+
+    Args:
+        model, preset, duration_s, revision, token: As in `hf_ast.training.finetune.finetune`.
+        data: The recordings.
+        keeps_length: Whether the input stays as long as that of the checkpoint instead.
 
     Returns:
         The model, its feature extractor, and the data, with the classes in the order of the model's head.
@@ -80,7 +86,8 @@ def load_for_training(
     config: Any = open_safely(HfASTConfig if is_native else AutoConfig, path, **of_hub)
     feature_extractor: Any = load_feature_extractor(path, model_type, **of_hub)
     feature_extractor.min_length = as_pair(config.patch_size)[1]
-    feature_extractor.max_length = _max_length(feature_extractor, data, preset, duration_s)
+    if not keeps_length:
+        feature_extractor.max_length = _max_length(feature_extractor, data, preset, duration_s)
     old_labels = [config.id2label[index] for index in range(len(config.id2label))]
     has_these_classes = set(old_labels) == set(data.labels)
     if has_these_classes:

@@ -57,9 +57,8 @@ class PretrainingTrainer(GuardedTrainer):
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         """Make a schedule for any number of steps: a rise over a twentieth of them, and a cosine down."""
         if self.lr_scheduler is None:
-            self.lr_scheduler = warmup_cosine(
-                self.optimizer if optimizer is None else optimizer, num_training_steps, warmup=WARMUP
-            )
+            own: Any = self.optimizer if optimizer is None else optimizer
+            self.lr_scheduler = warmup_cosine(own, num_training_steps, warmup=WARMUP)
         return self.lr_scheduler
 
     def get_batch_samples(

@@ -68,7 +68,9 @@ def probe(
     with only_run(output):
         state_to_resume(output, resume=False)
         frozen = Preset(learning_rate=1.0, num_epochs=1, batch_size=1, time_patchout=0.0)
-        network, feature_extractor, data = load_for_training(model, data, frozen, revision=revision, token=token)
+        network, feature_extractor, data = load_for_training(
+            model, data, frozen, keeps_length=True, revision=revision, token=token
+        )
         network.eval().to(find_device(device))
         clips = [clip for clip in data.clips if clip.split != TEST]
         embeddings = probe_embeddings(network, feature_extractor, data, clips, progress=progress)

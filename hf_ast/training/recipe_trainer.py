@@ -75,13 +75,13 @@ class RecipeTrainer(GuardedTrainer):
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         """Make the schedule of the preset."""
         if self.lr_scheduler is None:
-            optimizer = self.optimizer if optimizer is None else optimizer
+            own: Any = self.optimizer if optimizer is None else optimizer
             per_epoch = max(1, round(num_training_steps / self.args.num_train_epochs))
             settings = self.preset.schedule_settings
             self.lr_scheduler = {
-                "cosine": lambda: warmup_cosine(optimizer, num_training_steps, **settings),
-                "steps": lambda: step_decay(optimizer, per_epoch, **settings),
-                "ramp": lambda: exponential_warmup_linear_decay(optimizer, per_epoch, **settings),
+                "cosine": lambda: warmup_cosine(own, num_training_steps, **settings),
+                "steps": lambda: step_decay(own, per_epoch, **settings),
+                "ramp": lambda: exponential_warmup_linear_decay(own, per_epoch, **settings),
             }[self.preset.schedule]()
         return self.lr_scheduler
 

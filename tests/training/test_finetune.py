@@ -17,6 +17,7 @@ from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassificati
 
 from hf_ast import HfASTFeatureExtractor, HfASTForAudioClassification, PaSSTForAudioClassification, audio, tag
 from hf_ast.data.labelled import LabelledData, read_data
+from hf_ast.text import markdown
 from hf_ast.training.finetune import finetune
 from hf_ast.training.output import last_state
 from hf_ast.training.preparation import load_for_training
@@ -236,7 +237,7 @@ def test_the_result_is_that_of_the_test_split_on_which_nothing_was_chosen(
     assert result["baselines"]["largest_class"]["balanced_accuracy"] == pytest.approx(1 / 3)
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "of the test split, on which nothing was chosen" in card
-    assert all(remark in card for remark in result["remarks"])
+    assert all(markdown(remark) in card for remark in result["remarks"])
 
 
 @pytest.mark.parametrize("changes", [{"freeze": "backbone"}, {"lora": 2}])

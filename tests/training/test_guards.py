@@ -119,6 +119,8 @@ def test_sigterm_saves_a_state_from_which_training_continues_exactly(
     for name, tensor in whole.items():
         torch.testing.assert_close(resumed[name], tensor, atol=0, rtol=0)
 
+    record = json.loads((tmp_path / "ended" / "training.json").read_text(encoding="utf-8"))
+    assert (record["model"], record["settings"]["max_grad_norm"]) == (os.path.realpath(start), 0.0)
     changes = {
         "seed was 0, and now is 1": {"seed": 1},
         "learning_rate was 0.001, and now is 0.01": {"learning_rate": 0.01},
@@ -246,10 +248,3 @@ def test_a_loss_that_is_still_falling() -> None:
     assert not is_still_falling([4.0, 1.0, 0.9, 0.89])
     assert not is_still_falling([4.0, 1.0, 0.5, 2.0])
     assert not is_still_falling([2.0, 1.0])
-
-
-def test_the_record_tells_how_a_training_began(data: LabelledData, start: Path, tmp_path: Path) -> None:
-    finetune(data, tmp_path, model=start, preset=replace(TWO_EPOCHS, num_epochs=1), num_workers=0, seed=3)
-    record = json.loads((tmp_path / "training.json").read_text(encoding="utf-8"))
-    assert (record["seed"], record["model"]) == (3, os.path.realpath(start))
-    assert record["settings"]["learning_rate"] == 1e-3
