@@ -42,7 +42,8 @@ class F1(NamedTuple):
 
     Attributes:
         per_class: Shape (C,); NaN for a class that the reference does not have.
-        macro: Mean over the classes that the reference has; NaN without any.
+        macro: Mean over the classes that the reference has, 0 for those in which nothing is found (sed_eval's
+            `empty_system_output_handling="zero_score"`); NaN without any.
         micro: From the counts of all classes together, also of those that the reference does not have; NaN where
             neither side has an event.
         precision, recall: Those of all classes together; NaN without an estimate, or without a reference.

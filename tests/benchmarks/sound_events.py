@@ -113,7 +113,7 @@ def main() -> None:
     for case, of_case in zip(cases, expected, strict=False):
         ours = measure(case)
         for name, value in of_case.items():
-            difference = np.abs(np.subtract(ours[name.partition("@")[0]], value)).max()
+            difference = np.nan_to_num(np.abs(np.subtract(ours[name.partition("@")[0]], value)), nan=np.inf).max()
             largest[name] = max(largest.get(name, 0.0), float(difference))
             compared[name] = compared.get(name, 0) + 1
     print("against", ", ".join(f"{name} {version}" for name, version in versions.items()))

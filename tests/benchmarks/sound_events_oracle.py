@@ -23,9 +23,11 @@ MAX_THRESHOLDS, MAX_CELLS = 12, 800
 
 def f1(case: dict[str, Any], labels: list[str]) -> dict[str, Any]:
     """Segment-based and event-based F1 by sed_eval."""
-    segments = sed_eval.sound_event.SegmentBasedMetrics(event_label_list=labels, time_resolution=1.0)
+    # Without this setting, a class in which a system finds nothing does not count at all
+    empty = {"empty_system_output_handling": "zero_score"}
+    segments = sed_eval.sound_event.SegmentBasedMetrics(event_label_list=labels, time_resolution=1.0, **empty)
     events = sed_eval.sound_event.EventBasedMetrics(
-        event_label_list=labels, t_collar=0.2, percentage_of_length=0.2, empty_system_output_handling="zero_score"
+        event_label_list=labels, t_collar=0.2, percentage_of_length=0.2, **empty
     )
     for file, duration in enumerate(case["durations_s"]):
         lists = [
