@@ -86,7 +86,8 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Where to draw the confusion matrix, or for multi-label data the average precision of each class.",
+            help="Where to draw the confusion matrix, for multi-label data the average precision of each class, for "
+            "events those of a recording, marked and found.",
             show_default="none",
         ),
     ] = None,
