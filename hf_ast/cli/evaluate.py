@@ -4,7 +4,7 @@ import sys
 from contextlib import redirect_stdout
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -19,6 +19,9 @@ from .datasets import (
 from .errors import note
 from .options import BatchOptions, Json, positive, quiet_loading, with_model_options
 from .output import show_result
+
+if TYPE_CHECKING:
+    from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 
 
 class Split(StrEnum):
@@ -124,8 +127,8 @@ def evaluate(
     if task is Task.EVENTS:
         from hf_ast.training.event_evaluation import evaluate_events
 
-        labeller: Any = options.classifier(model, frames=True)
-        result = evaluate_events(*labeller, found, **settings)
+        network, extractor = options.classifier(model, frames=True)
+        result = evaluate_events(network, cast("SpectrogramFeatureExtractor", extractor), found, **settings)
     else:
         from hf_ast.training.evaluate import evaluate
 

@@ -174,7 +174,7 @@ class WindowScorer:
         """Return what finds events in the scores of a recording's cells, by default with the model's thresholds."""
         own = None if self.cells is None else self.model.config.event_thresholds
         if own is not None:
-            events = {"threshold": dict(zip(self.labels, own, strict=True))} | events  # type: ignore[assignment]
+            events.setdefault("threshold", dict(zip(self.labels, own, strict=True)))
         return EventFinder(self.labels, self.cell_mean().cell_s, **events)
 
     def spans(self, blocks: Iterable[Any]) -> Iterator[Span]:
