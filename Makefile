@@ -57,8 +57,11 @@ bench-gpu: .venv/installed  ## Speed on a GPU, against transformers' pipeline an
 bench-long: .venv/installed  ## Long recordings, overlapping windows, clips of mixed lengths
 	$(BIN)/python -m tests.benchmarks.long_recordings
 
-spot: .venv/installed  ## Keywords in recordings of a minute
-	$(BIN)/python -m hf_ast.recipes.keywords spot
+spot: build/ast-keywords-frames/config.json  ## Keywords in recordings of a minute: by windows, and by frames
+	$(BIN)/python -m hf_ast.recipes.keywords spot --frames build/ast-keywords-frames
+
+build/ast-keywords-frames/config.json: .venv/installed  # Trained in a few minutes
+	$(BIN)/python -m hf_ast.recipes.keywords frames --out build/ast-keywords-frames
 
 faults: .venv/installed  ## Commands that are killed, or find no room or no network; half an hour; takes the rights to mount
 	$(BIN)/python -m tests.benchmarks.faults

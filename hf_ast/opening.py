@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -16,10 +17,29 @@ def open_safely(auto_class: Any, path: str | os.PathLike[str], **settings: Any) 
     Without an answer, transformers asks on the terminal whether to run a model's code, and waits.
 
     Raises:
-        ValueError: A list of weight files leads out of the folder; or as in `from_pretrained`.
+        ValueError: A list of weight files leads out of the folder, a weight is NaN or infinite, or as in
+            `from_pretrained`.
     """
     expect_own_files(path)
-    return auto_class.from_pretrained(path, **settings, trust_remote_code=False)
+    opened = auto_class.from_pretrained(path, **settings, trust_remote_code=False)
+    model = opened[0] if isinstance(opened, tuple) else opened
+    if hasattr(model, "named_parameters"):
+        expect_finite(path, model.named_parameters())
+    return opened
+
+
+def expect_finite(path: str | os.PathLike[str], weights: Iterable[tuple[str, Any]]) -> None:
+    """Raise a ValueError if a weight of a checkpoint is NaN or infinite; it names the first one."""
+    for name, weight in weights:
+        if not weight.is_floating_point() or not weight.numel():
+            continue
+        # A few milliseconds per million weights at most: one pass, without a copy
+        smallest, largest = weight.detach().aminmax()
+        if not (smallest.isfinite() and largest.isfinite()):
+            raise ValueError(
+                f"model={os.fspath(path)!r} is unusable: its weight {name!r} holds values that are NaN or infinite, "
+                "because its training diverged, its file is damaged, or they do not fit into the dtype."
+            )
 
 
 def hub_settings(revision: str | None, token: str | bool | None) -> dict[str, Any]:

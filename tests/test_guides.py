@@ -83,6 +83,7 @@ KNOWN_NUMBERS = {
     "keyword-spotter": {"0.6", "1.4"},
     "hour-of-audio": {"0.4593"},  # of a checkpoint's name
     "own-sounds": {"0.5", "40.7", "48.2"},
+    "sound-events": {"1.6"},
 }
 
 
@@ -156,3 +157,13 @@ def test_pretraining_on_own_sounds(tmp_path: Path) -> None:
     losses = [row["reconstruction_loss"] for row in log if "reconstruction_loss" in row]
     assert losses[-1] < 0.8 * losses[0]  # the mean spectrum is learnt within a few steps
     assert {file.name for file in tmp_path.glob("*.png")} == {"curves.png", "reconstruction.png"}
+
+
+@pytest.mark.slow
+def test_when_the_birds_call(tmp_path: Path) -> None:
+    changes = {"--recordings 40": "--recordings 16", "--recordings 12": "--recordings 4"}
+    outputs = run_guide(text_of("sound-events"), tmp_path, changes)
+    scores = [float(score) for output in outputs for score in re.findall(r"^event_F1 +([\d.]+)", output, flags=re.M)]
+    assert len(scores) == 2
+    assert scores[1] > 0.5
+    assert (tmp_path / "found-calls.png").exists()

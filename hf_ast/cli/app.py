@@ -25,6 +25,7 @@ from .info import info
 from .listen import listen
 from .plot import plot
 from .pretrain import pretrain
+from .probe import probe
 from .publish import publish
 from .stats import stats
 from .tag import tag
@@ -33,7 +34,7 @@ from .verify import verify
 # Headings of the help, each with its commands and groups of commands
 Groups = dict[str, tuple[Callable[..., None] | typer.Typer, ...]]
 RECORDINGS: Groups = {"Recordings": (classify, tag, listen, embed, extract, plot, demo)}
-TRAINING: Groups = {"Training": (finetune, pretrain, evaluate, stats)}
+TRAINING: Groups = {"Training": (probe, finetune, pretrain, evaluate, stats)}
 CHECKPOINTS: Groups = {"Checkpoints": (checkpoints, info, convert, verify, card, export_official, publish)}
 DEPLOYMENT: Groups = {"Deployment": (export,)}
 ALL_COMMANDS: Groups = RECORDINGS | TRAINING | CHECKPOINTS | DEPLOYMENT

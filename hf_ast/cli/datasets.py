@@ -4,6 +4,8 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, fields
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +17,15 @@ from .files import note_archives
 if TYPE_CHECKING:
     from hf_ast.data.labelled import LabelledData
     from hf_ast.training.evaluate import Evaluation
+    from hf_ast.training.event_evaluation import EventEvaluation
+
+
+class Task(StrEnum):
+    """What a model learns."""
+
+    CLIPS = "clips"
+    EVENTS = "events"
+
 
 Data = Annotated[
     str,
@@ -97,6 +108,44 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last s
 NumWorkers = Annotated[int, typer.Option(min=0, help="Processes that read audio.")]
 
 
+@dataclass(frozen=True, kw_only=True)
+class LabelOptions:
+    """How labelled recordings are found."""
+
+    label_column: LabelColumn = None
+    split_column: SplitColumn = "split"
+    group_column: GroupColumn = "group"
+    label_separator: LabelSeparator = None
+    missing_label: MissingLabel = None
+    label_csv: LabelCsv = None
+    label_level: LabelLevel = None
+    multi_label: MultiLabel = False
+    audio_folder: AudioFolder = None
+    whole_files: WholeFiles = False
+    subset: Subset = None
+
+    def read(self, source: str, task: Task = Task.CLIPS, **settings: Any) -> "LabelledData":
+        """Find and check recordings, and report on stderr what was found and what was skipped."""
+        from hf_ast.training.extras import expect_train
+
+        expect_train()
+        from hf_ast.data.labelled import read_data
+        from hf_ast.data.strong_labels import StronglyLabelledData, read_events
+
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        own["label_names"] = own.pop("label_csv")
+        read = read_events if task is Task.EVENTS else read_data
+        data: LabelledData = read(source, progress=sys.stderr.isatty(), **own, **settings)
+        if is_main_process():
+            note_archives(data.source.archives(), source)
+            for line in describe(data):
+                note(line)
+            if isinstance(data, StronglyLabelledData):
+                for line in data.describe_events():
+                    note(line)
+        return data
+
+
 @contextmanager
 def resumable(out: Path) -> Iterator[None]:
     """Send the logs that `Trainer` prints to stderr, and say how to resume an interrupted run."""
@@ -114,21 +163,6 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def read_labelled(source: str, **settings: Any) -> "LabelledData":
-    """Find and check recordings, and report on stderr what was found and what was skipped."""
-    from hf_ast.training.extras import expect_train
-
-    expect_train()
-    from hf_ast.data.labelled import read_data
-
-    data = read_data(source, progress=sys.stderr.isatty(), **settings)
-    if is_main_process():
-        note_archives(data.source.archives(), source)
-        for line in describe(data):
-            note(line)
-    return data
-
-
 def describe(data: "LabelledData") -> Iterator[str]:
     """Say how many recordings each class and split has, and what was skipped, as lines of text."""
     counts = data.counts()
@@ -143,15 +177,20 @@ def describe(data: "LabelledData") -> Iterator[str]:
     yield from data.describe_skipped()
 
 
-def report_failed(evaluation: "Evaluation") -> bool:
+def report_failed(evaluation: "Evaluation | EventEvaluation") -> bool:
     """Report the recordings that could not be scored on stderr, and return whether there are any."""
     for name, reason in evaluation.failed.items():
         report(f"{name}: {reason}")
     return bool(evaluation.failed)
 
 
-def as_lines(evaluation: "Evaluation") -> Iterator[str]:
-    """Format the metrics as a table."""
+def as_lines(evaluation: "Evaluation | EventEvaluation") -> Iterator[str]:
+    """Format the metrics as a table, with what they should beat, and what makes them uncertain."""
+    found = evaluation.baselines
+    others = {} if found is None else {"linear baseline": found.linear or {}, "largest class": found.largest_class}
     yield f"{len(evaluation.names)} recordings"
     for name, value in evaluation.metrics.values.items():
-        yield f"{name:<18} {value:.4f}"
+        error = evaluation.standard_errors.get(name)
+        parts = [f"{name:<18} {value:.4f}", " " * 8 if error is None else f"± {error:.4f}"]
+        yield "  ".join([*parts, *(f"{title} {of[name]:.4f}" for title, of in others.items() if name in of)]).rstrip()
+    yield from evaluation.remarks

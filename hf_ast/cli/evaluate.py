@@ -4,31 +4,24 @@ import sys
 from contextlib import redirect_stdout
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from .datasets import (
-    AudioFolder,
     Data,
-    GroupColumn,
-    LabelColumn,
-    LabelCsv,
-    LabelLevel,
-    LabelSeparator,
-    MissingLabel,
-    MultiLabel,
-    SplitColumn,
-    Subset,
-    WholeFiles,
+    LabelOptions,
+    Task,
     as_lines,
     describe,
-    read_labelled,
     report_failed,
 )
 from .errors import note
 from .options import BatchOptions, Json, positive, quiet_loading, with_model_options
 from .output import show_result
+
+if TYPE_CHECKING:
+    from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 
 
 class Split(StrEnum):
@@ -59,6 +52,14 @@ def evaluate(
     ],
     data: Data,
     options: BatchOptions,
+    labels: LabelOptions,
+    task: Annotated[
+        Task | None,
+        typer.Option(
+            help="clips: which classes a recording or segment has. events: when each class is heard.",
+            show_default="events for a model that labels cells of time",
+        ),
+    ] = None,
     split: Annotated[
         Split | None,
         typer.Option(help="Part of the data.", show_default="test, if the data name such a split, else all"),
@@ -88,21 +89,11 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Where to draw the confusion matrix, or for multi-label data the average precision of each class.",
+            help="Where to draw the confusion matrix, for multi-label data the average precision of each class, for "
+            "events those of a recording, marked and found.",
             show_default="none",
         ),
     ] = None,
-    label_column: LabelColumn = None,
-    split_column: SplitColumn = "split",
-    group_column: GroupColumn = "group",
-    label_separator: LabelSeparator = None,
-    missing_label: MissingLabel = None,
-    label_csv: LabelCsv = None,
-    label_level: LabelLevel = None,
-    multi_label: MultiLabel = False,
-    audio_folder: AudioFolder = None,
-    whole_files: WholeFiles = False,
-    subset: Subset = None,
     num_workers: Annotated[int, typer.Option(min=0, help="Processes that read audio in training.")] = 2,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the held-out part, and of training.")] = 0,
     as_json: Json = False,
@@ -110,37 +101,38 @@ def evaluate(
     """Measure how well a model labels recordings.
 
     Whole recordings are scored, in windows where they are longer than the model's input, as `hf-ast classify` does.
+    A model that labels cells of time is measured by its events: PSDS1, PSDS2, and F1 over events and over segments.
+
     Prints accuracy (single-label data), mAP, AUC and d-prime. With `--json`, an object with `split`,
     `num_recordings`, `metrics`, `classes`, `confusion`, `failed` (`file` and `error` of recordings that could not be
     scored, which no figure counts), `skipped` and `warned`; with `--protocol`, with `folds` and their `mean`. A class
     without a recording has no average precision and is left out of the means.
     """
-    from hf_ast.training.evaluate import evaluate
+    from hf_ast.checkpoints import resolve_model
+    from hf_ast.inference.front_ends import labels_frames
+    from hf_ast.opening import hub_settings
 
     quiet_loading()
     if protocol is not None:
         _run_esc50(model, data, out, epochs, learning_rate, options, num_workers, seed, as_json)
         return
-    found = read_labelled(
-        data,
-        label_column=label_column,
-        split_column=split_column,
-        group_column=group_column,
-        label_separator=label_separator,
-        missing_label=missing_label,
-        label_names=label_csv,
-        label_level=label_level,
-        multi_label=multi_label,
-        audio_folder=audio_folder,
-        whole_files=whole_files,
-        subset=subset,
-        seed=seed,
-    )
+    if task is None:
+        path = resolve_model(model, revision=options.revision, token=options.token)
+        is_of_frames = labels_frames(path, **hub_settings(options.revision, options.token))
+        task = Task.EVENTS if is_of_frames else Task.CLIPS
+    found: Any = labels.read(data, task, seed=seed)
     part = ("test" if found.of("test") else "all") if split is None else split.value
-    classifier, feature_extractor = options.classifier(model)
-    result = evaluate(
-        classifier, feature_extractor, found, split=part, batch_size=options.batch_size, progress=sys.stderr.isatty()
-    )
+    result: Any
+    settings: dict[str, Any] = {"split": part, "batch_size": options.batch_size, "progress": sys.stderr.isatty()}
+    if task is Task.EVENTS:
+        from hf_ast.training.event_evaluation import evaluate_events
+
+        network, extractor = options.classifier(model, frames=True)
+        result = evaluate_events(network, cast("SpectrogramFeatureExtractor", extractor), found, **settings)
+    else:
+        from hf_ast.training.evaluate import evaluate
+
+        result = evaluate(*options.classifier(model), found, with_baselines=True, **settings)
     if figure is not None:
         result.figure().savefig(figure, dpi=100)
     reasons = {"skipped": found.skipped, "warned": found.warned}

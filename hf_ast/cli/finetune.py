@@ -8,27 +8,17 @@ from typing import Annotated
 import typer
 
 from .datasets import (
-    AudioFolder,
     BFloat16,
     Data,
     GradientAccumulation,
-    GroupColumn,
     HeadersOnly,
-    LabelColumn,
-    LabelCsv,
-    LabelLevel,
-    LabelSeparator,
-    MissingLabel,
-    MultiLabel,
+    LabelOptions,
     NumWorkers,
     PushToHub,
     ReportTo,
     Resume,
-    SplitColumn,
-    Subset,
-    WholeFiles,
+    Task,
     as_lines,
-    read_labelled,
     report_failed,
     resumable,
 )
@@ -43,8 +33,30 @@ class Preset(StrEnum):
     AUDIOSET = "audioset"
     ESC50 = "esc50"
     SPEECH_COMMANDS = "speech-commands"
+    SSAST_AUDIOSET = "ssast-audioset"
+    SSAST_ESC50 = "ssast-esc50"
+    SSAST_SPEECH_COMMANDS = "ssast-speech-commands"
     FSD50K = "fsd50k"
+    PASST_AUDIOSET = "passt-audioset"
+    PASST_ESC50 = "passt-esc50"
+    OPENMIC = "openmic"
     SMALL_DATA = "small-data"
+
+
+class Metric(StrEnum):
+    """What the best state is chosen by."""
+
+    ACCURACY = "accuracy"
+    BALANCED_ACCURACY = "balanced_accuracy"
+    MAP = "mAP"
+
+
+class Freeze(StrEnum):
+    """What stays as it is in the checkpoint."""
+
+    NOTHING = "nothing"
+    EMBEDDINGS = "embeddings"
+    BACKBONE = "backbone"
 
 
 class Stats(StrEnum):
@@ -55,14 +67,23 @@ class Stats(StrEnum):
 
 
 OF_PRESET = "that of the preset"
+PATCHOUT = "that of the preset, else of the checkpoint; PaSST: 40 of 99 columns and 4 of 12 rows"
 
 
 @with_model_options
 def finetune(
     data: Data,
     options: ModelOptions,
+    labels: LabelOptions,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the model.", show_default=False)],
     model: Model = DEFAULT_MODEL,
+    task: Annotated[
+        Task,
+        typer.Option(
+            help="clips: which classes a recording or segment has. events: when each class is heard in a recording, "
+            "from annotations or a table with times; rows without times and label are recordings without events."
+        ),
+    ] = Task.CLIPS,
     preset: Annotated[
         Preset, typer.Option(help="Recipe; all but small-data are the official ones.")
     ] = Preset.SMALL_DATA,
@@ -94,25 +115,50 @@ def finetune(
             show_default="checkpoint; data with the presets esc50 and speech-commands",
         ),
     ] = None,
+    balanced: Annotated[
+        bool | None,
+        typer.Option(
+            "--balanced/--not-balanced",
+            help="Draw rare classes as often as frequent ones.",
+            show_default=f"{OF_PRESET}: the presets audioset and passt-audioset do",
+        ),
+    ] = None,
+    metric: Annotated[
+        Metric | None,
+        typer.Option(
+            help="What the best state is chosen by.", show_default="balanced_accuracy; mAP for several labels"
+        ),
+    ] = None,
+    time_patchout: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", min=0, max=0.95, help="Columns of patches to drop.", show_default=PATCHOUT),
+    ] = None,
+    frequency_patchout: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", min=0, max=0.95, help="Rows of patches to drop.", show_default=PATCHOUT),
+    ] = None,
+    freeze: Annotated[Freeze, typer.Option(help="What is not trained.")] = Freeze.NOTHING,
+    lora: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="RANK",
+            help="Train low-rank additions to the attention and feed-forward layers, and the head, and add them up.",
+            show_default="none",
+        ),
+    ] = None,
     validation: Annotated[
         float,
         typer.Option(metavar="SHARE", min=0, max=0.9, help="Share to hold out if the data name no validation split."),
     ] = 0.2,
-    label_column: LabelColumn = None,
-    split_column: SplitColumn = "split",
-    group_column: GroupColumn = "group",
-    label_separator: LabelSeparator = None,
-    missing_label: MissingLabel = None,
-    label_csv: LabelCsv = None,
-    label_level: LabelLevel = None,
-    multi_label: MultiLabel = False,
-    audio_folder: AudioFolder = None,
-    whole_files: WholeFiles = False,
-    subset: Subset = None,
     headers_only: HeadersOnly = False,
     eval_every: Annotated[
         int | None,
-        typer.Option(min=1, help="Steps between evaluations, and between saved states.", show_default="an epoch"),
+        typer.Option(
+            min=1,
+            help="Steps between evaluations, and between saved states.",
+            show_default="an epoch, or a 40th of the training",
+        ),
     ] = None,
     num_workers: NumWorkers = 2,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of everything random.")] = 0,
@@ -135,7 +181,8 @@ def finetune(
     Counts of the classes are shown first, with the files that cannot be used. --out gets the model that did best on
     the validation recordings, its metrics (metrics.json), a figure (results.png) and a model card (README.md); it
     opens with `hf-ast classify --model`. Prints the metrics; with `--json`, an object with `folder`, `split`,
-    `num_recordings`, `metrics`, `classes`, `confusion`, `failed`, `skipped` and `warned`.
+    `num_recordings`, `metrics`, `standard_errors`, `baselines`, `remarks`, `classes`, `confusion`, `failed`, `skipped`
+    and `warned`.
 
     On several processes: `accelerate launch -m hf_ast.cli finetune DATA --model MODEL --out DIR`, or the same with
     `torchrun --nproc-per-node N -m`. `accelerate config` sets up FSDP and DeepSpeed. --batch-size is per process.
@@ -146,23 +193,15 @@ def finetune(
     if model == DEFAULT_MODEL:
         note("starting from the embedded keyword model, which is small and knows only speech; --model chooses another")
     with resumable(out):
-        found = read_labelled(
+        found = labels.read(
             data,
-            label_column=label_column,
-            split_column=split_column,
-            group_column=group_column,
-            label_separator=label_separator,
-            missing_label=missing_label,
-            label_names=label_csv,
-            label_level=label_level,
-            multi_label=multi_label,
-            audio_folder=audio_folder,
-            whole_files=whole_files,
-            subset=subset,
+            task,
             validation_fraction=validation,
             decode=not headers_only,
             seed=seed,
         )
+        if task is Task.CLIPS and any(clip.end_s is not None for clip in found.clips):
+            note("each segment is a clip of its own; to learn when something is heard, add --task events")
         done = finetune(
             found,
             out,
@@ -174,6 +213,12 @@ def finetune(
             learning_rate=learning_rate,
             duration_s=duration,
             stats=None if stats is None else stats.value,
+            balanced=balanced,
+            metric=None if metric is None else metric.value,
+            time_patchout=time_patchout,
+            frequency_patchout=frequency_patchout,
+            freeze=freeze.value,
+            lora=lora,
             eval_every=eval_every,
             num_workers=num_workers,
             seed=seed,

@@ -267,30 +267,37 @@ class EventOptions(BatchOptions):
 
 
 def with_model_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of its parameter of the type `HubOptions`, or of a type made from it.
+    """Give a command the options of its parameters whose types are dataclasses of options, such as `HubOptions`.
 
-    The command line gets the fields of that type, in the place of the parameter; the function gets them as one value.
+    The command line gets the fields of these types, in the place of the parameters; the function gets them as values.
     """
     hints = typing.get_type_hints(command, include_extras=True)
-    name, options = next(
-        (name, hint) for name, hint in hints.items() if isinstance(hint, type) and issubclass(hint, HubOptions)
-    )
-    fields = typing.get_type_hints(options, include_extras=True)
-    defaults = {field.name: field.default for field in dataclasses.fields(options)}
-    expanded = [
-        inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, annotation=fields[field], default=default)
-        for field, default in defaults.items()
-    ]
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
+    expanded = {
+        name: [
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                annotation=typing.get_type_hints(options, include_extras=True)[field.name],
+                default=field.default,
+            )
+            for field in dataclasses.fields(options)
+        ]
+        for name, options in groups.items()
+    }
     own = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[key])
         for key, parameter in inspect.signature(command).parameters.items()
     ]
-    parameters = [new for old in own for new in (expanded if old.name == name else [old])]
+    parameters = [new for old in own for new in expanded.get(old.name, [old])]
 
     @functools.wraps(command)
     def run(**arguments: Any) -> None:
-        values = {field: arguments.pop(field) for field in defaults}
-        command(**arguments, **{name: options(**values)})
+        values = {
+            name: options(**{field.name: arguments.pop(field.name) for field in expanded[name]})
+            for name, options in groups.items()
+        }
+        command(**arguments, **values)
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

@@ -20,7 +20,7 @@ def show(line: str, stream: TextIO | None = None) -> None:
 
 def show_result(as_json: bool, data: Any, lines: Iterable[str]) -> None:
     """Print the only result of a command."""
-    for line in [json.dumps(data, indent=2)] if as_json else lines:
+    for line in [json.dumps(data, indent=2, allow_nan=False)] if as_json else lines:
         show(line)
 
 
@@ -36,7 +36,7 @@ def results(as_json: bool, stream: TextIO | None = None) -> Iterator[Callable[[A
     def add(data: Any, lines: Iterable[str]) -> None:
         nonlocal separator
         if as_json:
-            print(f"{separator}  {json.dumps(data)}", end="", file=stream, flush=True)
+            print(f"{separator}  {json.dumps(data, allow_nan=False)}", end="", file=stream, flush=True)
             separator = ",\n"
         else:
             for line in lines:

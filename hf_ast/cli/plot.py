@@ -274,6 +274,8 @@ def average_precision(result: Result, out: Out, as_json: Json = False) -> None:
     from hf_ast.plotting import plot_average_precision
 
     classes = read_result(result)["classes"]
+    if any("average_precision" not in row for row in classes):
+        raise ValueError(f"{result} holds measures of events; `hf-ast evaluate --figure` draws the events themselves.")
     precision = np.array([row["average_precision"] for row in classes], dtype=np.float64)  # None becomes NaN
     num_recordings = np.array([row["num_recordings"] for row in classes])
     write(plot_average_precision(precision, num_recordings, [row["label"] for row in classes]), out, as_json)

@@ -83,9 +83,18 @@ def pretrain(
         ),
     ] = None,
     duration: Annotated[
-        float, typer.Option(metavar="SECONDS", callback=positive, help="Length of the clips that the model sees.")
-    ] = 10.24,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of the optimiser.")] = 100_000,
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            callback=positive,
+            help="Length of the clips that the model sees.",
+            show_default="that of the longest recording, at most 10.24",
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Steps of the optimiser.", show_default="those of 50 epochs, from 1000 to 100000"),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Clips per forward pass and process.")] = 24,
     gradient_accumulation: GradientAccumulation = 1,
     optimizer: Annotated[
@@ -96,8 +105,13 @@ def pretrain(
         typer.Option(metavar="NUMBER", callback=positive, help="Peak learning rate.", show_default="1e-4; Muon: 4e-3"),
     ] = None,
     eval_every: Annotated[
-        int, typer.Option(min=1, help="Steps between evaluations, and between saved states.")
-    ] = 1000,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Steps between evaluations, and between saved states.",
+            show_default="a twentieth of all, at most 1000",
+        ),
+    ] = None,
     weight: Annotated[
         list[float] | None,
         typer.Option(

@@ -6,19 +6,8 @@ from typing import Annotated
 import typer
 
 from .datasets import (
-    AudioFolder,
     Data,
-    GroupColumn,
-    LabelColumn,
-    LabelCsv,
-    LabelLevel,
-    LabelSeparator,
-    MissingLabel,
-    MultiLabel,
-    SplitColumn,
-    Subset,
-    WholeFiles,
-    read_labelled,
+    LabelOptions,
 )
 from .options import DEFAULT_MODEL, FrontEndOptions, Json, Model, with_model_options
 from .output import show_result
@@ -28,21 +17,11 @@ from .output import show_result
 def stats(
     data: Data,
     options: FrontEndOptions,
+    labels: LabelOptions,
     model: Model = DEFAULT_MODEL,
     num_recordings: Annotated[
         int, typer.Option(min=1, help="Number of recordings, drawn from the training split.")
     ] = 1000,
-    label_column: LabelColumn = None,
-    split_column: SplitColumn = "split",
-    group_column: GroupColumn = "group",
-    label_separator: LabelSeparator = None,
-    missing_label: MissingLabel = None,
-    label_csv: LabelCsv = None,
-    label_level: LabelLevel = None,
-    multi_label: MultiLabel = False,
-    audio_folder: AudioFolder = None,
-    whole_files: WholeFiles = False,
-    subset: Subset = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the recordings that are drawn.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -55,19 +34,8 @@ def stats(
     from hf_ast.training.preparation import data_statistics
 
     encoder, feature_extractor = options.encoder(model)
-    found = read_labelled(
+    found = labels.read(
         data,
-        label_column=label_column,
-        split_column=split_column,
-        group_column=group_column,
-        label_separator=label_separator,
-        missing_label=missing_label,
-        label_names=label_csv,
-        label_level=label_level,
-        multi_label=multi_label,
-        audio_folder=audio_folder,
-        whole_files=whole_files,
-        subset=subset,
         validation_fraction=0.0,
     )
     clips = found.of("train") or found.clips

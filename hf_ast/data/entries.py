@@ -73,6 +73,7 @@ def find_entries(
     whole_files: bool = False,
     multi_label: bool = False,
     labelled: bool = True,
+    events: bool = False,
     warn: Warn | None = None,
 ) -> list[Entry]:
     """Return what a source says about its recordings and segments, each once.
@@ -82,6 +83,8 @@ def find_entries(
         label_column, split_column, group_column, separator, missing_label, label_names, label_level, audio_folder,
             whole_files, multi_label: As in `read_data`.
         labelled: Whether there must be labels; if False, none are read.
+        events: Whether segments are events in recordings, beside which whole recordings may have labels; otherwise a
+            row without times in a table of segments is a mistake if it has a label.
         warn: Gets what had to be guessed, as sentences; without it, each is a Python warning.
 
     Raises:
@@ -99,6 +102,7 @@ def find_entries(
         whole_files=whole_files,
         multi_label=multi_label,
         labelled=labelled,
+        events=events,
     )
     say = warn or (lambda message: warnings.warn(message, stacklevel=3))
     if source.kind == "folder":
@@ -227,15 +231,21 @@ def _annotated(
         )
     if any("/" in name for name in names):
         say("The labels are those of the annotations beside the recordings, not the names of the folders.")
+    if options.events and without:
+        say(
+            f"{len(without)} recordings have no annotations beside them, such as {without[0]!r}; they count as "
+            "recordings without events."
+        )
     found = []
     for index, name in enumerate(names):
-        if name not in tables:
-            found.append(Entry(name=name, index=index, labels=(), may_be_empty=False))
+        segments: list[Entry] = []
         for table in tables.get(name, ()):
             reading = annotation_reading(table, options, name)
             assert reading is not None
             entries = _entries(source, table, reading, options, say, names=[name] * len(table.rows))
-            found += [replace(entry, index=index) for entry in entries]
+            segments += [replace(entry, index=index) for entry in entries]
+        # A recording whose tables have no row is a recording, too
+        found += segments or [Entry(name=name, index=index, labels=(), may_be_empty=False)]
     return _merged(source, found)
 
 
@@ -272,7 +282,7 @@ def _entries(
         name, problem = (names[number], "") if names else places.of(reading, row)  # type: ignore[union-attr]
         if not name:
             raise ValueError(f"{table.where(number)} has no path.")
-        start_s, end_s, wrong = _segment(reading, row)
+        start_s, end_s, wrong = _segment(reading, row, options)
         split, group = row.get(split_column), row.get(group_column)
         labels: tuple[str, ...] = ()
         if reading.label is not None and reading.used(row):
@@ -302,7 +312,7 @@ def _entries(
     return found
 
 
-def _segment(reading: Reading, row: dict[str, object]) -> tuple[float | None, float | None, str]:
+def _segment(reading: Reading, row: dict[str, object], options: Options) -> tuple[float | None, float | None, str]:
     """Return the times of a row, and what is wrong with them."""
     if reading.times is None:
         return None, None, ""
@@ -312,7 +322,7 @@ def _segment(reading: Reading, row: dict[str, object]) -> tuple[float | None, fl
         return None, None, str(error)
     if times is not None:
         return *times, ""
-    if reading.label is not None and not is_missing(row.get(reading.label)):
+    if reading.label is not None and not options.events and not is_missing(row.get(reading.label)):
         return None, None, "has a label, but no times"
     return None, None, ""  # DESED: a recording without events
 

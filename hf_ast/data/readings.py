@@ -30,6 +30,7 @@ class Options:
     whole_files: bool = False
     multi_label: bool = False
     labelled: bool = True
+    events: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

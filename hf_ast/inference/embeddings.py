@@ -15,6 +15,7 @@ from transformers import BatchFeature, PreTrainedModel
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 
 from .devices import Device, default_batch_size, place, running
+from .tagging import expect_finite_outputs
 from .windows import as_samples, num_centred_windows
 
 MODES = ("features", "logits", "all")
@@ -65,7 +66,8 @@ def scene_embeddings(
         Embeddings, float32 on the waveform's device, shape (B, D); with logits (B, C) or (B, C + D).
 
     Raises:
-        ValueError: Wrong shape, mode, window or hop, or a feature extractor that is not one of ours.
+        ValueError: Wrong shape, mode, window or hop, a feature extractor that is not one of ours, or a result that is
+            NaN or infinite.
     """
     waveform = _as_batch(waveform)
     embed = _embedder(model, mode)
@@ -131,7 +133,8 @@ def timestamp_embeddings(
         shape (B, K).
 
     Raises:
-        ValueError: Wrong shape, mode, window or hop, or a feature extractor that is not one of ours.
+        ValueError: Wrong shape, mode, window or hop, a feature extractor that is not one of ours, or a result that is
+            NaN or infinite.
     """
     waveform = _as_batch(waveform)
     embed = _embedder(model, mode)
@@ -199,6 +202,7 @@ def _embedder(model: PreTrainedModel, mode: str) -> Callable[[BatchFeature], Ten
 
     def embed(inputs: BatchFeature) -> Tensor:
         pooled = model.base_model(**inputs).pooler_output
+        expect_finite_outputs(model, pooled)
         if mode == "features":
             return pooled.float()
         logits = classifier(pooled)

@@ -194,12 +194,12 @@ def _load_from(
     return loaded, feature_extractor, missing_parameters(info)
 
 
-def missing_parameters(info: Mapping[str, Any], *, optional: str = "\0") -> list[str]:
+def missing_parameters(info: Mapping[str, Any], *, optional: str | tuple[str, ...] = "\0") -> list[str]:
     """List the parameters that a checkpoint lacks, or has in another shape, which is named.
 
     Args:
         info: What `from_pretrained(..., output_loading_info=True)` says.
-        optional: Beginning of the names that may be missing, such as those of a new classifier.
+        optional: Beginnings of the names that may be missing, such as those of a new classifier.
     """
     mismatched = {name: tuple(wanted) for name, _, wanted in info["mismatched_keys"]}
     names = sorted({*info["missing_keys"], *mismatched})
@@ -210,7 +210,9 @@ def missing_parameters(info: Mapping[str, Any], *, optional: str = "\0") -> list
     ]
 
 
-def expect_complete(model: str | os.PathLike[str], info: Mapping[str, Any], *, optional: str = "\0") -> None:
+def expect_complete(
+    model: str | os.PathLike[str], info: Mapping[str, Any], *, optional: str | tuple[str, ...] = "\0"
+) -> None:
     """Raise a ValueError if parameters of a model would be random, or layers of its checkpoint be left out.
 
     Args:

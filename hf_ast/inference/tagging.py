@@ -171,7 +171,10 @@ class WindowScorer:
         return CellMean(self.hop, self.sampling_rate, self.cells)
 
     def finder(self, **events: Unpack[EventSettings]) -> EventFinder:
-        """Return what finds events in the scores of a recording's cells."""
+        """Return what finds events in the scores of a recording's cells, by default with the model's thresholds."""
+        own = None if self.cells is None else self.model.config.event_thresholds
+        if own is not None:
+            events.setdefault("threshold", dict(zip(self.labels, own, strict=True)))
         return EventFinder(self.labels, self.cell_mean().cell_s, **events)
 
     def spans(self, blocks: Iterable[Any]) -> Iterator[Span]:
@@ -360,13 +363,28 @@ def pool_scores(windows: ScoredWindows, pooling: str = "mean") -> Tensor:
 
 
 def score_inputs(model: PreTrainedModel, inputs: Any) -> Tensor:
-    """Scores (B, C) of model inputs, by the activation that belongs to the problem type of the model."""
+    """Scores (B, C) of model inputs, by the activation that belongs to the problem type of the model.
+
+    Raises:
+        ValueError: The model labels cells of time, or a score is NaN or infinite.
+    """
     if isinstance(model, SpectrogramForAudioFrameClassification):
         raise ValueError(
             f"model is a {type(model).__name__}, which labels cells of time; `hf_ast.tag` takes it, and "
             "`load_classifier` without frames=True opens its labels of clips."
         )
-    return apply_activation(model(**inputs).logits.float(), model.config.problem_type)
+    scores = apply_activation(model(**inputs).logits.float(), model.config.problem_type)
+    expect_finite_outputs(model, scores)
+    return scores
+
+
+def expect_finite_outputs(model: PreTrainedModel, values: Tensor) -> None:
+    """Raise a ValueError if what a model computed is NaN or infinite, which no result may hold."""
+    if not values.isfinite().all():
+        raise ValueError(
+            f"The {type(model).__name__} computed values that are NaN or infinite; if it runs in float16, take "
+            "float32 or bfloat16."
+        )
 
 
 def apply_activation(logits: Tensor, function: str | None) -> Tensor:

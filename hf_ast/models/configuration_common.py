@@ -70,6 +70,8 @@ class SpectrogramConfig(PreTrainedConfig):
             `...ForAudioClassification`), or "attention" (the attention pooling of the official fPaSST code).
         clip_labels: Names of the classes of whole clips; those in `id2label` if None.
         clip_loss_weight: Weight of the loss on whole clips, beside that on cells.
+        event_thresholds: Score above which there is an event of each class in `id2label`, in its order, as chosen on
+            validation recordings; 0.5 for all if None.
         use_head_norm: Whether classification heads begin with a layer norm.
         token_merging: Share of the patch tokens that each layer merges with similar ones in eval mode, at most 0.5:
             faster, at some cost in accuracy. The clips of a batch must then have equal lengths. 0 merges nothing.
@@ -107,6 +109,7 @@ class SpectrogramConfig(PreTrainedConfig):
     clip_head: str = "linear"
     clip_labels: list[str] | None = None
     clip_loss_weight: float | int = 1.0
+    event_thresholds: list[float] | None = None
     use_head_norm: bool = True
     token_merging: float | int = 0.0
 
@@ -228,6 +231,17 @@ class SpectrogramConfig(PreTrainedConfig):
             # Whether something is left depends on the clips, and is checked in training
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative; 0 drops nothing.")
+
+    def validate_thresholds(self) -> None:
+        """Check that there is a threshold for each class, and that each can be passed."""
+        thresholds = self.event_thresholds
+        if thresholds is not None and (
+            len(thresholds) != self.num_labels or not all(0 < value <= 1 for value in thresholds)
+        ):
+            raise ValueError(
+                f"event_thresholds={thresholds} must have a number greater than 0 and at most 1 for each of the "
+                f"{self.num_labels} classes; None stands for 0.5."
+            )
 
     def validate_geometry(self) -> None:
         """Check that a patch fits, that the model is not absurdly large, and that the heads divide the hidden size."""

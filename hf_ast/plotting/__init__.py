@@ -3,6 +3,7 @@
 from .attention import attention_rollout, patch_attention, plot_attention
 from .average_precision import plot_average_precision
 from .confusion import confusion_counts, plot_confusion
+from .found_events import plot_found_events
 from .learning_curves import learning_curves, plot_learning_curves
 from .patchout import plot_patchout
 from .reconstruction import plot_reconstruction
@@ -19,6 +20,7 @@ __all__ = [
     "plot_attention",
     "plot_average_precision",
     "plot_confusion",
+    "plot_found_events",
     "plot_learning_curves",
     "plot_patchout",
     "plot_reconstruction",

@@ -119,7 +119,7 @@ class AveragingCallback(TrainerCallback):
         self.average, self.num_averaged = {}, 0
         if state.global_step == 0:
             return
-        folder = self.resume_from or _checkpoint(args, state)
+        folder = self.resume_from or checkpoint_folder(args, state)
         file = Path(folder) / self.FILE_NAME
         if not file.is_file():
             raise ValueError(
@@ -143,7 +143,9 @@ class AveragingCallback(TrainerCallback):
         if state.is_world_process_zero:
             tensors = {name: tensor.contiguous() for name, tensor in self.average.items()}
             save_file(
-                tensors, _checkpoint(args, state) / self.FILE_NAME, metadata={"num_averaged": str(self.num_averaged)}
+                tensors,
+                checkpoint_folder(args, state) / self.FILE_NAME,
+                metadata={"num_averaged": str(self.num_averaged)},
             )
 
     def on_train_end(
@@ -207,7 +209,7 @@ class SWACallback(AveragingCallback):
         )
 
 
-def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
+def checkpoint_folder(args: TrainingArguments, state: TrainerState) -> Path:
     """Return the folder in which `Trainer` saves this step."""
     return Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
 

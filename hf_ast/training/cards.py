@@ -1,7 +1,7 @@
 """What is written beside a trained model: metrics, a figure, the model card. Needs the extras `train` and `plot`."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,13 @@ from transformers import PreTrainedModel
 import hf_ast
 from hf_ast.data.labelled import LabelledData
 from hf_ast.data.splitting import SPLITS, TEST
+from hf_ast.data.strong_labels import StronglyLabelledData
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 from hf_ast.text import code, markdown
 from hf_ast.whole import whole_file
 
 from .evaluate import Evaluation
+from .event_evaluation import EventEvaluation
 from .presets import Preset
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
@@ -33,22 +35,24 @@ class TrainingFacts:
     Attributes:
         source: The checkpoint that it started from, as the user named it.
         preset: Name of the recipe.
-        settings: The recipe, with the changes to it.
+        settings: The recipe, with the changes to it; None for a linear classifier on frozen embeddings.
         num_steps: Number of optimiser steps.
         seed: Seed of the training run.
         license: Licence of the result, as the Hub names it; None if it is not known.
         license_is_inherited: Whether it is the licence of the checkpoint.
         best_step: Step whose weights were kept; None if the last ones or an average were.
+        remarks: What makes the training or its result uncertain, in sentences.
     """
 
     source: str
     preset: str
-    settings: Preset
+    settings: Preset | None
     num_steps: int
     seed: int
     license: str | None
     license_is_inherited: bool
     best_step: int | None
+    remarks: Sequence[str] = ()
 
 
 def source_license(model: str, revision: str | None = None, token: str | bool | None = None) -> str | None:
@@ -75,7 +79,7 @@ def write_results(
     model: PreTrainedModel,
     feature_extractor: SpectrogramFeatureExtractor,
     data: LabelledData,
-    evaluation: Evaluation | None,
+    evaluation: Evaluation | EventEvaluation | None,
     split: str | None,
     facts: TrainingFacts,
     *,
@@ -95,7 +99,7 @@ def write_results(
     if evaluation is not None:
         result = {"split": split} | evaluation.as_data()
         with whole_file(folder / METRICS) as partial:
-            partial.write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
+            partial.write_text(json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
         with whole_file(folder / FIGURE) as partial:
             evaluation.figure().savefig(partial, dpi=100, format="png")
     card = render_card(
@@ -109,7 +113,7 @@ def render_card(
     model: PreTrainedModel,
     feature_extractor: SpectrogramFeatureExtractor,
     data: LabelledData,
-    evaluation: Evaluation | None,
+    evaluation: Evaluation | EventEvaluation | None,
     split: str | None,
     facts: TrainingFacts,
     *,
@@ -155,8 +159,10 @@ def render_card(
         has_groups=any(clip.group is not None for clip in data.clips),
         classes=list(_class_rows(data, evaluation))[:MAX_CLASSES],
         evaluation=evaluation,
+        of_events=isinstance(data, StronglyLabelledData),
         split=split,
         is_test=split == TEST,
+        remarks=[markdown(one) for one in (facts if evaluation is None else evaluation).remarks],
         facts=facts,
         source_name=code(Path(facts.source).name if Path(facts.source).exists() else facts.source),
         class_name=type(model).__name__,
@@ -169,9 +175,10 @@ def render_card(
     )
 
 
-def _class_rows(data: LabelledData, evaluation: Evaluation | None) -> Iterator[dict[str, Any]]:
-    """Return the name, counts and average precision of each class, for a table in Markdown."""
+def _class_rows(data: LabelledData, evaluation: Evaluation | EventEvaluation | None) -> Iterator[dict[str, Any]]:
+    """Return the name, counts and average precision or F1 of each class, for a table in Markdown."""
     classes = None if evaluation is None else evaluation.as_data()["classes"]
     for index, (label, counts) in enumerate(data.counts().items()):
-        precision = None if classes is None else classes[index]["average_precision"]
-        yield {"label": markdown(label), "counts": list(counts.values()), "precision": precision}
+        score = None if classes is None else classes[index].get("average_precision", classes[index].get("event_F1"))
+        threshold = None if classes is None else classes[index].get("threshold")
+        yield {"label": markdown(label), "counts": list(counts.values()), "score": score, "threshold": threshold}

@@ -9,7 +9,7 @@ from hf_ast.data import audio
 from hf_ast.data.labelled import Clip, LabelledData
 from hf_ast.data.readers import Reader
 
-from .damage import ToleratingDataset
+from .damage import ToleratingDataset, outlive_signals
 
 
 class Clips(ToleratingDataset):
@@ -52,7 +52,7 @@ class Clips(ToleratingDataset):
         self.numbers = [
             number
             for number, clip in enumerate(self.recordings)
-            for _ in range(max(1, round(clip.duration_s / duration_s)) if random else 1)
+            for _ in range(num_parts(clip, duration_s) if random else 1)
         ]
         self._reader: Reader | None = None
 
@@ -65,8 +65,9 @@ class Clips(ToleratingDataset):
         return len(self.numbers)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        place = np.random.default_rng((self.seed, int(self._epoch), index)).random() if self.random else 0.5
+        place = self._place(index)
         if self._reader is None:  # one per process
+            outlive_signals()
             self._reader = self.data.source.reader()
         for number in self.candidates(self.numbers[index], 0, len(self.recordings)):
             clip = self.recordings[number]
@@ -77,13 +78,26 @@ class Clips(ToleratingDataset):
             except (OSError, ValueError) as error:
                 self.mark_damaged(number, error)
                 continue
-            labels = self.data.targets([clip])[0] if self.data.multi_label else clip.labels[0]
-            return {"waveform": waveform, "labels": labels}
+            return self._row(clip, place, waveform)
         self.expect_few_damaged()
         raise AssertionError("Some recording can be read.")  # pragma: no cover
 
+    def _place(self, index: int) -> float:
+        """Return where in its recording the part of a row lies, from 0 for the first part to 1 for the last."""
+        return np.random.default_rng((self.seed, int(self._epoch), index)).random() if self.random else 0.5
+
+    def _row(self, clip: Clip, place: float, waveform: np.ndarray) -> dict[str, Any]:
+        """Return the row of a part of a recording."""
+        labels = self.data.targets([clip])[0] if self.data.multi_label else clip.labels[0]
+        return {"waveform": waveform, "labels": labels}
+
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_reader": None}
+
+
+def num_parts(clip: Clip, duration_s: float) -> int:
+    """Return how many parts of this length a training takes from a recording in an epoch."""
+    return max(1, round(clip.duration_s / duration_s))
 
 
 def read_part(reader: Reader, clip: Clip, place: float, *, sampling_rate: int, duration_s: float) -> np.ndarray:
@@ -108,11 +122,16 @@ def read_part(reader: Reader, clip: Clip, place: float, *, sampling_rate: int, d
         waveform, _ = audio.read(
             recording,
             sampling_rate,
-            start_s=clip.start_s + place * max(0.0, clip.duration_s - duration_s),
+            start_s=start_of(clip, place, duration_s),
             duration_s=duration_s,
             warn=_no_warning,
         )
     return waveform
+
+
+def start_of(clip: Clip, place: float, duration_s: float) -> float:
+    """Return where a part of this length begins in its file, in seconds; arguments as in `read_part`."""
+    return clip.start_s + place * max(0.0, clip.duration_s - duration_s)
 
 
 def _no_warning(message: str) -> None:

@@ -16,8 +16,8 @@ from hf_ast.data.splitting import TRAIN, VALIDATION
 from hf_ast.models.modules_embeddings import real_column_mask
 from hf_ast.models.modules_masking import MaskSampler
 
-from .clips import read_part
-from .damage import ToleratingDataset
+from .clips import num_parts, read_part
+from .damage import ToleratingDataset, outlive_signals
 from .mixtures import Mixture
 from .sampling import seeded_generator
 from .statistics import feature_statistics
@@ -169,7 +169,7 @@ class Crops(ToleratingDataset):
         return 0 if self.evaluation else int(self._epoch)
 
     def _num_crops(self, clip: Clip) -> int:
-        return 1 if self.evaluation else max(1, round(clip.duration_s / self.duration_s))
+        return 1 if self.evaluation else num_parts(clip, self.duration_s)
 
     def _drawn(self, part: int, epoch: int) -> np.ndarray:
         """Return the numbers of the recordings from which the crops of a source in an epoch are taken."""
@@ -181,6 +181,7 @@ class Crops(ToleratingDataset):
 
     def _read(self, part: int, clip: Clip, place: float) -> np.ndarray:
         if self._readers is None:  # those of one process
+            outlive_signals()
             self._readers = [part.source.reader() for part in self.mixture.parts]
         rate = self.feature_extractor.sampling_rate
         return read_part(self._readers[part], clip, place, sampling_rate=rate, duration_s=self.duration_s)

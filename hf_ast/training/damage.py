@@ -1,9 +1,11 @@
 """Recordings that turn out to be damaged while training reads them: each costs its own row, and is named."""
 
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
+from torch.utils.data import get_worker_info
 from transformers import TrainerCallback
 from transformers.utils import logging
 
@@ -85,3 +87,9 @@ class DamagedRecordings(TrainerCallback):
 def _names(datasets: Iterable[ToleratingDataset]) -> Iterator[str]:
     for dataset in datasets:
         yield from dataset.damaged
+
+
+def outlive_signals() -> None:
+    """In a process that reads audio, ignore SIGTERM, which may be sent to all: the run asks for a last step."""
+    if get_worker_info() is not None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -17,6 +17,7 @@ from hf_ast.inference.features import FeatureExtractor, check_front_end, clip_fe
 from hf_ast.inference.tagging import label_names, score_inputs, tag
 from hf_ast.plotting import confusion_counts, plot_average_precision, plot_confusion
 
+from .baselines import Baselines, baselines, standard_errors, verdict
 from .metrics import Metrics, classification_metrics, main_metric
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ class Evaluation:
         multi_label: Whether the recordings may have any number of classes.
         metrics: See `classification_metrics`.
         failed: Title of each recording that could not be scored, and is in none of the others -> the reason.
+        standard_errors: Of `accuracy`, `balanced_accuracy`, `mAP` and `AUC`; see `baselines.standard_errors`.
+        baselines: What a result should beat; None if they were not asked for.
+        remarks: What makes the result uncertain, such as a baseline that it does not beat, in sentences.
     """
 
     labels: list[str]
@@ -47,6 +51,37 @@ class Evaluation:
     multi_label: bool
     metrics: Metrics
     failed: dict[str, str] = field(default_factory=dict)
+    standard_errors: dict[str, float] = field(default_factory=dict)
+    baselines: Baselines | None = None
+    remarks: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of_scores(
+        cls,
+        data: LabelledData,
+        clips: Sequence[Clip],
+        scores: np.ndarray,
+        *,
+        with_baselines: bool = False,
+        failed: dict[str, str] | None = None,
+    ) -> "Evaluation":
+        """Compare scores (N, C) of recordings with their labels."""
+        targets, multi_label = data.targets(clips), data.multi_label
+        metrics = classification_metrics(targets, scores, multi_label=multi_label)
+        errors = standard_errors(targets, scores, multi_label=multi_label)
+        found = baselines(data, clips) if with_baselines else None
+        return cls(
+            labels=data.labels,
+            names=[clip.title for clip in clips],
+            targets=targets,
+            scores=scores,
+            multi_label=multi_label,
+            metrics=metrics,
+            failed=failed or {},
+            standard_errors=errors,
+            baselines=found,
+            remarks=[] if found is None else verdict(metrics.values, errors, found, multi_label=multi_label),
+        )
 
     @property
     def main(self) -> tuple[str, float]:
@@ -81,12 +116,12 @@ class Evaluation:
             {
                 "label": label,
                 "num_recordings": int(self.metrics.num_positives[index]),
-                "average_precision": _finite(self.metrics.average_precision[index]),
-                "auc": _finite(self.metrics.auc[index]),
+                "average_precision": finite_or_none(self.metrics.average_precision[index]),
+                "auc": finite_or_none(self.metrics.auc[index]),
             }
             for index, label in enumerate(self.labels)
         ]
-        values = {name: _finite(value) for name, value in self.metrics.values.items()}
+        values = {name: finite_or_none(value) for name, value in self.metrics.values.items()}
         confusion = None
         if not self.multi_label:
             labels, counts = self.confusion()
@@ -97,9 +132,21 @@ class Evaluation:
         return {
             "num_recordings": len(self.names),
             "metrics": values,
+            "standard_errors": {name: finite_or_none(value) for name, value in self.standard_errors.items()},
+            "baselines": None if self.baselines is None else self._baselines(),
+            "remarks": self.remarks,
             "classes": classes,
             "confusion": confusion,
             "failed": [{"file": name, "error": reason} for name, reason in self.failed.items()],
+        }
+
+    def _baselines(self) -> dict[str, Any]:
+        assert self.baselines is not None
+        linear = self.baselines.linear or {}
+        return {
+            "largest_class": {name: finite_or_none(value) for name, value in self.baselines.largest_class.items()},
+            "linear": {name: finite_or_none(value) for name, value in linear.items()} or None,
+            "linear_is_cross_validated": self.baselines.is_cross_validated,
         }
 
 
@@ -112,6 +159,7 @@ def evaluate(
     device: Device | None = None,
     dtype: str | torch.dtype | None = None,
     batch_size: int | None = None,
+    with_baselines: bool = False,
     progress: bool = False,
 ) -> Evaluation:
     """Label recordings as `hf-ast classify` and the pipeline do, and compare with their true labels.
@@ -127,6 +175,7 @@ def evaluate(
         split: "all", "train", "validation" or "test".
         device, dtype: As in `hf_ast.tag`.
         batch_size: Recordings per forward pass; if None, 8 on a CPU, and 32 on an accelerator.
+        with_baselines: Whether to compute what a result should beat; see `hf_ast.training.baselines`.
         progress: Whether to show a progress bar on stderr.
 
     Raises:
@@ -148,15 +197,11 @@ def evaluate(
     if not scored:
         name, reason = next(iter(failed.items()))
         raise ValueError(f"split={split!r}: none of its {len(clips)} recordings can be scored; {name!r}: {reason}")
-    scores, clips = scores[scored], [clips[row] for row in scored]
-    targets = data.targets(clips)
-    return Evaluation(
-        labels=data.labels,
-        names=[clip.title for clip in clips],
-        targets=targets,
-        scores=scores,
-        multi_label=data.multi_label,
-        metrics=classification_metrics(targets, scores, multi_label=data.multi_label),
+    return Evaluation.of_scores(
+        data,
+        [clips[row] for row in scored],
+        scores[scored],
+        with_baselines=with_baselines,
         failed=failed,
     )
 
@@ -202,7 +247,7 @@ def score_recordings(
                 if len(batch) > 1:
                     batches += [{row: waveform} for row, waveform in batch.items()]
                 else:
-                    failures.update(dict.fromkeys(batch, _reason(error)))
+                    failures.update(dict.fromkeys(batch, reason_of(error)))
 
     with running(model):
         for row, clip in enumerate(tqdm(clips, desc="Evaluating", unit="file", disable=not progress)):
@@ -216,7 +261,7 @@ def score_recordings(
             except ImportError:  # a missing decoder concerns all recordings
                 raise
             except Exception as error:
-                failures[row] = _reason(error)
+                failures[row] = reason_of(error)
             if len(waiting) == batch_size:
                 score_waiting()
         if waiting:
@@ -224,7 +269,8 @@ def score_recordings(
     return scores, failures
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Return what to tell of an error: its message, behind its type if that is not about the input."""
     return str(error) if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {error}"
 
 
@@ -235,5 +281,6 @@ def _segment(recording: Any, clip: Clip, rate: int) -> dict[str, Any]:
     return {"array": waveform, "sampling_rate": rate}
 
 
-def _finite(value: float) -> float | None:
+def finite_or_none(value: float) -> float | None:
+    """Return a number for JSON, which has neither NaN nor infinity."""
     return float(value) if math.isfinite(value) else None

@@ -106,8 +106,8 @@ def compute_metrics(problem_type: str) -> Callable[[Any], dict[str, float]]:
 
 
 def main_metric(multi_label: bool) -> str:
-    """Return the metric by which the best checkpoint is chosen, as in the official code."""
-    return "mAP" if multi_label else "accuracy"
+    """Return the metric by which the best state is chosen; the official code takes accuracy, and has even classes."""
+    return "mAP" if multi_label else "balanced_accuracy"
 
 
 def _mean(values: np.ndarray) -> float:

@@ -1,7 +1,5 @@
 """Recordings without labels from one or several sources, each with its share in training."""
 
-import hashlib
-import json
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -15,6 +13,8 @@ from hf_ast.data.entries import find_entries
 from hf_ast.data.labelled import Clip, Recordings
 from hf_ast.data.sources import Source, as_source
 from hf_ast.data.splitting import TRAIN, VALIDATION
+
+from .output import digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Mixture:
                 "num_training": len(part.of(TRAIN)),
                 "num_evaluation": len(part.of(VALIDATION)),
                 "num_left_out": num_left_out,
-                "sha256": _digest(part.clips),
+                "sha256": digest(part.clips),
             }
             for part, num_left_out in zip(self.parts, self.num_left_out, strict=True)
         ]
@@ -210,9 +210,3 @@ def _held_out(part: Recordings, num_eval: int, rng: np.random.Generator) -> Reco
         elif clip.split == TRAIN:
             kept.append(clip)
     return replace(part, clips=kept)
-
-
-def _digest(clips: Sequence[Clip]) -> str:
-    """Return a hash that changes with the recordings, their lengths or splits."""
-    content = json.dumps([(clip.title, clip.index, clip.split, clip.duration_s) for clip in clips])
-    return hashlib.sha256(content.encode()).hexdigest()

@@ -1,31 +1,78 @@
-"""The output folder of a training run: states to resume from, the record of its data, and its upload to the Hub."""
+"""The output folder of a training run: its lock, states to resume from, the record of the run, and its upload."""
 
+import hashlib
 import json
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from huggingface_hub import HfApi
 from transformers import Trainer
-from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import CONFIG_NAME
 
+from hf_ast.data.labelled import Clip
 from hf_ast.hub import upload_timeout
 from hf_ast.whole import whole_file
 
 # In the output folder: saved states, and what they were trained on
 CHECKPOINTS, RECORD = "checkpoints", "training.json"
-# The result while it is being saved; hidden, so that it is not uploaded
-STAGED = ".result"
+# In a saved state: written when all of its other files are complete
+COMPLETE = "complete"
+# Hidden, so that they are not uploaded: the result while it is being saved, and the lock of the run
+STAGED, LOCK = ".result", ".lock"
+
+
+@contextmanager
+def only_run(output: Path) -> Iterator[None]:
+    """Keep other runs out of a folder, which is made, and removed again if nothing comes into it.
+
+    Of several processes of one run, the first one does this.
+
+    Raises:
+        ValueError: Another run is at work in the folder.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(output / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(
+            f"output={str(output)!r}: another run is training into this folder; wait for its end, or choose another "
+            "folder."
+        ) from None
+    try:
+        yield
+    finally:
+        if [file.name for file in output.iterdir()] == [LOCK]:
+            shutil.rmtree(output)
+        lock.release()
+
+
+def expect_other_folder(output: Path, model: str | os.PathLike[str] | None) -> None:
+    """Raise a ValueError if training would overwrite the model that it starts from."""
+    if model is None or not Path(model).is_dir():
+        return
+    target, source = output.resolve(), Path(model).resolve()
+    if target == source or target in source.parents:
+        raise ValueError(
+            f"output={str(output)!r} would overwrite model={str(model)!r}, from which training starts; choose another "
+            "folder."
+        )
 
 
 def state_to_resume(output: Path, resume: bool) -> Path | None:
     """Return the folder of the state from which training continues; None to start anew.
 
     Raises:
-        ValueError: `resume` finds no state, or, without it, there are states of an earlier run.
+        ValueError: `resume` finds no state, or, without it, there are states of an earlier run, or a model.
     """
     if resume:
         return last_state(output)
@@ -34,6 +81,8 @@ def state_to_resume(output: Path, resume: bool) -> Path | None:
             f"output={str(output)!r} holds saved states of an earlier run; resume=True continues it, and a new one "
             "needs another folder."
         )
+    if (output / CONFIG_NAME).exists():
+        raise ValueError(f"output={str(output)!r} holds a model already; choose another folder, or remove it.")
     return None
 
 
@@ -47,17 +96,7 @@ def last_state(output: Path) -> Path:
 
 def saved_states(output: Path) -> list[Path]:
     """List the folders of saved states that are complete."""
-    files = (output / CHECKPOINTS).glob(f"{PREFIX_CHECKPOINT_DIR}-*/{TRAINER_STATE_NAME}")
-    return [file.parent for file in files if _is_complete(file)]
-
-
-def _is_complete(file: Path) -> bool:
-    """Whether a state is complete: `Trainer` writes this file last, and on a full disk only a part of it."""
-    try:
-        json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
-        return False
-    return True
+    return [file.parent for file in (output / CHECKPOINTS).glob(f"{PREFIX_CHECKPOINT_DIR}-*/{COMPLETE}")]
 
 
 def save_result(trainer: Trainer, output: Path) -> None:
@@ -72,29 +111,65 @@ def save_result(trainer: Trainer, output: Path) -> None:
     trainer.save_model(str(staged))
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
-        # The config goes last: without it, the folder does not open
-        for file in sorted(staged.iterdir(), key=lambda file: file.name == CONFIG_NAME):
-            file.replace(output / file.name)
-        staged.rmdir()
+        publish(staged, output)
     trainer.accelerator.wait_for_everyone()
 
 
+def publish(staged: Path, output: Path) -> None:
+    """Move the files of a saved model to their place."""
+    # The config goes last: without it, the folder does not open
+    for file in sorted(staged.iterdir(), key=lambda file: file.name == CONFIG_NAME):
+        file.replace(output / file.name)
+    staged.rmdir()
+
+
+def with_entries(file: Path, **entries: Any) -> None:
+    """Set entries of a JSON file, such as those of a config that are known only after its model was saved."""
+    values = json.loads(file.read_text(encoding="utf-8")) | entries
+    with whole_file(file) as partial:
+        partial.write_text(json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def write_record(output: Path, record: dict[str, Any]) -> None:
-    """Write the record of the data that a model is trained on."""
+    """Write the record of a run: its data and settings."""
     output.mkdir(parents=True, exist_ok=True)
     with whole_file(output / RECORD) as partial:
         partial.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def expect_same_record(output: Path, record: dict[str, Any], names: Sequence[str]) -> None:
-    """Raise a ValueError if an entry with one of these names differs from the one when training began."""
+    """Raise a ValueError that names each of these entries that differs from the one when training began."""
     recorded = json.loads((output / RECORD).read_text(encoding="utf-8"))
-    changed = [name for name in names if recorded[name] != record[name]]
-    if changed:
+    differences = list(_differences(recorded, json.loads(json.dumps(record)), names))
+    if differences:
         raise ValueError(
-            f"resume=True, but the data have other {' and '.join(changed)} than when training in {str(output)!r} "
-            "began; give the same data and seed, or start without it."
+            f"resume=True, but {'; '.join(differences)}. Give the same data and settings as when training in "
+            f"{str(output)!r} began, or start anew in another folder."
         )
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any], names: Sequence[str]) -> Iterator[str]:
+    for name in names:
+        old, new = before.get(name), now.get(name)
+        if old == new:
+            continue
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _differences(old, new, sorted(old.keys() | new.keys()))
+        elif max(len(str(old)), len(str(new))) > 60:  # lists of recordings or classes, and hashes
+            yield f"{name} differs from what it was"
+        else:
+            yield f"{name} was {old!r}, and now is {new!r}"
+
+
+def digest(clips: Sequence[Clip]) -> str:
+    """Return a hash that changes with the recordings, their classes, lengths or splits."""
+    content = [(clip.title, clip.index, clip.labels, clip.split, clip.duration_s) for clip in clips]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def source_name(model: str | os.PathLike[str]) -> str:
+    """What a model is called in the record: the whole path of a folder, or else its name."""
+    return str(Path(model).resolve()) if Path(model).is_dir() else str(model)
 
 
 def create_repository(repo_id: str) -> None:

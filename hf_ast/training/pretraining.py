@@ -5,6 +5,7 @@ In an epoch, the total duration of the random crops is about that of the recordi
 any SSAST checkpoint.
 """
 
+import math
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -17,23 +18,27 @@ from transformers.utils import logging
 
 from hf_ast import HfASTFeatureExtractor, SSASTConfig, SSASTForPreTraining
 from hf_ast.checkpoints import resolve_model
-from hf_ast.data.splitting import VALIDATION
+from hf_ast.data.splitting import TRAIN, VALIDATION
 from hf_ast.inference.loading import expect_complete
 from hf_ast.models.configuration_common import SIZES
 from hf_ast.models.modules_masking import LARGEST_CLUSTER
 from hf_ast.opening import hub_settings, open_safely
-from hf_ast.whole import written_with_os_errors
 
+from .clips import num_parts
 from .crops import ClipMasks, Crops, collate_crops, crop_statistics
 from .damage import DamagedRecordings
 from .devices import device_arguments
+from .guards import run_training
 from .mixtures import Mixture, read_mixture
 from .optimizers import LEARNING_RATE, MuonAdamW
 from .output import (
     CHECKPOINTS,
     create_repository,
+    expect_other_folder,
     expect_same_record,
-    save_result,
+    last_state,
+    only_run,
+    source_name,
     state_to_resume,
     upload,
     write_record,
@@ -44,13 +49,18 @@ logger = logging.get_logger(__name__)
 
 KINDS = ("patch", "frame")
 LEARNING_RATES = {"adamw": 1e-4, "muon": LEARNING_RATE}
+OFFICIAL_DURATION_S = 10.24
+# By default a training has so many epochs, within these bounds
+NUM_EPOCHS, LEAST_STEPS, MOST_STEPS = 50, 1000, 100_000
 # 400 of 512 patches in the paper
 MASK_RATIO = 400 / 512
 # For a grid that is too small for clusters; measured in BENCHMARKS.md, on 2 x 12 patches
 SMALL_GRID_MASK_RATIO = 0.5
 
 
-def pretraining_config(size: str, kind: str, *, duration_s: float = 10.24, **changes: Any) -> SSASTConfig:
+def pretraining_config(
+    size: str, kind: str, *, duration_s: float = OFFICIAL_DURATION_S, **changes: Any
+) -> SSASTConfig:
     """Return the config of an official size and kind, with masks that fit its patch grid.
 
     Args:
@@ -100,13 +110,13 @@ def pretrain(
     size: str = "tiny",
     kind: str = "patch",
     model: str | Path | None = None,
-    duration_s: float = 10.24,
-    num_steps: int = 100_000,
+    duration_s: float | None = None,
+    num_steps: int | None = None,
     batch_size: int = 24,
     gradient_accumulation_steps: int = 1,
     optimizer: str = "adamw",
     learning_rate: float | None = None,
-    eval_every: int = 1000,
+    eval_every: int | None = None,
     num_eval: int = 200,
     num_workers: int = 2,
     seed: int = 0,
@@ -131,17 +141,20 @@ def pretrain(
         data, weights, split_column, audio_folder, subset, num_eval: The recordings of one or several sources; see
             `read_mixture`. `data` may also be what it returns.
         output: Folder for the result; `checkpoints` in it holds the states to resume from.
-        size, kind, duration_s: See `pretraining_config`.
+        size, kind: See `pretraining_config`.
+        duration_s: Length of the clips that the model is trained on; by default that of the longest recording, at most
+            10.24 s as in the official code.
         model: Checkpoint to start from instead, with its own size, kind, length and statistics. If it masks a fixed
             number of patches, the same fraction of every clip is masked here, so that no short clip is fully masked.
-        num_steps: Number of optimiser steps.
+        num_steps: Number of optimiser steps; by default those of 50 epochs, at least 1,000 and at most 100,000.
         batch_size: Crops per forward pass and process.
         gradient_accumulation_steps: Forward passes per step.
         optimizer: "adamw", with the official settings, or "muon", with which small models learn in fewer steps; see
             `hf_ast.training.optimizers.MuonAdamW`.
         learning_rate: Peak learning rate; by default 1e-4 for AdamW, as in the official code, and 4e-3 for Muon. It
             rises linearly over 5 % of the steps, and then falls along a cosine.
-        eval_every: Steps between evaluations, and between saved states.
+        eval_every: Steps between evaluations, and between saved states; by default a twentieth of all, at most 1,000.
+            The first state is saved after the first step.
         num_workers: Number of processes that read audio.
         seed: Seed for weights, crops, masks and the choice of held-out recordings.
         bf16: The same as dtype="bfloat16".
@@ -156,87 +169,109 @@ def pretrain(
 
     Raises:
         ValueError: An argument is wrong, there are no recordings, or more than a tenth of them are damaged (fewer
-            damaged recordings are left out, and named at the end); `resume` finds no state or other recordings, or,
-            without `resume`, there are states of an earlier run; the checkpoint `model` is incomplete.
+            damaged recordings are left out, and named at the end); `resume` finds no state or other recordings,
+            settings or seed, or, without `resume`, there are states of an earlier run or a model; another run is at
+            work in `output`; the checkpoint `model` is incomplete; the training diverges.
+        SystemExit: SIGTERM came; a state is saved.
     """
-    counts = {
-        "num_steps": num_steps,
-        "batch_size": batch_size,
-        "gradient_accumulation_steps": gradient_accumulation_steps,
-        "eval_every": eval_every,
-    }
-    for name, number in counts.items():
-        if number < 1:
-            raise ValueError(f"{name}={number} must be positive.")
+    _expect_positive(
+        num_steps=num_steps,
+        batch_size=batch_size,
+        gradient_accumulation_steps=gradient_accumulation_steps,
+        eval_every=eval_every,
+    )
     make_optimizer, learning_rate = _find_optimizer(optimizer, learning_rate)
     output = Path(output)
+    expect_other_folder(output, model)
     on_device = device_arguments(device, "bfloat16" if bf16 else dtype)
     of_hub = hub_settings(revision, token)
     if model is not None:
         model = resolve_model(model, revision=revision, token=token)
-    last = state_to_resume(output, resume)
-    if model is None:
-        model_config = pretraining_config(size, kind, duration_s=duration_s, **config or {})
-    else:
-        model_config = continued_config(model, config or {}, **of_hub)
-    if isinstance(data, Mixture):
-        if weights is not None:
-            raise ValueError(f"weights={list(weights)} must be given to read_mixture, which made data.")
-        mixture = data
-    else:
-        mixture = read_mixture(
-            data,
-            weights=weights,
-            split_column=split_column,
-            audio_folder=audio_folder,
-            subset=subset,
-            num_eval=num_eval,
-            seed=seed,
-            progress=progress,
-        )
-    if last is not None:
-        expect_same_record(output, mixture.record(), ("recordings", "weights"))
-    set_seed(seed)
-    network = _new_network(model, model_config, of_hub)
-    # The statistics are in the saved state, or in the checkpoint
-    saved = last or model
-    if saved is None:
-        mean, std = crop_statistics(mixture, model_config, seed=seed, progress=progress)
-        feature_extractor = HfASTFeatureExtractor(
-            num_mel_bins=model_config.num_mel_bins, max_length=model_config.max_length, mean=mean, std=std
-        )
-    else:
-        feature_extractor = open_safely(HfASTFeatureExtractor, saved, **({} if last else of_hub))
-    feature_extractor.min_length = model_config.min_frames
-    arguments = _training_arguments(
-        output,
-        max_steps=num_steps,
-        per_device_train_batch_size=batch_size,
-        per_device_eval_batch_size=batch_size,
-        gradient_accumulation_steps=gradient_accumulation_steps,
-        learning_rate=learning_rate,
-        eval_strategy="steps" if mixture.has(VALIDATION) else "no",
-        eval_steps=eval_every,
-        save_steps=eval_every,
-        logging_steps=max(1, min(100, eval_every // 10)),
-        dataloader_num_workers=num_workers,
+        expect_other_folder(output, model)
+    if resume:
+        last_state(output)
+    # Errors before the data are read
+    duration = OFFICIAL_DURATION_S if duration_s is None else duration_s
+    model_config = (
+        pretraining_config(size, kind, duration_s=duration, **config or {})
+        if model is None
+        else continued_config(model, config or {}, **of_hub)
+    )
+    mixture = _as_mixture(
+        data,
+        weights=weights,
+        split_column=split_column,
+        audio_folder=audio_folder,
+        subset=subset,
+        num_eval=num_eval,
         seed=seed,
-        report_to=report_to,
-        disable_tqdm=not progress,
-        **on_device,
+        progress=progress,
     )
-    trainer = make_trainer(
-        network, feature_extractor, mixture, arguments, make_optimizer=make_optimizer, callbacks=callbacks
-    )
-    if trainer.is_world_process_zero():
-        if push_to_hub is not None:
-            create_repository(push_to_hub)
-        write_record(output, mixture.record())
-    with written_with_os_errors(output):
-        trainer.train(resume_from_checkpoint=None if last is None else str(last))
-        save_result(trainer, output)
-    if push_to_hub is not None and trainer.is_world_process_zero():
-        upload(output, push_to_hub, "Pretrained by hf-ast")
+    if model is None and duration_s is None:
+        duration_s = _duration_s(mixture, kind)
+        model_config = pretraining_config(size, kind, duration_s=duration_s, **config or {})
+    clips_per_step = batch_size * gradient_accumulation_steps * int(os.environ.get("WORLD_SIZE", "1"))
+    num_steps = num_steps or _num_steps(mixture, model_config.max_length / 100, clips_per_step)
+    eval_every = eval_every or min(1000, math.ceil(num_steps / 20))
+    with only_run(output):
+        last = state_to_resume(output, resume)
+        record = mixture.record() | {
+            "seed": seed,
+            "model": None if model is None else source_name(model),
+            "settings": {
+                "size": size,
+                "kind": kind,
+                "duration_s": duration_s,
+                "num_steps": num_steps,
+                "batch_size": clips_per_step,
+                "optimizer": optimizer,
+                "learning_rate": learning_rate,
+                "eval_every": eval_every,
+                "config": config,
+                "dtype": "bfloat16" if bf16 else dtype,
+            },
+        }
+        if last is not None:
+            expect_same_record(output, record, ("recordings", "weights", "seed", "model", "settings"))
+        set_seed(seed)
+        network = _new_network(model, model_config, of_hub)
+        # The statistics are in the saved state, or in the checkpoint
+        saved = last or model
+        if saved is None:
+            mean, std = crop_statistics(mixture, model_config, seed=seed, progress=progress)
+            feature_extractor = HfASTFeatureExtractor(
+                num_mel_bins=model_config.num_mel_bins, max_length=model_config.max_length, mean=mean, std=std
+            )
+        else:
+            feature_extractor = open_safely(HfASTFeatureExtractor, saved, **({} if last else of_hub))
+        feature_extractor.min_length = model_config.min_frames
+        arguments = _training_arguments(
+            output,
+            max_steps=num_steps,
+            per_device_train_batch_size=batch_size,
+            per_device_eval_batch_size=batch_size,
+            gradient_accumulation_steps=gradient_accumulation_steps,
+            learning_rate=learning_rate,
+            eval_strategy="steps" if mixture.has(VALIDATION) else "no",
+            eval_steps=eval_every,
+            save_steps=eval_every,
+            logging_steps=max(1, min(100, eval_every // 10)),
+            dataloader_num_workers=num_workers,
+            seed=seed,
+            report_to=report_to,
+            disable_tqdm=not progress,
+            **on_device,
+        )
+        trainer = make_trainer(
+            network, feature_extractor, mixture, arguments, make_optimizer=make_optimizer, callbacks=callbacks
+        )
+        if trainer.is_world_process_zero():
+            if push_to_hub is not None:
+                create_repository(push_to_hub)
+            write_record(output, record)
+        run_training(trainer, output, last)
+        if push_to_hub is not None and trainer.is_world_process_zero():
+            upload(output, push_to_hub, "Pretrained by hf-ast")
     return network
 
 
@@ -266,6 +301,33 @@ def make_trainer(
         callbacks=[training, damaged, *callbacks],
         make_optimizer=make_optimizer,
     )
+
+
+def _expect_positive(**numbers: int | None) -> None:
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            raise ValueError(f"{name}={number} must be positive.")
+
+
+def _duration_s(mixture: Mixture, kind: str) -> float:
+    """Return the length of the longest recording to train on, at most the official one, and at least three patches."""
+    longest = max(clip.duration_s for part in mixture.parts for clip in part.of(TRAIN))
+    return min(OFFICIAL_DURATION_S, max(0.48 if kind == "patch" else 0.06, longest))
+
+
+def _num_steps(mixture: Mixture, duration_s: float, clips_per_step: int) -> int:
+    """Return the steps of a training that suits the amount of data."""
+    num_clips = sum(num_parts(clip, duration_s) for part in mixture.parts for clip in part.of(TRAIN))
+    return min(MOST_STEPS, max(LEAST_STEPS, NUM_EPOCHS * math.ceil(num_clips / clips_per_step)))
+
+
+def _as_mixture(data: Any, *, weights: Sequence[float] | None, **settings: Any) -> Mixture:
+    """Return what `read_mixture` finds, or `data` if it is that already."""
+    if not isinstance(data, Mixture):
+        return read_mixture(data, weights=weights, **settings)
+    if weights is not None:
+        raise ValueError(f"weights={list(weights)} must be given to read_mixture, which made data.")
+    return data
 
 
 def _find_optimizer(name: str, learning_rate: float | None) -> tuple[MakeOptimizer | None, float]:
@@ -312,10 +374,9 @@ def _training_arguments(output: Path, **changes: Any) -> TrainingArguments:
     """Return the settings of the official code, with a schedule for any number of steps, and `changes`."""
     return TrainingArguments(
         output_dir=str(output / CHECKPOINTS),
-        lr_scheduler_type="cosine",
-        warmup_steps=0.05,
         adam_beta1=0.95,  # this and the weight decay are those of the official code
         weight_decay=5e-7,
+        logging_nan_inf_filter=False,  # a loss that is not finite ends the training
         save_total_limit=2,
         dataloader_pin_memory=torch.cuda.is_available(),
         prediction_loss_only=True,

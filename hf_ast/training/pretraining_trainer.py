@@ -5,19 +5,23 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, Trainer
+from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from hf_ast import SSASTConfig
 
 from .crops import ClipMasks
+from .guards import GuardedTrainer
+from .schedules import warmup_cosine
 
 logger = logging.get_logger(__name__)
 
+# Share of the steps in which the learning rate rises
+WARMUP = 0.05
 MakeOptimizer = Callable[[PreTrainedModel], torch.optim.Optimizer]
 
 
-class PretrainingTrainer(Trainer):
+class PretrainingTrainer(GuardedTrainer):
     """Trainer for masked-patch pretraining.
 
     The loss of a step is the mean over all patches that are masked in it, no matter how its clips are distributed over
@@ -49,6 +53,13 @@ class PretrainingTrainer(Trainer):
             network: Any = self.model if model is None else model
             self.optimizer = self.make_optimizer(network)
         return super().create_optimizer(model)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+        """Make a schedule for any number of steps: a rise over a twentieth of them, and a cosine down."""
+        if self.lr_scheduler is None:
+            own: Any = self.optimizer if optimizer is None else optimizer
+            self.lr_scheduler = warmup_cosine(own, num_training_steps, warmup=WARMUP)
+        return self.lr_scheduler
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[dict[str, Tensor]], num_batches: int, device: torch.device

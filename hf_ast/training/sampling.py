@@ -147,9 +147,11 @@ class TrainingRows(EpochDataset):
     Args:
         dataset: Rows of the training set.
         augmentation: None for no augmentation.
-        weights: Weights of the rows, such as `class_balanced_weights`, shape (number of rows,): each epoch draws anew,
-            with replacement. None takes every row once.
+        weights: Weights of the rows, such as `class_balanced_weights`, shape (number of rows,): each epoch draws anew.
+            None takes every row once.
         num_rows: Rows of an epoch; as many as the dataset has if None. Only with weights.
+        replacement: Whether a row may be drawn several times for an epoch. Without it, at most as many as have a
+            weight are drawn.
         seed: Seed of the choice of rows and of the augmentation, at least 0.
 
     Raises:
@@ -163,6 +165,7 @@ class TrainingRows(EpochDataset):
         *,
         weights: Tensor | None = None,
         num_rows: int | None = None,
+        replacement: bool = True,
         seed: int = 0,
     ):
         if weights is None:
@@ -177,6 +180,9 @@ class TrainingRows(EpochDataset):
         self.augmentation = augmentation or Augmentation()
         self.weights = weights
         self.num_rows = len(dataset) if num_rows is None else num_rows
+        self.replacement = replacement
+        if weights is not None and not replacement:
+            self.num_rows = min(self.num_rows, int((weights > 0).sum()))
         self.seed = seed
         self._drawn: tuple[int, Tensor] | None = None
 
@@ -209,7 +215,7 @@ class TrainingRows(EpochDataset):
             return index
         if self._drawn is None or self._drawn[0] != epoch:
             generator = seeded_generator(self.seed, epoch)
-            drawn = torch.multinomial(self.weights, self.num_rows, replacement=True, generator=generator)
+            drawn = torch.multinomial(self.weights, self.num_rows, replacement=self.replacement, generator=generator)
             self._drawn = (epoch, drawn)
         return int(self._drawn[1][index])
 

@@ -110,6 +110,54 @@ def exponential_warmup_linear_decay(
     return LambdaLR(optimizer, at)
 
 
+def warmup_cosine(optimizer: Optimizer, num_steps: int, *, warmup: float = 0.1) -> LambdaLR:
+    """A linear rise to the peak, and a cosine down to almost 0. No step has the rate 0, not even a single one.
+
+    Args:
+        optimizer: Its learning rates are the peaks.
+        num_steps: Optimizer steps of the whole training.
+        warmup: Share of the steps in which the rate rises.
+    """
+    num_rising = max(1, round(warmup * num_steps))
+
+    def at(step: int) -> float:
+        if step < num_rising:
+            return (step + 1) / num_rising
+        share = (step - num_rising + 1) / (num_steps - num_rising + 1)
+        return 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+
+    return LambdaLR(optimizer, at)
+
+
+class StopWithoutProgress(TrainerCallback):
+    """Ends a training in which neither metric nor loss have been better than ever before for a share of all steps.
+
+    It looks at saved states, which are those with an evaluation, and depends on the log alone, so that an interrupted
+    run ends where it would have ended.
+
+    Args:
+        patience: That share, in (0, 1].
+        metric: Name of the metric, of which more is better.
+    """
+
+    def __init__(self, patience: float, metric: str):
+        if not 0 < patience <= 1:
+            raise ValueError(f"patience={patience} must be in (0, 1], a share of the training.")
+        self.patience = patience
+        self.metric = metric
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Stop if it is time."""
+        found = [entry for entry in state.log_history if "eval_loss" in entry]
+        if not found:
+            return
+        # The first of several that are equal
+        best = max(found, key=lambda entry: entry[f"eval_{self.metric}"])["step"]
+        lowest = min(found, key=lambda entry: entry["eval_loss"])["step"]
+        if state.global_step - max(best, lowest) >= self.patience * state.max_steps:
+            control.should_training_stop = True
+
+
 class PatchoutSchedule(TrainerCallback):
     """Changes the number of dropped patches, and the drop-path rate, linearly during training.
 

@@ -36,9 +36,10 @@ from hf_ast.data.labelled import LabelledData, read_data
 from hf_ast.recipes.keywords.clips import KEYWORDS, unknown_words
 from hf_ast.recipes.keywords.speech import SAMPLING_RATE_HZ
 from hf_ast.training.evaluate import evaluate
-from hf_ast.training.finetune import make_trainer, training_arguments
+from hf_ast.training.finetune import make_trainer, settle
 from hf_ast.training.preparation import load_for_training
 from hf_ast.training.presets import PRESETS, Preset
+from hf_ast.training.recipe_trainer import training_arguments
 from tests.benchmarks.keyword_task import (
     labelled_waveforms,
     new_config,
@@ -73,9 +74,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
 # With the embedded model, which learns ten words that it does not know: what differs from the preset small-data
 PRESET_VARIANTS: dict[str, dict[str, Any]] = {
     BASELINE: {},
+    # Of version 0.2: 1e-4 for models of every width, and 20 epochs, however few steps they are
+    "former preset": LAYER_DECAY | {"learning_rate": 1e-4, "width": None, "min_steps": 0, "patience": None},
     "SpecAugment": MASKS,
     "head as the rest": {"head_multiplier": 1.0},
-    "no layer decay": {"layer_decay": 1.0},
 }
 SCRATCH_VARIANTS = [name for name in VARIANTS if name not in (LORA, "head 10 times", "noise and roll")]
 STARTS = {"scratch": SCRATCH_VARIANTS, "pretrained": list(VARIANTS), "keywords": list(PRESET_VARIANTS)}
@@ -144,10 +146,16 @@ def trained_accuracy(data: LabelledData, output: Path, model: Path, variant: str
     """Train as `finetune` does, by the same parts, and return the accuracy on the recordings of the split "test"."""
     set_seed(seed)
     network, extractor, data = load_for_training(model, data, preset)
-    num_steps = preset.num_epochs * math.ceil(len(data.of("train")) / preset.batch_size)
-    eval_every = num_steps // NUM_EVALUATIONS
+    preset, per_epoch = settle(preset, network, extractor, data, preset.batch_size)
+    eval_every = math.ceil(preset.num_epochs * per_epoch / NUM_EVALUATIONS)
     arguments = training_arguments(
-        output, data, preset, eval_every=eval_every, seed=seed, disable_tqdm=True, save_only_model=True
+        output,
+        preset,
+        eval_every=eval_every,
+        has_validation=True,
+        seed=seed,
+        disable_tqdm=True,
+        save_only_model=True,
     )
     if variant == LORA:
         network = get_peft_model(network, LORA_CONFIG)
@@ -222,7 +230,7 @@ def main() -> None:
     args = parser.parse_args()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    changes = {"learning_rate": args.learning_rate, "num_epochs": args.epochs}
+    changes: dict[str, Any] = {"learning_rate": args.learning_rate, "num_epochs": args.epochs}
     changes = {name: value for name, value in changes.items() if value is not None}
     args.out.mkdir(parents=True, exist_ok=True)
     runs = []

@@ -43,7 +43,8 @@ def test_metrics_of_a_folder(folder: Path, model: Path, tmp_path: Path, capsys: 
     assert main(["evaluate", str(model), str(folder), "--split", "validation"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "3 recordings"
-    assert [line.split()[0] for line in lines[1:]] == list(expected)
+    assert [line.split()[0] for line in lines[1:6]] == list(expected)
+    assert "largest class" in lines[1]
     assert main(["evaluate", str(model), str(folder), "--split", "test"]) == 1
     assert "split='test' holds no recording" in capsys.readouterr().err
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForAudioClassification
 
+from docs.guides.calls import write_calls
 from hf_ast.cli import main
 from tests.support.labelled import NOISE, SKIPPED, TONES, write_folder
 
@@ -61,3 +62,32 @@ def test_errors_are_sentences(
     assert main([*command, "--preset", "large"]) == 2
     assert main(["finetune", str(tmp_path), "--model", str(model_folder), "--out", str(tmp_path / "out")]) == 1
     assert "holds no recording" in capsys.readouterr().err
+
+
+def test_marked_events_train_a_model_that_is_measured_by_its_events(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    write_calls(data, 5, duration_s=2.0)
+    command = ["finetune", str(data), "--model", str(model_folder), "--out", str(out), "--epochs", "1"]
+    settings = ["--num-workers", "0", "--duration", "0.4", "--json"]
+    assert main([*command, "--task", "events", *settings]) == 0
+    output = capsys.readouterr()
+    trained = json.loads(output.out)
+    assert "1 recordings without events, 0 without times" in output.err
+    assert [row["label"] for row in trained["classes"]] == ["chirp", "trill"]
+
+    figure = tmp_path / "found.png"
+    assert main(["evaluate", str(out), str(data), "--split", "validation", "--json", "--figure", str(figure)]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"] == pytest.approx(trained["metrics"], nan_ok=True)
+    assert figure.exists()
+
+
+def test_without_the_task_segments_are_clips_and_the_command_says_so(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    write_calls(data, 3, duration_s=2.0)
+    command = ["finetune", str(data), "--model", str(model_folder), "--out", str(tmp_path / "out"), "--epochs", "1"]
+    main([*command, "--num-workers", "0", "--validation", "0"])
+    assert "to learn when something is heard, add --task events" in capsys.readouterr().err

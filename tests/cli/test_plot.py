@@ -107,3 +107,10 @@ def test_where_it_cannot_draw(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     for name, message in (("taken.png", "exists"), ("a.jpeg", "must end in .png, .pdf or .svg")):
         assert main(["plot", "spectrogram", "a.wav", "--out", str(tmp_path / name)]) == 2
         assert message in " ".join(capsys.readouterr().err.replace("│", "").split())
+
+
+def test_measures_of_events_have_no_average_precision(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = tmp_path / METRICS
+    result.write_text(json.dumps({"classes": [{"label": "chirp", "event_F1": 1.0}]}))
+    assert main(["plot", "average-precision", str(result), "--out", str(tmp_path / "a.png")]) == 1
+    assert "holds measures of events" in capsys.readouterr().err

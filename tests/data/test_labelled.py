@@ -240,6 +240,7 @@ def test_the_same_share_of_every_class_is_held_out_whatever_the_order() -> None:
     assert held_out(items[::-1], 0.2, seed=0) == chosen
     assert held_out(items, 0.2, seed=1) != chosen
     assert held_out(items, 0.0, seed=0) == set()
+    assert len(held_out([(str(number), (0,), None) for number in range(8)], 0.2, seed=0)) == 2  # nearest to 1.6
 
 
 def test_a_recording_of_several_classes_counts_for_the_rarest_one() -> None:

@@ -193,3 +193,18 @@ def test_esc50_by_the_names_of_its_files(tmp_path: Path) -> None:
     (folder / "audio" / "5-105-A-7.wav").unlink()
     with pytest.raises(ValueError, match=r"has the folds \['1', '2', '3', '4'\], but ESC-50 has"):
         read_esc50(folder / "audio")
+
+
+def test_a_recording_a_little_longer_than_the_input_is_scored_in_windows(tmp_path: Path) -> None:
+    """Not cut at the end of the input, which would leave out its last tenth."""
+    model, extractor = tiny_model(id2label=LABELS), HfASTFeatureExtractor(num_mel_bins=32, max_length=50)
+    window = extractor.max_samples
+    rng = np.random.default_rng(0)
+    for label, length in ((NOISE, window), (TONES, window + 1500)):
+        (tmp_path / label).mkdir()
+        soundfile.write(tmp_path / label / "a.wav", waveform(label, 16000, length / 16000, rng), 16000)
+    result = evaluate(model, extractor, read_data(tmp_path), batch_size=2)
+    for name, scores in zip(result.names, result.scores, strict=True):
+        expected = tag(model, extractor, tmp_path / name)
+        assert len(expected.window_scores) == (2 if TONES in name else 1)
+        np.testing.assert_allclose(scores, expected.scores, atol=2e-6)

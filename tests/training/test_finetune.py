@@ -16,10 +16,9 @@ from safetensors.torch import load_file
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, TrainerCallback, pipeline
 
 from hf_ast import HfASTFeatureExtractor, HfASTForAudioClassification, PaSSTForAudioClassification, audio, tag
-from hf_ast.cli.finetune import Preset as CommandPreset
 from hf_ast.data.labelled import LabelledData, read_data
-from hf_ast.training.augmentation import Augmentation
-from hf_ast.training.finetune import finetune, make_trainer, training_arguments
+from hf_ast.text import markdown
+from hf_ast.training.finetune import finetune
 from hf_ast.training.output import last_state
 from hf_ast.training.preparation import load_for_training
 from hf_ast.training.presets import PRESETS, Preset
@@ -138,13 +137,10 @@ def test_a_training_continues_only_with_the_same_data(data: LabelledData, start:
     with pytest.raises(ValueError, match="holds saved states of an earlier run; resume=True continues it"):
         finetune(data, tmp_path, model=start, preset=ONE_EPOCH)
     fewer = replace(data, clips=data.clips[1:])
-    with pytest.raises(ValueError, match="the data have other splits than when training"):
+    with pytest.raises(ValueError, match="sha256 differs from what it was"):
         finetune(fewer, tmp_path, model=start, preset=ONE_EPOCH, resume=True)
     # A state that was being written when the training was killed
     (tmp_path / "checkpoints" / "checkpoint-9").mkdir()
-    # ... or when the disk became full
-    (tmp_path / "checkpoints" / "checkpoint-11").mkdir()
-    (tmp_path / "checkpoints" / "checkpoint-11" / "trainer_state.json").write_text('{"best')
     assert last_state(tmp_path).name == "checkpoint-3"
 
 
@@ -243,6 +239,43 @@ def test_several_labels_per_recording(
     assert "accuracy" not in done.evaluation.metrics.values
 
 
+def test_the_result_is_that_of_the_test_split_on_which_nothing_was_chosen(
+    data: LabelledData, start: Path, tmp_path: Path
+) -> None:
+    clips = [
+        replace(clip, split="test") if clip.split == "train" and n % 4 == 0 else clip
+        for n, clip in enumerate(data.clips)
+    ]
+    split = replace(data, clips=clips)
+    done = finetune(split, tmp_path, model=start, preset=ONE_EPOCH, num_workers=0)
+    assert done.split == "test"
+    assert done.evaluation is not None
+    assert done.evaluation.names == [clip.title for clip in split.of("test")]
+    result = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
+    assert result["num_recordings"] == len(split.of("test"))
+    assert result["baselines"]["largest_class"]["balanced_accuracy"] == pytest.approx(1 / 3)
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "of the test split, on which nothing was chosen" in card
+    assert all(markdown(remark) in card for remark in result["remarks"])
+
+
+@pytest.mark.parametrize("changes", [{"freeze": "backbone"}, {"lora": 2}])
+def test_a_part_is_trained_and_the_result_is_an_ordinary_model(
+    data: LabelledData, start: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    finetune(data, tmp_path, model=start, preset=replace(ONE_EPOCH, learning_rate=0.01), num_workers=0, **changes)
+    before, after = (load_file(folder / "model.safetensors") for folder in (start, tmp_path))
+    assert before.keys() == after.keys()
+    moved = {
+        name for name, tensor in before.items() if tensor.shape == after[name].shape and not tensor.equal(after[name])
+    }
+    if "lora" in changes:
+        names = {tuple(name.split(".")[-2:]) for name in moved if "layers" in name}
+        assert names == {(name, "weight") for name in ("qkv", "proj", "fc1", "fc2")}
+    else:
+        assert not any(name.startswith("backbone") for name in moved)
+
+
 def test_the_card_states_the_licence_of_the_weights_or_that_it_is_unknown(
     data: LabelledData, start: Path, tmp_path: Path
 ) -> None:
@@ -259,51 +292,15 @@ def test_the_card_states_the_licence_of_the_weights_or_that_it_is_unknown(
     assert (inherited.data.license, "started from" in inherited.text) == ("cc-by-4.0", True)
 
 
-def test_presets_are_the_official_recipes(data: LabelledData, start: Path, tmp_path: Path) -> None:
-    def augmentation(name: str, num_frames: int) -> Augmentation:
-        return PRESETS[name].augmentation(HfASTFeatureExtractor(max_length=num_frames))
-
-    assert augmentation("audioset", 1024) == Augmentation(mixup_probability=0.5, max_mel_mask=48, max_time_mask=192)
-    assert augmentation("esc50", 512) == Augmentation(max_mel_mask=24, max_time_mask=96)
-    assert augmentation("speech-commands", 128) == Augmentation(
-        mixup_probability=0.6, max_mel_mask=48, max_time_mask=48, max_noise=0.1, max_roll=10
-    )
-    assert {name.value for name in CommandPreset} == PRESETS.keys()
-
-    network, extractor, data = load_for_training(start, data, PRESETS["esc50"])
-    assert network.config.max_length == extractor.max_length == 512
-    preset = replace(PRESETS["esc50"], batch_size=10)
-    trainer = make_trainer(network, extractor, data, preset, training_arguments(tmp_path, data, preset))
-    trainer.create_optimizer_and_scheduler(75)
-    rates = []
-    for _ in range(75):
-        rates.append(trainer.optimizer.param_groups[0]["lr"])
-        trainer.optimizer.step()
-        trainer.lr_scheduler.step()
-    # Three steps per epoch, 25 epochs
-    expected = np.array([1e-5 * 0.85 ** max(0, epoch - 4) for epoch in range(25)])
-    np.testing.assert_allclose(rates, expected.repeat(3), rtol=1e-9)
-    group = trainer.optimizer.param_groups[0]
-    assert (group["betas"], group["weight_decay"]) == ((0.95, 0.999), 5e-7)
-
-
-def test_layers_and_head_have_their_own_learning_rates(data: LabelledData, start: Path, tmp_path: Path) -> None:
-    preset = PRESETS["small-data"]
-    network, extractor, data = load_for_training(start, data, preset)
-    trainer = make_trainer(network, extractor, data, preset, training_arguments(tmp_path, data, preset))
-    trainer.create_optimizer_and_scheduler(10)
-    rates = {group["name"]: group["initial_lr"] for group in trainer.optimizer.param_groups}
-    assert rates["head, decayed"] == pytest.approx(1e-3)
-    assert rates["layers.1, decayed"] == pytest.approx(0.75e-4)
-    assert rates["embeddings, decayed"] == pytest.approx(0.75**3 * 1e-4)
-
-
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
         ({"preset": "large"}, "preset='large' is unknown; choose one of"),
         ({"stats": "imagenet"}, "stats='imagenet' is unknown"),
         ({"learning_rate": 0.0}, "learning_rate=0.0 must be positive"),
+        ({"eval_every": 0}, "eval_every=0 must be positive"),
+        ({"metric": "mean"}, "metric='mean' does not suit these data"),
+        ({"freeze": "head"}, "freeze='head' is unknown"),
         ({"model": "no/such-model"}, "neither a folder nor a released checkpoint"),
     ],
 )
@@ -329,7 +326,7 @@ def test_the_result_goes_to_the_hub(data: LabelledData, start: Path, hub: Loopba
     out = tmp_path / "out"
     finetune(data, out, model=start, preset=ONE_EPOCH, num_workers=0, push_to_hub="org/sounds")
     files = hub.repositories["org/sounds"].commits[-1].files
-    own = {path.name for path in out.iterdir() if path.is_file()}
+    own = {path.name for path in out.iterdir() if path.is_file() and not path.name.startswith(".")}
     assert own <= files.keys()
     assert not any(name.startswith("checkpoints") for name in files)
     assert "org/sounds" in (out / "README.md").read_text(encoding="utf-8")

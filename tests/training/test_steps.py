@@ -14,8 +14,8 @@ from transformers import TrainingArguments, set_seed
 
 from hf_ast.training.augmentation import Augmentation
 from hf_ast.training.collation import TrainingCollator
-from hf_ast.training.finetune import RecipeTrainer
 from hf_ast.training.presets import Preset
+from hf_ast.training.recipe_trainer import RecipeTrainer
 from hf_ast.training.sampling import TrainingRows
 from tests.support.tiny import passt_extractor, tiny_passt, waveforms
 

@@ -1,24 +1,32 @@
 """Keyword spotting in minutes of sound: how well `hf_ast.tag` finds the words, and when.
 
-    python -m hf_ast.recipes.keywords spot [--model DIR] [--seed S]
+    python -m hf_ast.recipes.keywords spot [--model DIR] [--frames DIR] [--seed S]
 
-Each recording holds keywords and other words of held-out voices at random times, a second or more apart, in noise.
+With `--frames`, the events of a model that labels cells of time are measured beside those of windows, on the same
+recordings. Each holds keywords and other words of held-out voices at random times, a second or more apart, in noise.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from time import process_time
 from typing import Any, NamedTuple
 
 import numpy as np
+from transformers import PreTrainedModel
 
 from hf_ast import load_classifier, tag
 from hf_ast.assets import EMBEDDED_MODEL
 from hf_ast.inference.events import Event
+from hf_ast.inference.features import FeatureExtractor
 from hf_ast.recipes.keywords.clips import KEYWORDS, UNKNOWN, Pool, speech_pool
 from hf_ast.recipes.keywords.speech import SAMPLING_RATE_HZ, make_noise, mix_at_snr, set_peak
 
 DURATION_S = 60.0
 # Shorter windows than the model's 1.6 s locate a word better, and still hold it as a whole
 WINDOW_S, HOP_S = 0.8, 0.1
+# Windows of frames overlap by as much as a word lasts, so that each word lies in one of them as a whole
+FRAME_HOP_S = 1.0
+FRAME_EVENTS = {"threshold": 0.4, "release": 0.2, "longest_gap_s": 0.12, "shortest_s": 0.12}
 # Pauses between words, in seconds, and the signal-to-noise ratio over the recording, in dB
 PAUSE_S = (1.0, 3.0)
 SNR_DB = (10.0, 30.0)
@@ -74,42 +82,58 @@ def match(events: list[Event], words: list[Word]) -> list[tuple[Event, Word]]:
     return pairs
 
 
-def spot(
-    model_path: str | Path = EMBEDDED_MODEL,
-    *,
-    num_recordings: int = 10,
-    seed: int = 0,
-    window_s: float = WINDOW_S,
-    hop_s: float = HOP_S,
-) -> dict[str, Any]:
+class Way(NamedTuple):
+    """A way to find events: a model, its feature extractor, and settings of `hf_ast.tag`."""
+
+    model: PreTrainedModel
+    feature_extractor: FeatureExtractor
+    settings: dict[str, Any]
+
+
+def windows_of(model_path: str | Path = EMBEDDED_MODEL, window_s: float = WINDOW_S, hop_s: float = HOP_S) -> Way:
+    """Return the way of a model that labels windows; their length, and the time between their starts, in seconds."""
+    return Way(*load_classifier(model_path), {"window_s": window_s, "hop_s": hop_s})
+
+
+def frames_of(model_path: str | Path, hop_s: float = FRAME_HOP_S) -> Way:
+    """Return the way of a model that labels cells of time; its windows are as long as its input."""
+    return Way(*load_classifier(model_path, frames=True), {"hop_s": hop_s} | FRAME_EVENTS)
+
+
+def spot(ways: Mapping[str, Way], *, num_recordings: int = 10, seed: int = 0) -> dict[str, dict[str, Any]]:
     """Measure how well the events of `hf_ast.tag` find the keywords in recordings of a minute.
 
     Args:
-        model_path: Folder, id on the Hub or name of the model.
+        ways: Name -> model and settings; all hear the same recordings.
         num_recordings: Number of recordings of held-out voices.
         seed: Another seed gives other recordings.
-        window_s, hop_s: Length of the windows, and the time between their starts, in seconds.
 
     Returns:
-        `num_words`, the keywords that are spoken; `num_events`, the events of keywords; `recall`, `precision`; the
-        median and the 95th percentile of the absolute onset error in seconds, `onset_error_s` and `onset_error_95_s`,
-        over the events that are right.
+        For each way `num_words`, the keywords that are spoken; `num_events`, the events of keywords; `recall`,
+        `precision`; the median and the 95th percentile of the absolute onset error in seconds, `onset_error_s` and
+        `onset_error_95_s`, over the events that are right; and `cpu_s`, the seconds of processor time for all
+        recordings.
     """
-    model, feature_extractor = load_classifier(model_path)
     pool = speech_pool("test", num_per_keyword=20, num_unknown=60, seed=seed)
-    num_words = num_events = 0
-    pairs = []
+    found: dict[str, list[tuple[list[Event], list[Word]]]] = {name: [] for name in ways}
+    cpu_s = dict.fromkeys(ways, 0.0)
     for number in range(num_recordings):
         waveform, words = make_recording(pool, np.random.default_rng([seed, 4, number]))
-        tagging = tag(model, feature_extractor, waveform, window_s=window_s, hop_s=hop_s, batch_size=64)
-        words = [word for word in words if word.label in KEYWORDS]
-        events = [event for event in tagging.events if event.label in KEYWORDS]
-        num_words += len(words)
-        num_events += len(events)
-        pairs += match(events, words)
+        for name, way in ways.items():
+            begin = process_time()
+            events = tag(way.model, way.feature_extractor, waveform, batch_size=64, **way.settings).events
+            cpu_s[name] += process_time() - begin
+            of_keywords = [event for event in events if event.label in KEYWORDS]
+            found[name].append((of_keywords, [word for word in words if word.label in KEYWORDS]))
+    return {name: _measured(found[name]) | {"cpu_s": round(cpu_s[name], 2)} for name in ways}
+
+
+def _measured(found: Sequence[tuple[list[Event], list[Word]]]) -> dict[str, Any]:
+    pairs = [pair for events, words in found for pair in match(events, words)]
+    num_words, num_events = (sum(len(one[part]) for one in found) for part in (1, 0))
     errors = [abs(event.start_s - word.start_s) for event, word in pairs]
     return {
-        "num_recordings": num_recordings,
+        "num_recordings": len(found),
         "num_words": num_words,
         "num_events": num_events,
         "recall": len(pairs) / max(1, num_words),
