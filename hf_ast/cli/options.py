@@ -260,7 +260,7 @@ class EventOptions(BatchOptions):
 
     def tagging(self) -> dict[str, Any]:
         """The options as keywords of `hf_ast.tag`."""
-        events = {"median_s": self.median, "shortest_s": self.shortest, "longest_gap_s": self.gap}
+        events: dict[str, Any] = {"median_s": self.median, "shortest_s": self.shortest, "longest_gap_s": self.gap}
         events |= {"threshold": threshold_of(self.threshold) if self.threshold else None, "release": self.release}
         given = {name: value for name, value in events.items() if value is not None}
         return {"window_s": self.window, "hop_s": self.hop, "batch_size": self.batch_size} | given

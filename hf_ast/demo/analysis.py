@@ -11,7 +11,7 @@ import hf_ast
 from hf_ast.assets import EMBEDDED_MODEL
 from hf_ast.data import audio
 from hf_ast.inference.event_formats import CSV_HEADER, Heard, as_data, csv_lines, delimited
-from hf_ast.inference.events import EventRule
+from hf_ast.inference.events import DEFAULT_THRESHOLD
 from hf_ast.inference.features import model_window
 from hf_ast.inference.tagging import Tagging
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
@@ -60,7 +60,7 @@ def analyse(
     path: str | os.PathLike[str],
     model: str | os.PathLike[str] = EMBEDDED_MODEL,
     *,
-    threshold: float = EventRule.threshold,
+    threshold: float = DEFAULT_THRESHOLD,
     window_s: float | None = None,
     overlap: float = 0.0,
     batch_size: int | None = None,

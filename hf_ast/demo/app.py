@@ -11,7 +11,7 @@ import gradio
 from hf_ast.assets import EMBEDDED_MODEL, RECORDINGS
 from hf_ast.checkpoints import classifier_names, resolve_model
 from hf_ast.inference.devices import find_device, find_dtype
-from hf_ast.inference.events import EventRule
+from hf_ast.inference.events import DEFAULT_THRESHOLD
 
 from .analysis import Analysis, analyse
 from .pictures import CSS, PLAYBACK, picture, player, time_axis
@@ -104,7 +104,7 @@ def build(
                     model_choices(model, revision, token), value=model, label="Model", info=MODEL_INFO
                 )
                 with gradio.Accordion("Settings", open=False):
-                    threshold = gradio.Slider(0.05, 1, EventRule.threshold, step=0.05, label="Score of an event")
+                    threshold = gradio.Slider(0.05, 1, DEFAULT_THRESHOLD, step=0.05, label="Score of an event")
                     window = gradio.Number(
                         None, label="Window in seconds", info="Empty: what the model hears at once", minimum=0
                     )

@@ -53,8 +53,9 @@ class ModelCells:
 
 def model_cells(model: PreTrainedModel, feature_extractor: FeatureExtractor) -> ModelCells | None:
     """Return the cells of a model; None if it labels what it hears as a whole."""
-    is_of_frames = isinstance(model, SpectrogramForAudioFrameClassification)
-    return ModelCells(model, feature_extractor) if is_of_frames else None
+    if not isinstance(model, SpectrogramForAudioFrameClassification):
+        return None
+    return ModelCells(model, feature_extractor)
 
 
 def check_frame_shift(config: Any, feature_extractor: Any) -> None:
@@ -82,7 +83,8 @@ class CellMean:
     """
 
     def __init__(self, hop: int, sampling_rate: int, cells: ModelCells | None = None):
-        self._length, self._first_middle = (hop, hop / 2) if cells is None else (cells.length, cells.first_middle)
+        self._length: float = hop if cells is None else cells.length
+        self._first_middle = hop / 2 if cells is None else cells.first_middle
         self._has_cells = cells is not None
         self._rate = sampling_rate
         self._begin()

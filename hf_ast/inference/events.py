@@ -12,6 +12,7 @@ from hf_ast.models.feature_extraction_checks import as_finite
 # Times that differ by less are the same: cells are at least a hundred times as long, and sums of their lengths round
 TOLERANCE_S = 1e-6
 NOT_ASCENDING = "The edges of cells_s must be finite and ascend, by more than a microsecond."
+DEFAULT_THRESHOLD = 0.5
 # Cells that are worked on at a time, so that memory does not grow with the length of a recording
 BLOCK = 4096
 
@@ -58,7 +59,7 @@ class EventRule:
         ValueError: A value is out of its range.
     """
 
-    threshold: float | Mapping[str, float] = 0.5
+    threshold: float | Mapping[str, float] = DEFAULT_THRESHOLD
     release: float | Mapping[str, float] | None = None
     median_s: float = 0.0
     shortest_s: float = 0.0
@@ -79,7 +80,7 @@ class EventRule:
 
     def limits(self, labels: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Threshold and release of each label, float64, shape (C,) each; ValueError if one is out of its range."""
-        threshold = _by_label("threshold", self.threshold, labels, [type(self).threshold] * len(labels))
+        threshold = _by_label("threshold", self.threshold, labels, [DEFAULT_THRESHOLD] * len(labels))
         release = _by_label("release", self.release, labels, threshold)
         for label, high, low in zip(labels, threshold, release, strict=True):
             of = f" of {label!r}" if isinstance(self.threshold, Mapping) or isinstance(self.release, Mapping) else ""
@@ -112,7 +113,7 @@ def find_events(scores: Any, cells_s: Any, labels: Sequence[str], **settings: Un
         raise ValueError(
             f"scores has shape {scores.shape}, but must have a row for each cell, a column for each label."
         )
-    edges_s = np.asarray(cells_s, dtype=np.float64)
+    edges_s: np.ndarray = np.asarray(cells_s, dtype=np.float64)
     if edges_s.ndim == 0:
         edges_s = np.arange(len(scores) + 1) * as_finite("cells_s", float(edges_s))
     cell_s = float(np.median(np.diff(edges_s))) if len(edges_s) > 1 else 1.0

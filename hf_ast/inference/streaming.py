@@ -144,6 +144,7 @@ class StreamTagger:
                     times_s = self._scorer.times_s(batch.starts, batch.length).tolist()
                     scores = batch.scores.amax(dim=1)
                     windows += [
-                        StreamWindow(*times, row, self.labels) for times, row in zip(times_s, scores, strict=True)
+                        StreamWindow(start_s, end_s, row, self.labels)
+                        for (start_s, end_s), row in zip(times_s, scores, strict=True)
                     ]
         return windows
