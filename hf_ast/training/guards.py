@@ -74,6 +74,13 @@ class GuardedTrainer(Trainer):
             raise ValueError(divergence("the loss is", self.state, self.last_loss))
         return loss
 
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """Train for an epoch as `Trainer` does, but not beyond the end of a finished run that is resumed."""
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+        if not self.control.should_training_stop:
+            super()._run_epoch(*args, **kwargs)
+
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Log as `Trainer` does, but the learning rate that the arguments name, of which those of layers are parts."""
         if "learning_rate" in logs:

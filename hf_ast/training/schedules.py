@@ -132,8 +132,7 @@ def warmup_cosine(optimizer: Optimizer, num_steps: int, *, warmup: float = 0.1) 
 class StopWithoutProgress(TrainerCallback):
     """Ends a training in which neither metric nor loss have been better than ever before for a share of all steps.
 
-    It looks at saved states, which are those with an evaluation, and depends on the log alone, so that an interrupted
-    run ends where it would have ended.
+    It depends on the logged evaluations alone, so that an interrupted run ends where it would have ended.
 
     Args:
         patience: That share, in (0, 1].
@@ -154,8 +153,10 @@ class StopWithoutProgress(TrainerCallback):
         # The first of several that are equal
         best = max(found, key=lambda entry: entry[f"eval_{self.metric}"])["step"]
         lowest = min(found, key=lambda entry: entry["eval_loss"])["step"]
-        if state.global_step - max(best, lowest) >= self.patience * state.max_steps:
+        if found[-1]["step"] - max(best, lowest) >= self.patience * state.max_steps:
             control.should_training_stop = True
+
+    on_epoch_begin = on_save  # a run that ended in this way, and is resumed, has ended
 
 
 class PatchoutSchedule(TrainerCallback):
