@@ -33,7 +33,7 @@ from .datasets import (
     resumable,
 )
 from .errors import note
-from .options import DEFAULT_MODEL, Json, Model, ModelOptions, positive, quiet_loading, with_model_options
+from .options import DEFAULT_MODEL, Json, Model, ModelOptions, positive, quiet_loading, with_options
 from .output import show_result
 
 
@@ -57,7 +57,7 @@ class Stats(StrEnum):
 OF_PRESET = "that of the preset"
 
 
-@with_model_options
+@with_options
 def finetune(
     data: Data,
     options: ModelOptions,

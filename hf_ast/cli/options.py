@@ -7,13 +7,13 @@ import math
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hf_ast.assets import EMBEDDED_MODEL
+from hf_ast.choices import DType
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -79,14 +79,6 @@ def quiet_loading() -> None:
         enable_progress_bars()
 
 
-class DType(StrEnum):
-    """Precisions of a model."""
-
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-    FLOAT16 = "float16"
-
-
 def usable(device: str | None) -> str | None:
     """Check that this machine has a device."""
     if device is not None:
@@ -150,8 +142,7 @@ class HubOptions:
 
     def settings(self) -> dict[str, Any]:
         """The options as keywords of the functions of `hf_ast`."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {name: value.value if isinstance(value, DType) else value for name, value in values.items()}
+        return dataclasses.asdict(self)
 
     def loading(self) -> dict[str, Any]:
         """Those of them that functions which load a model take."""
@@ -183,7 +174,7 @@ class FrontEndOptions(HubOptions):
 class ModelOptions(FrontEndOptions):
     """Also in which precision, for commands that run a model, or train one."""
 
-    dtype: Precision = DType.FLOAT32
+    dtype: Precision = "float32"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,31 +184,31 @@ class BatchOptions(ModelOptions):
     batch_size: BatchSize = None
 
 
-def with_model_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of its parameter of the type `HubOptions`, or of a type made from it.
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of its parameters that are dataclasses.
 
-    The command line gets the fields of that type, in the place of the parameter; the function gets them as one value.
+    The command line gets the fields of such a class, in the place of the parameter; the function gets them as one
+    value.
     """
     hints = typing.get_type_hints(command, include_extras=True)
-    name, options = next(
-        (name, hint) for name, hint in hints.items() if isinstance(hint, type) and issubclass(hint, HubOptions)
-    )
-    fields = typing.get_type_hints(options, include_extras=True)
-    defaults = {field.name: field.default for field in dataclasses.fields(options)}
-    expanded = [
-        inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, annotation=fields[field], default=default)
-        for field, default in defaults.items()
-    ]
-    own = [
-        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[key])
-        for key, parameter in inspect.signature(command).parameters.items()
-    ]
-    parameters = [new for old in own for new in (expanded if old.name == name else [old])]
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
+    parameters = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name in groups:
+            types = typing.get_type_hints(groups[name], include_extras=True)
+            fields = [(field.name, types[field.name], field.default) for field in dataclasses.fields(groups[name])]
+        else:
+            fields = [(name, hints[name], parameter.default)]
+        parameters += [
+            inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+            for field, annotation, default in fields
+        ]
 
     @functools.wraps(command)
     def run(**arguments: Any) -> None:
-        values = {field: arguments.pop(field) for field in defaults}
-        command(**arguments, **{name: options(**values)})
+        for name, group in groups.items():
+            arguments[name] = group(**{field.name: arguments.pop(field.name) for field in dataclasses.fields(group)})
+        command(**arguments)
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

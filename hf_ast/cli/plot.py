@@ -22,7 +22,7 @@ from .options import (
     Window,
     positive,
     quiet_loading,
-    with_model_options,
+    with_options,
 )
 from .output import show_result
 
@@ -70,7 +70,7 @@ Result = Annotated[
 
 
 @plot.command()
-@with_model_options
+@with_options
 def spectrogram(
     file: Recording,
     out: Out,
@@ -97,7 +97,7 @@ def spectrogram(
 
 
 @plot.command()
-@with_model_options
+@with_options
 def timeline(
     file: Recording,
     out: Out,
@@ -130,7 +130,7 @@ def timeline(
 
 
 @plot.command()
-@with_model_options
+@with_options
 def attention(
     file: Recording,
     out: Out,
@@ -152,7 +152,7 @@ def attention(
 
 
 @plot.command()
-@with_model_options
+@with_options
 def reconstruction(
     file: Recording,
     out: Out,
@@ -184,7 +184,7 @@ def reconstruction(
 
 
 @plot.command()
-@with_model_options
+@with_options
 def patchout(
     file: Recording,
     out: Out,
@@ -223,7 +223,7 @@ def patchout(
 
 
 @plot.command()
-@with_model_options
+@with_options
 def similarity(
     files: Recordings,
     out: Out,

@@ -20,11 +20,11 @@ from .datasets import (
     WholeFiles,
     read_labelled,
 )
-from .options import DEFAULT_MODEL, FrontEndOptions, Json, Model, with_model_options
+from .options import DEFAULT_MODEL, FrontEndOptions, Json, Model, with_options
 from .output import show_result
 
 
-@with_model_options
+@with_options
 def stats(
     data: Data,
     options: FrontEndOptions,

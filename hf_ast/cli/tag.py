@@ -11,7 +11,7 @@ import typer
 from .errors import for_each
 from .event_formats import LAYOUTS, Format, document
 from .files import Recordings, expand_arguments
-from .options import DEFAULT_MODEL, BatchOptions, Hop, Json, Model, Window, with_model_options
+from .options import DEFAULT_MODEL, BatchOptions, Hop, Json, Model, Window, with_options
 from .output import show
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Events = tuple[float, Sequence[Event]]
 
 
-@with_model_options
+@with_options
 def tag(
     files: Recordings,
     options: BatchOptions,
