@@ -32,6 +32,7 @@ from hf_ast.cli import main
 from hf_ast.conversion import folders, layouts, registry
 from hf_ast.conversion.folders import convert_file, read_provenance, sha256, write_provenance
 from hf_ast.conversion.prepare import is_ready
+from hf_ast.whole import HOST
 from tests.support.converted import narrow, write_narrow_file
 from tests.support.file_server import Served, Server, serving
 from tests.support.interpreter import ROOT
@@ -327,8 +328,8 @@ def test_a_folder_without_its_card_is_finished_before_it_is_returned(server: Ser
     folder = get_checkpoint(NAME, cache=tmp_path)
     card, weights = folder / "README.md", folder / "model.safetensors"
     before, content = weights.stat().st_mtime_ns, card.read_bytes()
-    # As a process leaves it that is killed while it writes the card; nothing else has process id 0
-    card.rename(folder / ".README.md.partial-0")
+    # As a process leaves it that is killed while it writes the card; no process has this id
+    card.rename(folder / f".README.md.partial-{HOST}-999999999-0123abcd")
     assert get_checkpoint(NAME, cache=tmp_path) == folder
     assert card.read_bytes() == content
     assert weights.stat().st_mtime_ns == before

@@ -2,13 +2,14 @@
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from hf_ast.whole import whole_file, written_with_os_errors
+from hf_ast.whole import HOST, whole_file, whole_folder, written_with_os_errors
 from tests.support.processes import exit_code, limit_file_size, start
 
 
@@ -53,6 +54,37 @@ def test_two_writers_do_not_share_a_temporary_file(tmp_path: Path) -> None:
         assert exit_code(process) == 0
         assert out.read_text() == "of the second"
     assert out.read_text() == "of the first"
+
+
+def test_only_what_no_living_writer_has_is_removed(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    # In a container, a killed process may have had our own id
+    dead = [f".out.partial-{HOST}-{os.getpid()}-0123abcd", f".out.partial-{HOST}-999999999-0123abcd"]
+    alive = [f".out.partial-{HOST}-{os.getppid()}-0123abcd", ".out.partial-elsewhere-999999999-0123abcd"]
+    for name in (*dead, *alive, ".out.partial-notes"):
+        (tmp_path / name).mkdir()
+    old = tmp_path / ".out.replaced-elsewhere-1-0123abcd"
+    old.mkdir()
+    os.utime(old, (0, 0))
+    with whole_folder(out) as partial:
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+            [*alive, ".out.partial-notes", "out", partial.name]
+        )
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*alive, ".out.partial-notes", "out"])
+
+
+def test_threads_that_write_the_same_name_all_succeed(tmp_path: Path) -> None:
+    def write(number: int) -> None:
+        with whole_file(tmp_path / "file") as partial:
+            partial.write_text(str(number))
+        with whole_folder(tmp_path / "folder") as folder:
+            (folder / "file").write_text(str(number))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(200)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+    assert (tmp_path / "file").read_text() in map(str, range(200))
+    assert (tmp_path / "folder" / "file").read_text() in map(str, range(200))
 
 
 def write_other(out: Path) -> None:

@@ -10,14 +10,14 @@ from hf_ast.text import visible
 
 from .errors import for_each
 from .files import Expanded, Recordings, expand_arguments
-from .options import DEFAULT_MODEL, BatchOptions, Json, Model, with_model_options
+from .options import DEFAULT_MODEL, BatchOptions, Json, Model, with_options
 from .output import results
 
 if TYPE_CHECKING:
     from hf_ast.inference.tagging import Tag, Tagging
 
 
-@with_model_options
+@with_options
 def classify(
     files: Recordings,
     options: BatchOptions,

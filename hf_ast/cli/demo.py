@@ -5,11 +5,11 @@ from typing import Annotated
 import typer
 
 from .errors import note
-from .options import DEFAULT_MODEL, BatchOptions, Model, quiet_loading, with_model_options
+from .options import DEFAULT_MODEL, BatchOptions, Model, quiet_loading, with_options
 from .output import show
 
 
-@with_model_options
+@with_options
 def demo(
     options: BatchOptions,
     model: Model = DEFAULT_MODEL,

@@ -1,34 +1,26 @@
 """`hf-ast embed`."""
 
 from collections.abc import Callable, Sequence
-from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
+from hf_ast.choices import EmbeddingMode
 from hf_ast.text import storable
 from hf_ast.whole import whole_file
 
 from .errors import for_each
 from .files import Recordings, expand_arguments
-from .options import DEFAULT_MODEL, BatchOptions, Json, Model, positive, with_model_options
+from .options import DEFAULT_MODEL, BatchOptions, Json, Model, positive, with_options
 from .output import show_result
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-class Mode(StrEnum):
-    """Contents of an embedding."""
-
-    FEATURES = "features"
-    LOGITS = "logits"
-    ALL = "all"
-
-
-@with_model_options
+@with_options
 def embed(
     files: Recordings,
     options: BatchOptions,
@@ -38,8 +30,9 @@ def embed(
         bool, typer.Option("--moments", help="Embed the moments of a recording instead of the whole.")
     ] = False,
     mode: Annotated[
-        Mode, typer.Option(help="The pooled output of the model, its logits, or the logits followed by the output.")
-    ] = Mode.FEATURES,
+        EmbeddingMode,
+        typer.Option(help="The pooled output of the model, its logits, or the logits followed by the output."),
+    ] = "features",
     window: Annotated[
         float | None,
         typer.Option(
@@ -80,7 +73,7 @@ def embed(
     import hf_ast
 
     encoder, feature_extractor = options.encoder(model)
-    settings: dict[str, Any] = {"mode": mode.value, "batch_size": options.batch_size}
+    settings: dict[str, Any] = {"mode": mode, "batch_size": options.batch_size}
     settings |= {name: value for name, value in (("window_s", window), ("hop_s", hop)) if value is not None}
     rows: list[tuple[str, np.ndarray, np.ndarray]] = []
 

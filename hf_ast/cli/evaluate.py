@@ -17,7 +17,7 @@ from .datasets import (
     report_failed,
 )
 from .errors import note
-from .options import BatchOptions, Json, positive, quiet_loading, with_model_options
+from .options import BatchOptions, Json, positive, quiet_loading, with_options
 from .output import show_result
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Protocol(StrEnum):
     ESC50 = "esc50"
 
 
-@with_model_options
+@with_options
 def evaluate(
     model: Annotated[
         str,

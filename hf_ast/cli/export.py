@@ -1,35 +1,21 @@
 """`hf-ast export`."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from hf_ast.choices import ExportFormat, ExportInput
+
 from .errors import note
-from .options import DEFAULT_MODEL, HubOptions, Json, with_model_options
+from .options import DEFAULT_MODEL, HubOptions, Json, with_options
 from .output import show_result
 
 
-class Target(StrEnum):
-    """Kind of exported file."""
-
-    ONNX = "onnx"
-    TORCH_EXPORT = "torch-export"
-    AOTI = "aoti"
-
-
-class Source(StrEnum):
-    """What an exported file takes."""
-
-    WAVEFORM = "waveform"
-    FEATURES = "features"
-
-
-@with_model_options
+@with_options
 def export(
     to: Annotated[
-        Target,
+        ExportFormat,
         typer.Option(
             "--to",
             help="An ONNX file, a program for `torch.export.load`, or one that AOTInductor compiles for this machine.",
@@ -46,9 +32,9 @@ def export(
         ),
     ] = DEFAULT_MODEL,
     source: Annotated[
-        Source,
+        ExportInput,
         typer.Option("--from", help="What the file takes: waveforms, or spectrograms of the feature extractor."),
-    ] = Source.WAVEFORM,
+    ] = "waveform",
     int8: Annotated[
         bool, typer.Option("--int8", help="With --to onnx: quantise the linear layers to 8 bits.")
     ] = False,
@@ -67,7 +53,7 @@ def export(
 
     Prints the path of the folder; with `--json`, an object with `folder`, `num_bytes`, and what `metadata.json` holds.
     """
-    if to is not Target.ONNX and (int8 or opset is not None):
+    if to != "onnx" and (int8 or opset is not None):
         raise typer.BadParameter("--int8 and --opset can only be used with --to onnx.")
     if out.exists():
         raise typer.BadParameter(f"{out} exists; give another name, or remove it.", param_hint="--out")
@@ -79,8 +65,8 @@ def export(
         classifier,
         feature_extractor,
         out,
-        to=to.value,
-        source=source.value,
+        to=to,
+        source=source,
         int8=int8,
         opset=DEFAULT_OPSET if opset is None else opset,
     )

@@ -1,21 +1,15 @@
 """`hf-ast export-official`."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from hf_ast.choices import OtherLayout
+
 from .errors import note
 from .options import Json, quiet_loading
 from .output import show_result
-
-
-class Layout(StrEnum):
-    """Layouts that other code opens."""
-
-    OFFICIAL = "official"
-    NATIVE = "native"
 
 
 def export_official(
@@ -24,9 +18,9 @@ def export_official(
     ],
     out: Annotated[Path, typer.Option(metavar="PATH", help="File to create; with --layout native, folder.")],
     layout: Annotated[
-        Layout,
+        OtherLayout,
         typer.Option(help="A file for the official code, or a folder for the AST that comes with transformers."),
-    ] = Layout.OFFICIAL,
+    ] = "official",
     as_json: Json = False,
 ) -> None:
     """Write a model in the layout of the official code.

@@ -3,44 +3,23 @@
 import dataclasses
 import sys
 from contextlib import redirect_stdout
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from hf_ast.choices import Engine, Extracted, ExtractedRows
+
 from .errors import note, report
 from .files import Failure, note_archives
-from .options import DEFAULT_MODEL, BatchOptions, Hop, Json, Model, Window, quiet_loading, with_model_options
+from .options import DEFAULT_MODEL, BatchOptions, Hop, Json, Model, Window, quiet_loading, with_options
 from .output import show_result
 
 # Number of recordings with errors that are shown by name
 MAX_FAILURES = 100
 
 
-class What(StrEnum):
-    """What is extracted."""
-
-    TAGS = "tags"
-    EMBEDDINGS = "embeddings"
-    BOTH = "both"
-
-
-class Rows(StrEnum):
-    """What a row of the results describes."""
-
-    FILES = "files"
-    WINDOWS = "windows"
-
-
-class Engine(StrEnum):
-    """What runs the extraction."""
-
-    LOCAL = "local"
-    RAY = "ray"
-
-
-@with_model_options
+@with_options
 def extract(
     source: Annotated[
         str,
@@ -55,8 +34,8 @@ def extract(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the results.", show_default=False)],
     options: BatchOptions,
     model: Model = DEFAULT_MODEL,
-    what: Annotated[What, typer.Option(help="What to extract.")] = What.TAGS,
-    rows: Annotated[Rows, typer.Option(help="One row per recording, or one per window.")] = Rows.FILES,
+    what: Annotated[Extracted, typer.Option(help="What to extract.")] = "tags",
+    rows: Annotated[ExtractedRows, typer.Option(help="One row per recording, or one per window.")] = "files",
     window: Window = None,
     hop: Hop = None,
     threshold: Annotated[
@@ -74,7 +53,7 @@ def extract(
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Redo files of results that have recordings with errors.")
     ] = False,
-    engine: Annotated[Engine, typer.Option(help="This machine, or a Ray cluster.")] = Engine.LOCAL,
+    engine: Annotated[Engine, typer.Option(help="This machine, or a Ray cluster.")] = "local",
     address: Annotated[
         str | None,
         typer.Option(help="Address of the Ray cluster.", show_default="the one that RAY_ADDRESS names, or a new one"),
@@ -117,14 +96,14 @@ def extract(
                 place,
                 out,
                 model=model,
-                what=what.value,
-                rows=rows.value,
+                what=what,
+                rows=rows,
                 window_s=window,
                 hop_s=hop,
                 threshold=threshold,
                 num_files_per_shard=files_per_shard,
                 retry_errors=retry_errors,
-                engine=engine.value,
+                engine=engine,
                 address=address,
                 num_actors=num_actors,
                 num_workers=num_workers,

@@ -23,7 +23,7 @@ from .datasets import (
     resumable,
 )
 from .errors import note
-from .options import DEFAULT_MODEL, Json, Model, ModelOptions, positive, quiet_loading, with_model_options
+from .options import DEFAULT_MODEL, Json, Model, ModelOptions, positive, quiet_loading, with_options
 from .output import show_result
 
 
@@ -70,7 +70,7 @@ OF_PRESET = "that of the preset"
 PATCHOUT = "that of the preset, else of the checkpoint; PaSST: 40 of 99 columns and 4 of 12 rows"
 
 
-@with_model_options
+@with_options
 def finetune(
     data: Data,
     options: ModelOptions,

@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import HubOptions, Json, quiet_loading, with_model_options
+from .options import HubOptions, Json, quiet_loading, with_options
 from .output import show, show_table
 
 MB = 10**6
 
 
-@with_model_options
+@with_options
 def info(
     model: Annotated[
         str,

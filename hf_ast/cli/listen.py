@@ -10,7 +10,7 @@ import typer
 from hf_ast.text import visible
 
 from .errors import note
-from .options import DEFAULT_MODEL, EventOptions, Json, Model, positive, with_model_options
+from .options import DEFAULT_MODEL, EventOptions, Json, Model, positive, with_options
 from .output import results
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 BAR_WIDTH = 40
 
 
-@with_model_options
+@with_options
 def listen(
     options: EventOptions,
     model: Model = DEFAULT_MODEL,

@@ -7,13 +7,13 @@ import math
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hf_ast.assets import EMBEDDED_MODEL
+from hf_ast.choices import DType
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -79,14 +79,6 @@ def quiet_loading() -> None:
     logging.disable_progress_bar()
     if not constants.HF_HUB_DISABLE_PROGRESS_BARS:
         enable_progress_bars()
-
-
-class DType(StrEnum):
-    """Precisions of a model."""
-
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-    FLOAT16 = "float16"
 
 
 def usable(device: str | None) -> str | None:
@@ -202,8 +194,7 @@ class HubOptions:
 
     def settings(self) -> dict[str, Any]:
         """The options as keywords of the functions of `hf_ast`."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {name: value.value if isinstance(value, DType) else value for name, value in values.items()}
+        return dataclasses.asdict(self)
 
     def loading(self) -> dict[str, Any]:
         """Those of them that functions which load a model take."""
@@ -236,7 +227,7 @@ class FrontEndOptions(HubOptions):
 class ModelOptions(FrontEndOptions):
     """Also in which precision, for commands that run a model, or train one."""
 
-    dtype: Precision = DType.FLOAT32
+    dtype: Precision = "float32"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,38 +257,31 @@ class EventOptions(BatchOptions):
         return {"window_s": self.window, "hop_s": self.hop, "batch_size": self.batch_size} | given
 
 
-def with_model_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of its parameters whose types are dataclasses of options, such as `HubOptions`.
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of its parameters that are dataclasses.
 
-    The command line gets the fields of these types, in the place of the parameters; the function gets them as values.
+    The command line gets the fields of such a class, in the place of the parameter; the function gets them as one
+    value.
     """
     hints = typing.get_type_hints(command, include_extras=True)
     groups: dict[str, Any] = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
-    expanded = {
-        name: [
-            inspect.Parameter(
-                field.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                annotation=typing.get_type_hints(options, include_extras=True)[field.name],
-                default=field.default,
-            )
-            for field in dataclasses.fields(options)
+    parameters = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name in groups:
+            types = typing.get_type_hints(groups[name], include_extras=True)
+            fields = [(field.name, types[field.name], field.default) for field in dataclasses.fields(groups[name])]
+        else:
+            fields = [(name, hints[name], parameter.default)]
+        parameters += [
+            inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+            for field, annotation, default in fields
         ]
-        for name, options in groups.items()
-    }
-    own = [
-        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[key])
-        for key, parameter in inspect.signature(command).parameters.items()
-    ]
-    parameters = [new for old in own for new in expanded.get(old.name, [old])]
 
     @functools.wraps(command)
     def run(**arguments: Any) -> None:
-        values = {
-            name: options(**{field.name: arguments.pop(field.name) for field in expanded[name]})
-            for name, options in groups.items()
-        }
-        command(**arguments, **values)
+        for name, group in groups.items():
+            arguments[name] = group(**{field.name: arguments.pop(field.name) for field in dataclasses.fields(group)})
+        command(**arguments)
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

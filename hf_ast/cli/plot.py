@@ -21,7 +21,7 @@ from .options import (
     ModelOptions,
     positive,
     quiet_loading,
-    with_model_options,
+    with_options,
 )
 from .output import show_result
 
@@ -69,7 +69,7 @@ Result = Annotated[
 
 
 @plot.command()
-@with_model_options
+@with_options
 def spectrogram(
     file: Recording,
     out: Out,
@@ -96,7 +96,7 @@ def spectrogram(
 
 
 @plot.command()
-@with_model_options
+@with_options
 def timeline(
     file: Recording,
     out: Out,
@@ -116,7 +116,7 @@ def timeline(
 
 
 @plot.command()
-@with_model_options
+@with_options
 def attention(
     file: Recording,
     out: Out,
@@ -138,7 +138,7 @@ def attention(
 
 
 @plot.command()
-@with_model_options
+@with_options
 def reconstruction(
     file: Recording,
     out: Out,
@@ -170,7 +170,7 @@ def reconstruction(
 
 
 @plot.command()
-@with_model_options
+@with_options
 def patchout(
     file: Recording,
     out: Out,
@@ -209,7 +209,7 @@ def patchout(
 
 
 @plot.command()
-@with_model_options
+@with_options
 def similarity(
     files: Recordings,
     out: Out,

@@ -23,7 +23,7 @@ from .datasets import (
 )
 from .errors import note
 from .files import note_archives
-from .options import Json, ModelOptions, positive, with_model_options
+from .options import Json, ModelOptions, positive, with_options
 from .output import show_result
 
 
@@ -56,7 +56,7 @@ def all_positive(values: list[float] | None) -> list[float] | None:
     return values
 
 
-@with_model_options
+@with_options
 def pretrain(
     data: Annotated[
         list[str],

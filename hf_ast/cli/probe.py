@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from .datasets import Data, HeadersOnly, LabelOptions, as_lines, report_failed
-from .options import DEFAULT_MODEL, FrontEndOptions, Json, Model, quiet_loading, with_model_options
+from .options import DEFAULT_MODEL, FrontEndOptions, Json, Model, quiet_loading, with_options
 from .output import show_result
 
 
-@with_model_options
+@with_options
 def probe(
     data: Data,
     options: FrontEndOptions,

@@ -9,11 +9,11 @@ from .datasets import (
     Data,
     LabelOptions,
 )
-from .options import DEFAULT_MODEL, FrontEndOptions, Json, Model, with_model_options
+from .options import DEFAULT_MODEL, FrontEndOptions, Json, Model, with_options
 from .output import show_result
 
 
-@with_model_options
+@with_options
 def stats(
     data: Data,
     options: FrontEndOptions,

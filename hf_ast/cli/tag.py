@@ -16,11 +16,11 @@ from hf_ast.inference.event_formats import Heard
 from .errors import for_each, note
 from .event_formats import LAYOUTS, Format, document
 from .files import Recordings, expand_arguments
-from .options import DEFAULT_MODEL, EventOptions, Json, Model, with_model_options
+from .options import DEFAULT_MODEL, EventOptions, Json, Model, with_options
 from .output import show
 
 
-@with_model_options
+@with_options
 def tag(
     files: Recordings,
     options: EventOptions,

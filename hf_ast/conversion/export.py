@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import os
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
@@ -24,15 +23,15 @@ from transformers import (
 )
 
 import hf_ast
+from hf_ast.choices import OtherLayout, expect_one_of
 from hf_ast.models.modeling_native_common import to_native_name
 from hf_ast.opening import open_safely
-from hf_ast.whole import whole_folder
+from hf_ast.whole import whole_file, whole_folder, written_with_os_errors
 
 from .convert import expected_shapes
 from .key_maps import ConfigField, Dropped, KeyMap, Target
 from .layouts import EMBEDDINGS, FREQUENCY_TABLE, JOINT_TABLE, LAYOUTS, POSITIONS, Layout, restore_native
 
-FORMATS = ("official", "native")
 # Settings that the official code fixes (the number of heads by hidden size): its files do not hold them
 OFFICIAL_SETTINGS = {
     "hidden_act": "gelu",
@@ -53,7 +52,7 @@ NATIVE_FRONT_END_FIELDS = (
 )  # fmt: skip
 
 
-def export_folder(folder: Path, out: Path, layout: str) -> list[str]:
+def export_folder(folder: Path, out: Path, layout: OtherLayout) -> list[str]:
     """Export a saved model: one of ours from the Hub or a conversion, or one that was fine-tuned from it.
 
     Args:
@@ -67,8 +66,7 @@ def export_folder(folder: Path, out: Path, layout: str) -> list[str]:
     Raises:
         ValueError: `out` exists, `folder` holds no complete model of ours, or the layout cannot express the model.
     """
-    if layout not in FORMATS:
-        raise ValueError(f"layout={layout!r} is unknown; choose one of {FORMATS}.")
+    expect_one_of(OtherLayout, layout=layout)
     if out.exists():
         raise ValueError(f"out={str(out)!r} exists; give another name, or remove it.")
     model = open_model(folder)
@@ -264,9 +262,5 @@ def _prefix(model_class: type[PreTrainedModel]) -> str:
 def _save(tensors: dict[str, Tensor], out: Path) -> None:
     """Write a file that gets its name once it is complete."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
-    try:
+    with whole_file(out) as partial, written_with_os_errors(out):
         torch.save(tensors, partial)
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 import hf_ast
+from hf_ast.choices import ExportFormat, ExportInput, expect_one_of
 from hf_ast.inference.cells import check_frame_shift
 from hf_ast.inference.features import FeatureExtractor
 from hf_ast.inference.tagging import label_names
@@ -96,8 +97,8 @@ def export_model(
     feature_extractor: FeatureExtractor,
     out: str | os.PathLike[str],
     *,
-    to: str = "onnx",
-    source: str = "waveform",
+    to: ExportFormat = "onnx",
+    source: ExportInput = "waveform",
     int8: bool = False,
     opset: int = DEFAULT_OPSET,
 ) -> Export:
@@ -125,8 +126,7 @@ def export_model(
     folder = Path(out)
     if folder.exists():
         raise ValueError(f"out={str(out)!r} exists; give another folder, or remove it.")
-    if to not in TARGETS:
-        raise ValueError(f"to={to!r} is unknown; choose one of {tuple(TARGETS)}.")
+    expect_one_of(ExportFormat, to=to)
     if int8 and to != "onnx":
         raise ValueError(f"int8=True needs to='onnx', not {to!r}: the quantiser is that of onnxruntime.")
     if to == "onnx":
@@ -248,7 +248,7 @@ def activation(problem_type: str | None) -> str:
     return {"multi_label_classification": "sigmoid", "regression": "none"}.get(problem_type or "", "softmax")
 
 
-def _write_onnx(program: Any, file: Path, source: str, int8: bool, opset: int) -> None:
+def _write_onnx(program: Any, file: Path, source: ExportInput, int8: bool, opset: int) -> None:
     """Write the float32 file or, with `int8`, only the int8 one."""
     if not int8:
         write_onnx(program, file, input_name=SOURCES[source], opset=opset)

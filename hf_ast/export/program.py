@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from transformers import PreTrainedModel
 
+from hf_ast.choices import ExportInput, expect_one_of
 from hf_ast.inference.features import FeatureExtractor
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 from hf_ast.models.modeling_common import (
@@ -31,7 +32,7 @@ class InputLimits(NamedTuple):
 
 
 def export_program(
-    model: PreTrainedModel, feature_extractor: FeatureExtractor, *, source: str = "waveform"
+    model: PreTrainedModel, feature_extractor: FeatureExtractor, *, source: ExportInput = "waveform"
 ) -> ExportedProgram:
     """Export a model that labels clips, or cells of time, as one graph for any number of clips of any length.
 
@@ -59,11 +60,10 @@ def export_program(
         return torch.export.export(classifier, (example,), dynamic_shapes=sizes)
 
 
-def as_module(model: PreTrainedModel, feature_extractor: FeatureExtractor, *, source: str) -> "Classifier":
+def as_module(model: PreTrainedModel, feature_extractor: FeatureExtractor, *, source: ExportInput) -> "Classifier":
     """Return the module that `export_program` exports."""
     classes: dict[str, type[Classifier]] = {"waveform": WaveformClassifier, "features": FeatureClassifier}
-    if source not in classes:
-        raise ValueError(f"source={source!r} is unknown; choose one of {tuple(SOURCES)}.")
+    expect_one_of(ExportInput, source=source)
     return classes[source](*_checked(model, feature_extractor))
 
 
@@ -131,7 +131,7 @@ def pads_to_max_length(feature_extractor: SpectrogramFeatureExtractor) -> bool:
     return feature_extractor.default_padding == "max_length" and not feature_extractor.return_attention_mask
 
 
-def input_limits(model: PreTrainedModel, feature_extractor: FeatureExtractor, *, source: str) -> InputLimits:
+def input_limits(model: PreTrainedModel, feature_extractor: FeatureExtractor, *, source: ExportInput) -> InputLimits:
     """Return the lengths that an exported model takes, in samples for "waveform" and in frames for "features".
 
     The longest input fills the position table of the model, and for waveforms at most the `max_length` of the

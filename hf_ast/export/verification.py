@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from hf_ast.choices import ExportInput
 from hf_ast.inference.evaluating import evaluating
 from hf_ast.inference.features import FeatureExtractor
 
@@ -39,7 +40,7 @@ def verify(
     feature_extractor: FeatureExtractor,
     limits: InputLimits,
     *,
-    source: str,
+    source: ExportInput,
     seed: int = 0,
 ) -> Verification:
     """Compare an exported file with the model, which gets waveforms through its feature extractor, on random noise.

@@ -8,10 +8,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from hf_ast.choices import DType, expect_one_of
+
 from .evaluating import evaluating
 
 Device = str | torch.device
-DTYPES = ("float32", "bfloat16", "float16")
 # An accelerator is idle with the batches that suit the cache of a CPU; its memory holds more of them
 ACCELERATOR_FACTOR = 4
 
@@ -47,10 +48,9 @@ def find_device(device: Device | None = None) -> torch.device:
 
 
 def find_dtype(dtype: str | torch.dtype) -> torch.dtype:
-    """Return the floating-point type with a name of `DTYPES`, or raise a ValueError."""
+    """Return the floating-point type of a name, or raise a ValueError."""
     name = str(dtype).removeprefix("torch.")
-    if name not in DTYPES:
-        raise ValueError(f"dtype={name!r} is unknown; choose one of {DTYPES}.")
+    expect_one_of(DType, dtype=name)
     found: torch.dtype = getattr(torch, name)
     return found
 
@@ -72,8 +72,8 @@ def running(model: PreTrainedModel, dtype: str | torch.dtype | None = None) -> I
 
     Args:
         model: On any device.
-        dtype: One of `DTYPES`, or None for that of the weights. Where it is smaller than that of the weights, the
-            weights stay as they are, and the products are computed in it (autocast).
+        dtype: "float32", "bfloat16" or "float16", or None for that of the weights. Where it is smaller than that of
+            the weights, the weights stay as they are, and the products are computed in it (autocast).
 
     Raises:
         ValueError: The type is unknown, or the weights are less precise than it.

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from transformers import BatchFeature, PreTrainedModel
 
+from hf_ast.choices import EmbeddingMode, expect_one_of
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 
 from .devices import Device, default_batch_size, place, running
 from .tagging import expect_finite_outputs
 from .windows import as_samples, num_centred_windows
 
-MODES = ("features", "logits", "all")
 # Inputs per forward pass that a CPU computes fastest: of the model's length, and of a fraction of a second
 WINDOWS_ON_CPU, MOMENTS_ON_CPU = 4, 64
 
@@ -37,7 +37,7 @@ def scene_embeddings(
     feature_extractor: SpectrogramFeatureExtractor,
     waveform: Tensor | np.ndarray,
     *,
-    mode: str = "features",
+    mode: EmbeddingMode = "features",
     window_s: float | None = None,
     hop_s: float | None = None,
     device: Device | None = None,
@@ -106,7 +106,7 @@ def timestamp_embeddings(
     feature_extractor: SpectrogramFeatureExtractor,
     waveform: Tensor | np.ndarray,
     *,
-    mode: str = "features",
+    mode: EmbeddingMode = "features",
     window_s: float | Sequence[float] = 0.16,
     hop_s: float = 0.05,
     num_mel_frames: int = 0,
@@ -192,10 +192,9 @@ def _of_all_windows(
     return result.unflatten(0, (len(waveform), num_windows))
 
 
-def _embedder(model: PreTrainedModel, mode: str) -> Callable[[BatchFeature], Tensor]:
+def _embedder(model: PreTrainedModel, mode: EmbeddingMode) -> Callable[[BatchFeature], Tensor]:
     """A function from model inputs to embeddings (B, D), float32."""
-    if mode not in MODES:
-        raise ValueError(f"mode={mode!r} is unknown; choose one of {MODES}.")
+    expect_one_of(EmbeddingMode, mode=mode)
     classifier: Any = getattr(model, "classifier", None)
     if mode != "features" and classifier is None:
         raise ValueError(f"mode={mode!r} needs logits, but {type(model).__name__} has none; use mode='features'.")

@@ -1,7 +1,7 @@
 """Devices, precision and batch sizes of what takes a model."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -10,7 +10,8 @@ from transformers import pipeline
 
 import hf_ast
 from hf_ast import StreamTagger, scene_embeddings, score_clips, tag, timestamp_embeddings
-from hf_ast.inference.devices import DTYPES, default_batch_size, find_device, find_dtype, running
+from hf_ast.choices import DType
+from hf_ast.inference.devices import default_batch_size, find_device, find_dtype, running
 from hf_ast.models.modules_classification import classification_loss
 from hf_ast.training.devices import device_arguments
 from hf_ast.training.statistics import feature_statistics
@@ -123,7 +124,7 @@ def test_names_of_devices(monkeypatch: pytest.MonkeyPatch) -> None:
         find_dtype("int8")
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", get_args(DType))
 def test_a_model_loads_in_the_dtype_that_is_asked_for(dtype: str, tmp_path: Path) -> None:
     model, extractor = tiny_classifier("ast")
     model.to(torch.float16).save_pretrained(tmp_path)

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from .plan import Shard
 from .work import Report, ShardWorker
 
-ENGINES = ("local", "ray")
 # How often Ray restarts an actor: a recording that kills every process that decodes it must not do so for ever
 MAX_RESTARTS = 20
 # How long idle actors wait for busy ones, beyond twice the time of the longest shard

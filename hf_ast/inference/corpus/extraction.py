@@ -11,18 +11,16 @@ from tqdm.auto import tqdm
 
 import hf_ast
 from hf_ast.assets import EMBEDDED_MODEL
+from hf_ast.choices import Engine, Extracted, ExtractedRows, expect_one_of
 from hf_ast.data.sources import Source, find_source
 from hf_ast.inference.devices import find_device
 from hf_ast.inference.events import EventRule
 from hf_ast.inference.tagging import WindowScorer
 
 from .decoding import default_num_workers
-from .engines import ENGINES, run_on_ray
+from .engines import run_on_ray
 from .plan import Plan, Settings, Shard, begin, find_items, locked, remove_unfinished
 from .work import Report, ShardWorker, load_model, revision_of
-
-WHAT = ("tags", "embeddings", "both")
-ROWS = ("files", "windows")
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,8 @@ def extract(
     out: str | os.PathLike[str],
     *,
     model: str | os.PathLike[str] = EMBEDDED_MODEL,
-    what: str = "tags",
-    rows: str = "files",
+    what: Extracted = "tags",
+    rows: ExtractedRows = "files",
     window_s: float | None = None,
     hop_s: float | None = None,
     threshold: float = 0.5,
@@ -64,7 +62,7 @@ def extract(
     split: str | None = None,
     num_files_per_shard: int = 64,
     retry_errors: bool = False,
-    engine: str = "local",
+    engine: Engine = "local",
     address: str | None = None,
     num_actors: int | None = None,
     device: str | None = None,
@@ -109,9 +107,9 @@ def extract(
     Raises:
         ValueError: Wrong arguments, no recordings, results of other settings in `out`, or another run that writes it.
     """
-    for name, value, known in (("what", what, WHAT), ("rows", rows, ROWS), ("engine", engine, ENGINES)):
-        if value not in known:
-            raise ValueError(f"{name}={value!r} is unknown; choose one of {known}.")
+    expect_one_of(Extracted, what=what)
+    expect_one_of(ExtractedRows, rows=rows)
+    expect_one_of(Engine, engine=engine)
     if num_files_per_shard < 1:
         raise ValueError(f"num_files_per_shard={num_files_per_shard} must be at least 1.")
     if engine != "ray" and (address is not None or num_actors is not None):
