@@ -24,7 +24,7 @@ TOLERANCE = 5e-6
 SMALL = {"num_hidden_layers": 1}
 
 
-@pytest.fixture(params=["keywords", "passt"])
+@pytest.fixture(params=["keywords", pytest.param("passt", marks=pytest.mark.slow)])
 def onnx_export(request: pytest.FixtureRequest) -> tuple[str, Path]:
     """A model, and the folder of its ONNX file from waveforms; the slow tests have all families."""
     return request.param, request.getfixturevalue(f"{request.param}_export")
@@ -106,6 +106,7 @@ def test_int8(onnx_export: tuple[str, Path], tmp_path: Path) -> None:
     assert 1e-4 < difference < 0.3  # of logits up to 10
 
 
+@pytest.mark.slow
 def test_torch_export(tmp_path: Path) -> None:
     export_model(*tiny_classifier("ssast", **SMALL), tmp_path / "out", to="torch-export")
     check(OPENERS["torch-export"](tmp_path / "out" / "model.pt2"), "ssast", **SMALL)

@@ -140,6 +140,7 @@ def test_the_same_code_is_saved_twice_and_the_package_keeps_its_own(tmp_path: Pa
         assert module.__file__ == module.__spec__.origin
 
 
+@pytest.mark.slow
 def test_attention_can_be_changed_by_remote_code(folders: Path) -> None:
     """transformers looks for words in the code, and without them keeps the attention as it was, in silence."""
     code = f"""
