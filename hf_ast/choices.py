@@ -10,6 +10,28 @@ Engine = Literal["local", "ray"]
 OtherLayout = Literal["official", "native"]  # layouts that other code opens
 ExportFormat = Literal["onnx", "torch-export", "aoti"]
 ExportInput = Literal["waveform", "features"]
+TrainingTask = Literal["clips", "events"]
+PretrainingSize = Literal["tiny", "small", "base"]
+PatchKind = Literal["patch", "frame"]
+PretrainingOptimizer = Literal["adamw", "muon"]
+Split = Literal["all", "train", "validation", "test"]
+Protocol = Literal["esc50"]
+PresetName = Literal[
+    "audioset",
+    "esc50",
+    "speech-commands",
+    "ssast-audioset",
+    "ssast-esc50",
+    "ssast-speech-commands",
+    "fsd50k",
+    "passt-audioset",
+    "passt-esc50",
+    "openmic",
+    "small-data",
+]
+SelectionMetric = Literal["accuracy", "balanced_accuracy", "mAP"]
+Freeze = Literal["nothing", "embeddings", "backbone"]
+InputStatistics = Literal["checkpoint", "data"]
 
 
 def expect_one_of(choices: Any, **argument: object) -> None:

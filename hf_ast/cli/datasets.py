@@ -5,11 +5,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, fields
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from hf_ast.choices import TrainingTask
 
 from .errors import note, report
 from .files import note_archives
@@ -18,13 +19,6 @@ if TYPE_CHECKING:
     from hf_ast.data.labelled import LabelledData
     from hf_ast.training.evaluate import Evaluation
     from hf_ast.training.event_evaluation import EventEvaluation
-
-
-class Task(StrEnum):
-    """What a model learns."""
-
-    CLIPS = "clips"
-    EVENTS = "events"
 
 
 Data = Annotated[
@@ -124,7 +118,7 @@ class LabelOptions:
     whole_files: WholeFiles = False
     subset: Subset = None
 
-    def read(self, source: str, task: Task = Task.CLIPS, **settings: Any) -> "LabelledData":
+    def read(self, source: str, task: TrainingTask = "clips", **settings: Any) -> "LabelledData":
         """Find and check recordings, and report on stderr what was found and what was skipped."""
         from hf_ast.training.extras import expect_train
 
@@ -134,7 +128,7 @@ class LabelOptions:
 
         own = {field.name: getattr(self, field.name) for field in fields(self)}
         own["label_names"] = own.pop("label_csv")
-        read = read_events if task is Task.EVENTS else read_data
+        read = read_events if task == "events" else read_data
         data: LabelledData = read(source, progress=sys.stderr.isatty(), **own, **settings)
         if is_main_process():
             note_archives(data.source.archives(), source)

@@ -2,16 +2,16 @@
 
 import sys
 from contextlib import redirect_stdout
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from hf_ast.choices import Protocol, Split, TrainingTask
+
 from .datasets import (
     Data,
     LabelOptions,
-    Task,
     as_lines,
     describe,
     report_failed,
@@ -22,21 +22,6 @@ from .output import show_result
 
 if TYPE_CHECKING:
     from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
-
-
-class Split(StrEnum):
-    """Parts of the data."""
-
-    ALL = "all"
-    TRAIN = "train"
-    VALIDATION = "validation"
-    TEST = "test"
-
-
-class Protocol(StrEnum):
-    """Ways to evaluate that a data set prescribes."""
-
-    ESC50 = "esc50"
 
 
 @with_options
@@ -54,7 +39,7 @@ def evaluate(
     options: BatchOptions,
     labels: LabelOptions,
     task: Annotated[
-        Task | None,
+        TrainingTask | None,
         typer.Option(
             help="clips: which classes a recording or segment has. events: when each class is heard.",
             show_default="events for a model that labels cells of time",
@@ -119,12 +104,12 @@ def evaluate(
     if task is None:
         path = resolve_model(model, revision=options.revision, token=options.token)
         is_of_frames = labels_frames(path, **hub_settings(options.revision, options.token))
-        task = Task.EVENTS if is_of_frames else Task.CLIPS
+        task = "events" if is_of_frames else "clips"
     found: Any = labels.read(data, task, seed=seed)
-    part = ("test" if found.of("test") else "all") if split is None else split.value
+    part = ("test" if found.of("test") else "all") if split is None else split
     result: Any
     settings: dict[str, Any] = {"split": part, "batch_size": options.batch_size, "progress": sys.stderr.isatty()}
-    if task is Task.EVENTS:
+    if task == "events":
         from hf_ast.training.event_evaluation import evaluate_events
 
         network, extractor = options.classifier(model, frames=True)

@@ -1,11 +1,12 @@
 """`hf-ast finetune`."""
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from hf_ast.choices import Freeze, InputStatistics, PresetName, SelectionMetric, TrainingTask
 
 from .datasets import (
     BFloat16,
@@ -17,7 +18,6 @@ from .datasets import (
     PushToHub,
     ReportTo,
     Resume,
-    Task,
     as_lines,
     report_failed,
     resumable,
@@ -25,46 +25,6 @@ from .datasets import (
 from .errors import note
 from .options import DEFAULT_MODEL, Json, Model, ModelOptions, positive, quiet_loading, with_options
 from .output import show_result
-
-
-class Preset(StrEnum):
-    """Names of recipes."""
-
-    AUDIOSET = "audioset"
-    ESC50 = "esc50"
-    SPEECH_COMMANDS = "speech-commands"
-    SSAST_AUDIOSET = "ssast-audioset"
-    SSAST_ESC50 = "ssast-esc50"
-    SSAST_SPEECH_COMMANDS = "ssast-speech-commands"
-    FSD50K = "fsd50k"
-    PASST_AUDIOSET = "passt-audioset"
-    PASST_ESC50 = "passt-esc50"
-    OPENMIC = "openmic"
-    SMALL_DATA = "small-data"
-
-
-class Metric(StrEnum):
-    """What the best state is chosen by."""
-
-    ACCURACY = "accuracy"
-    BALANCED_ACCURACY = "balanced_accuracy"
-    MAP = "mAP"
-
-
-class Freeze(StrEnum):
-    """What stays as it is in the checkpoint."""
-
-    NOTHING = "nothing"
-    EMBEDDINGS = "embeddings"
-    BACKBONE = "backbone"
-
-
-class Stats(StrEnum):
-    """Where the statistics of the input come from."""
-
-    CHECKPOINT = "checkpoint"
-    DATA = "data"
-
 
 OF_PRESET = "that of the preset"
 PATCHOUT = "that of the preset, else of the checkpoint; PaSST: 40 of 99 columns and 4 of 12 rows"
@@ -78,15 +38,15 @@ def finetune(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the model.", show_default=False)],
     model: Model = DEFAULT_MODEL,
     task: Annotated[
-        Task,
+        TrainingTask,
         typer.Option(
             help="clips: which classes a recording or segment has. events: when each class is heard in a recording, "
             "from annotations or a table with times; rows without times and label are recordings without events."
         ),
-    ] = Task.CLIPS,
+    ] = "clips",
     preset: Annotated[
-        Preset, typer.Option(help="Recipe; all but small-data are the official ones.")
-    ] = Preset.SMALL_DATA,
+        PresetName, typer.Option(help="Recipe; all but small-data are the official ones.")
+    ] = "small-data",
     epochs: Annotated[
         float | None, typer.Option(callback=positive, help="Number of epochs.", show_default=OF_PRESET)
     ] = None,
@@ -108,7 +68,7 @@ def finetune(
         ),
     ] = None,
     stats: Annotated[
-        Stats | None,
+        InputStatistics | None,
         typer.Option(
             help="Mean and deviation that normalise the input: those of the checkpoint, with which its weights were "
             "trained, or those of the training recordings.",
@@ -124,7 +84,7 @@ def finetune(
         ),
     ] = None,
     metric: Annotated[
-        Metric | None,
+        SelectionMetric | None,
         typer.Option(
             help="What the best state is chosen by.", show_default="balanced_accuracy; mAP for several labels"
         ),
@@ -137,7 +97,7 @@ def finetune(
         float | None,
         typer.Option(metavar="SHARE", min=0, max=0.95, help="Rows of patches to drop.", show_default=PATCHOUT),
     ] = None,
-    freeze: Annotated[Freeze, typer.Option(help="What is not trained.")] = Freeze.NOTHING,
+    freeze: Annotated[Freeze, typer.Option(help="What is not trained.")] = "nothing",
     lora: Annotated[
         int | None,
         typer.Option(
@@ -200,24 +160,24 @@ def finetune(
             decode=not headers_only,
             seed=seed,
         )
-        if task is Task.CLIPS and any(clip.end_s is not None for clip in found.clips):
+        if task == "clips" and any(clip.end_s is not None for clip in found.clips):
             note("each segment is a clip of its own; to learn when something is heard, add --task events")
         done = finetune(
             found,
             out,
             model=model,
-            preset=preset.value,
+            preset=preset,
             num_epochs=epochs,
             batch_size=batch_size,
             gradient_accumulation_steps=gradient_accumulation,
             learning_rate=learning_rate,
             duration_s=duration,
-            stats=None if stats is None else stats.value,
+            stats=stats,
             balanced=balanced,
-            metric=None if metric is None else metric.value,
+            metric=metric,
             time_patchout=time_patchout,
             frequency_patchout=frequency_patchout,
-            freeze=freeze.value,
+            freeze=freeze,
             lora=lora,
             eval_every=eval_every,
             num_workers=num_workers,

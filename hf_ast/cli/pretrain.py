@@ -1,11 +1,12 @@
 """`hf-ast pretrain`."""
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from hf_ast.choices import PatchKind, PretrainingOptimizer, PretrainingSize
 
 from .datasets import (
     AudioFolder,
@@ -25,28 +26,6 @@ from .errors import note
 from .files import note_archives
 from .options import Json, ModelOptions, positive, with_options
 from .output import show_result
-
-
-class Size(StrEnum):
-    """Sizes of the official models."""
-
-    TINY = "tiny"
-    SMALL = "small"
-    BASE = "base"
-
-
-class Kind(StrEnum):
-    """Shapes of the patches of the official models."""
-
-    PATCH = "patch"
-    FRAME = "frame"
-
-
-class Optimizer(StrEnum):
-    """Optimisers."""
-
-    ADAMW = "adamw"
-    MUON = "muon"
 
 
 def all_positive(values: list[float] | None) -> list[float] | None:
@@ -70,10 +49,10 @@ def pretrain(
     ],
     options: ModelOptions,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the model.")] = Path("ssast"),
-    size: Annotated[Size, typer.Option(help="Size of the model.")] = Size.TINY,
+    size: Annotated[PretrainingSize, typer.Option(help="Size of the model.")] = "tiny",
     kind: Annotated[
-        Kind, typer.Option(help="Shape of the patches: 16 mel bins and frames, or all mel bins of 2 frames.")
-    ] = Kind.PATCH,
+        PatchKind, typer.Option(help="Shape of the patches: 16 mel bins and frames, or all mel bins of 2 frames.")
+    ] = "patch",
     model: Annotated[
         str | None,
         typer.Option(
@@ -98,8 +77,9 @@ def pretrain(
     batch_size: Annotated[int, typer.Option(min=1, help="Clips per forward pass and process.")] = 24,
     gradient_accumulation: GradientAccumulation = 1,
     optimizer: Annotated[
-        Optimizer, typer.Option(help="That of the official code, or one with which small models need fewer steps.")
-    ] = Optimizer.ADAMW,
+        PretrainingOptimizer,
+        typer.Option(help="That of the official code, or one with which small models need fewer steps."),
+    ] = "adamw",
     learning_rate: Annotated[
         float | None,
         typer.Option(metavar="NUMBER", callback=positive, help="Peak learning rate.", show_default="1e-4; Muon: 4e-3"),

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, TrainerCallback, TrainingArguments, se
 from transformers.utils import CONFIG_NAME, logging
 
 from hf_ast.checkpoints import resolve_model
+from hf_ast.choices import Freeze, InputStatistics, expect_one_of
 from hf_ast.data.labelled import LabelledData
 from hf_ast.data.splitting import SPLITS, TEST, TRAIN, VALIDATION
 from hf_ast.data.strong_labels import StronglyLabelledData
@@ -47,7 +48,7 @@ from .output import (
     with_entries,
     write_record,
 )
-from .preparation import STATS, default_stats, load_for_training, with_statistics, with_trained_part
+from .preparation import default_stats, load_for_training, with_statistics, with_trained_part
 from .presets import DEFAULT_PRESET, Preset, find_preset, with_changes
 from .progress import STILL_FALLING, is_still_falling, losses
 from .recipe_trainer import RecipeTrainer, training_arguments
@@ -96,12 +97,12 @@ def finetune(
     gradient_accumulation_steps: int = 1,
     learning_rate: float | None = None,
     duration_s: float | None = None,
-    stats: str | None = None,
+    stats: InputStatistics | None = None,
     balanced: bool | None = None,
     metric: str | None = None,
     time_patchout: float | None = None,
     frequency_patchout: float | None = None,
-    freeze: str = "nothing",
+    freeze: Freeze = "nothing",
     lora: int | None = None,
     eval_every: int | None = None,
     num_workers: int = 2,
@@ -409,8 +410,8 @@ def _check_arguments(
     for name, value in (values | {"eval_every": 1 if eval_every is None else eval_every}).items():
         if not 0 < value < math.inf:
             raise ValueError(f"{name}={value} must be positive.")
-    if stats is not None and stats not in STATS:
-        raise ValueError(f"stats={stats!r} is unknown; choose one of {STATS}.")
+    if stats is not None:
+        expect_one_of(InputStatistics, stats=stats)
     known = ("mAP",) if data.multi_label else ("accuracy", "balanced_accuracy", "mAP")
     if metric is not None and metric not in known:
         raise ValueError(f"metric={metric!r} does not suit these data; choose one of {known}.")

@@ -25,6 +25,7 @@ from hf_ast import (
     PaSSTConfig,
 )
 from hf_ast.checkpoints import resolve_model
+from hf_ast.choices import Freeze, expect_one_of
 from hf_ast.data.labelled import Clip, LabelledData
 from hf_ast.data.splitting import TRAIN
 from hf_ast.data.strong_labels import StronglyLabelledData
@@ -42,7 +43,6 @@ from .presets import Preset
 from .statistics import feature_statistics
 
 # Where the mean and standard deviation of the input come from
-STATS = ("checkpoint", "data")
 # Number of recordings from which the statistics of the data are computed
 NUM_STATISTICS = 1000
 # Beginnings of the names of heads, which may be new
@@ -170,15 +170,14 @@ def _patchout(config: Any, preset: Preset, max_length: int) -> dict[str, int]:
     return {"time_patchout": int(shares[1] * new_columns), "frequency_patchout": int(shares[0] * new_rows)}
 
 
-def with_trained_part(network: PreTrainedModel, *, freeze: str = "nothing", lora: int | None = None) -> Any:
+def with_trained_part(network: PreTrainedModel, *, freeze: Freeze = "nothing", lora: int | None = None) -> Any:
     """Return a model of which only a part is trained; see `hf_ast.training.finetune.finetune`.
 
     Raises:
         ValueError: `freeze` is unknown, or given together with `lora`.
         ImportError: peft is missing.
     """
-    if freeze not in FROZEN:
-        raise ValueError(f"freeze={freeze!r} is unknown; choose one of {tuple(FROZEN)}.")
+    expect_one_of(Freeze, freeze=freeze)
     for name in FROZEN[freeze]:
         network.get_submodule(name).requires_grad_(False)
     if lora is None:

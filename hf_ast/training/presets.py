@@ -8,6 +8,7 @@ from typing import Any
 from transformers.utils import logging
 
 from hf_ast import PaSSTFeatureExtractor
+from hf_ast.choices import PresetName, expect_one_of
 from hf_ast.models.feature_extraction_common import SpectrogramFeatureExtractor
 
 from .augmentation import Augmentation
@@ -291,8 +292,7 @@ def find_preset(name: str) -> Preset:
     Raises:
         ValueError: There is none of that name.
     """
-    if name not in PRESETS:
-        raise ValueError(f"preset={name!r} is unknown; choose one of {tuple(PRESETS)}.")
+    expect_one_of(PresetName, preset=name)
     return PRESETS[name]
 
 

@@ -18,6 +18,7 @@ from transformers.utils import logging
 
 from hf_ast import HfASTFeatureExtractor, SSASTConfig, SSASTForPreTraining
 from hf_ast.checkpoints import resolve_model
+from hf_ast.choices import PatchKind, PretrainingOptimizer, PretrainingSize, expect_one_of
 from hf_ast.data.splitting import TRAIN, VALIDATION
 from hf_ast.inference.loading import expect_complete
 from hf_ast.models.configuration_common import SIZES
@@ -47,7 +48,6 @@ from .pretraining_trainer import MakeOptimizer, PretrainingTrainer
 
 logger = logging.get_logger(__name__)
 
-KINDS = ("patch", "frame")
 LEARNING_RATES = {"adamw": 1e-4, "muon": LEARNING_RATE}
 OFFICIAL_DURATION_S = 10.24
 # By default a training has so many epochs, within these bounds
@@ -59,7 +59,7 @@ SMALL_GRID_MASK_RATIO = 0.5
 
 
 def pretraining_config(
-    size: str, kind: str, *, duration_s: float = OFFICIAL_DURATION_S, **changes: Any
+    size: PretrainingSize, kind: PatchKind, *, duration_s: float = OFFICIAL_DURATION_S, **changes: Any
 ) -> SSASTConfig:
     """Return the config of an official size and kind, with masks that fit its patch grid.
 
@@ -72,9 +72,8 @@ def pretraining_config(
     Raises:
         ValueError: Size or kind is unknown, or the duration does not hold two patches.
     """
-    for name, value, known in (("size", size, tuple(SIZES)), ("kind", kind, KINDS)):
-        if value not in known:
-            raise ValueError(f"{name}={value!r} is unknown; choose one of {known}.")
+    expect_one_of(PretrainingSize, size=size)
+    expect_one_of(PatchKind, kind=kind)
     num_mel_bins = changes.get("num_mel_bins", 128)
     height, width = (16, 16) if kind == "patch" else (num_mel_bins, 2)
     if not 0.02 * width <= duration_s < float("inf"):
@@ -107,14 +106,14 @@ def pretrain(
     split_column: str = "split",
     audio_folder: str | os.PathLike[str] | None = None,
     subset: str | None = None,
-    size: str = "tiny",
-    kind: str = "patch",
+    size: PretrainingSize = "tiny",
+    kind: PatchKind = "patch",
     model: str | Path | None = None,
     duration_s: float | None = None,
     num_steps: int | None = None,
     batch_size: int = 24,
     gradient_accumulation_steps: int = 1,
-    optimizer: str = "adamw",
+    optimizer: PretrainingOptimizer = "adamw",
     learning_rate: float | None = None,
     eval_every: int | None = None,
     num_eval: int = 200,
@@ -330,10 +329,9 @@ def _as_mixture(data: Any, *, weights: Sequence[float] | None, **settings: Any) 
     return data
 
 
-def _find_optimizer(name: str, learning_rate: float | None) -> tuple[MakeOptimizer | None, float]:
+def _find_optimizer(name: PretrainingOptimizer, learning_rate: float | None) -> tuple[MakeOptimizer | None, float]:
     """Return what makes the optimiser, if `Trainer` does not have it, and the learning rate."""
-    if name not in LEARNING_RATES:
-        raise ValueError(f"optimizer={name!r} is unknown; choose one of {list(LEARNING_RATES)}.")
+    expect_one_of(PretrainingOptimizer, optimizer=name)
     if learning_rate is None:
         learning_rate = LEARNING_RATES[name]
     return (partial(MuonAdamW, learning_rate=learning_rate) if name == "muon" else None), learning_rate
