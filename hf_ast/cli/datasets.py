@@ -147,7 +147,7 @@ def resumable(out: Path) -> Iterator[None]:
         with redirect_stdout(sys.stderr):
             yield
     except KeyboardInterrupt:
-        if any((out / "checkpoints").glob("checkpoint-*")):
+        if any((out / "checkpoints").glob("checkpoint-*/complete")):
             raise KeyboardInterrupt("; --resume continues from the last saved state") from None
         raise
 

@@ -136,8 +136,9 @@ def test_an_interrupted_training_says_how_to_continue(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Interrupt(TrainerCallback):
-        def on_save(self, *args: Any, **kwargs: Any) -> None:
-            signal.raise_signal(signal.SIGINT)
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == 2:
+                signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(pretraining, "DamagedRecordings", lambda *crops: Interrupt())
     arguments = ["pretrain", str(folder), "--out", str(tmp_path), "--duration", "0.32", "--steps", "2"]
