@@ -1,5 +1,6 @@
 """Files and folders that get their final name only when they are complete, even if the process is killed."""
 
+import errno
 import os
 import re
 import shutil
@@ -75,8 +76,8 @@ def _replace_folder(partial: Path, out: Path, replaced: Path) -> None:
         out.rename(replaced)
     try:
         partial.rename(out)
-    except OSError:
-        if not out.exists():
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES):  # the last is what Windows says
             raise
 
 

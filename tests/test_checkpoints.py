@@ -158,7 +158,7 @@ def get_and_die(cache: Path, renamed: str, parent: str) -> None:
     ("renamed", "parent", "left"),
     [
         (f"{FILE}.incomplete", "", []),
-        (f".{NAME}.partial", "converted", [f".{NAME}.partial"]),
+        (f".{NAME}.partial", "converted", [f".{NAME}"]),
         (".conversion.json.partial", NAME, [NAME]),
     ],
     ids=["after the download", "after the conversion", "after the verification"],
@@ -168,7 +168,7 @@ def test_what_a_killed_process_left_is_never_returned_and_is_finished_by_the_nex
 ) -> None:
     process: BaseProcess = start(get_and_die, tmp_path, renamed, parent)
     assert exit_code(process) == -signal.SIGKILL
-    assert [name.rpartition("-")[0] if name.startswith(".") else name for name in names(tmp_path)] == left
+    assert [name.partition(".partial-")[0] if name.startswith(".") else name for name in names(tmp_path)] == left
     folder = get_checkpoint(NAME, cache=tmp_path)
     assert read_provenance(folder)["verification"]["passed"]
     assert names(tmp_path) == [NAME]

@@ -239,7 +239,9 @@ def _last_flac_sample(recording: RecordingFile, part: Part, head: bytes) -> int:
     last = -1
     for found in re.finditer(rb"\xff[\xf8\xf9]", content):
         frame = content[found.start() : found.start() + 16]
-        num_bytes = _NUM_BYTES[frame[4]] if len(frame) == 16 else 0
+        if len(frame) < 16:
+            break
+        num_bytes = _NUM_BYTES[frame[4]]
         extra = {6: 1, 7: 2}.get(frame[2] >> 4, 0) + {12: 1, 13: 2, 14: 2}.get(frame[2] & 15, 0)
         end = 4 + num_bytes + extra
         if num_bytes and _crc8(frame[:end]) == frame[end]:

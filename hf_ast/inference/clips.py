@@ -107,6 +107,7 @@ def score_clips(
                 rows = [first + index for index in batch]
                 scores[rows] = score_inputs(model, inputs.to(model.dtype)).cpu()
                 bar.update(len(batch))
+            del waveforms  # before the next part is read
     return scores
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from hf_ast import HfASTFeatureExtractor
 from hf_ast.data.labelled import Clip, LabelledData
@@ -39,13 +40,16 @@ class Baselines:
     is_cross_validated: bool
 
 
-def baselines(data: LabelledData, clips: Sequence[Clip], *, seed: int = 0) -> Baselines:
+def baselines(
+    data: LabelledData, clips: Sequence[Clip], *, seed: int = 0, device: torch.device | None = None
+) -> Baselines:
     """Compute the baselines for recordings.
 
     Args:
         data: All recordings; those of its training split, if it has one, are what is fitted to.
         clips: The recordings of a result.
         seed: Of the choice of recordings if there are very many, and of the parts of a cross-validation.
+        device: Where spectra are computed; if None, on the CPU.
     """
     targets = data.targets(clips)
     chosen = {id(clip) for clip in clips}
@@ -53,7 +57,7 @@ def baselines(data: LabelledData, clips: Sequence[Clip], *, seed: int = 0) -> Ba
     is_cross_validated = not training
     shares = data.targets(clips if is_cross_validated else training).mean(axis=0)
     largest = classification_metrics(targets, np.tile(shares, (len(clips), 1)), multi_label=data.multi_label).values
-    scores = _linear_scores(data, clips, training, seed)
+    scores = _linear_scores(data, clips, training, seed, device)
     linear = None
     if scores is not None:
         readable = np.isfinite(scores).all(axis=1)
@@ -62,17 +66,17 @@ def baselines(data: LabelledData, clips: Sequence[Clip], *, seed: int = 0) -> Ba
 
 
 def _linear_scores(
-    data: LabelledData, clips: Sequence[Clip], training: Sequence[Clip], seed: int
+    data: LabelledData, clips: Sequence[Clip], training: Sequence[Clip], seed: int, device: torch.device | None
 ) -> np.ndarray | None:
     """Return the scores (N, C) of the linear baseline, NaN where a recording cannot be read; or None."""
-    features = mean_spectra(data, clips)
+    features = mean_spectra(data, clips, device)
     readable = np.isfinite(features).all(axis=1)
     scores = np.full((len(clips), len(data.labels)), np.nan)
     targets = data.targets(clips)
     if training:
         order = np.random.default_rng(seed).permutation(len(training))[:NUM_FITTED]
         fitted = [training[number] for number in order]
-        inputs, known = mean_spectra(data, fitted), data.targets(fitted)
+        inputs, known = mean_spectra(data, fitted, device), data.targets(fitted)
         usable = np.isfinite(inputs).all(axis=1)
         if usable.sum() < 2 or not readable.any():
             return None
@@ -88,7 +92,7 @@ def _linear_scores(
     return scores
 
 
-def mean_spectra(data: LabelledData, clips: Sequence[Clip]) -> np.ndarray:
+def mean_spectra(data: LabelledData, clips: Sequence[Clip], device: torch.device | None = None) -> np.ndarray:
     """Return the mean log-mel spectrum (N, 64) of each recording, or of its middle; NaN where it cannot be read."""
     extractor = HfASTFeatureExtractor(num_mel_bins=MEL_BINS, max_length=int(100 * DURATION_S), do_normalize=False)
     rate, reader = extractor.sampling_rate, data.source.reader()
@@ -96,10 +100,10 @@ def mean_spectra(data: LabelledData, clips: Sequence[Clip]) -> np.ndarray:
     for row, clip in enumerate(clips):
         try:
             waveform = read_part(reader, clip, 0.5, sampling_rate=rate, duration_s=DURATION_S)
-            values = extractor(waveform, rate, padding=False, return_tensors="np")["input_values"][0]
+            values = extractor(waveform, rate, padding=False, return_tensors="pt", device=device)["input_values"][0]
         except (OSError, ValueError):  # the result names it
             continue
-        spectra[row] = values.mean(axis=0)
+        spectra[row] = values.mean(dim=0).cpu().numpy()
     return spectra
 
 

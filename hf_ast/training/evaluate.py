@@ -63,13 +63,14 @@ class Evaluation:
         scores: np.ndarray,
         *,
         with_baselines: bool = False,
+        device: torch.device | None = None,
         failed: dict[str, str] | None = None,
     ) -> "Evaluation":
         """Compare scores (N, C) of recordings with their labels."""
         targets, multi_label = data.targets(clips), data.multi_label
         metrics = classification_metrics(targets, scores, multi_label=multi_label)
         errors = standard_errors(targets, scores, multi_label=multi_label)
-        found = baselines(data, clips) if with_baselines else None
+        found = baselines(data, clips, device=device) if with_baselines else None
         return cls(
             labels=data.labels,
             names=[clip.title for clip in clips],
@@ -202,6 +203,7 @@ def evaluate(
         [clips[row] for row in scored],
         scores[scored],
         with_baselines=with_baselines,
+        device=model.device,
         failed=failed,
     )
 

@@ -32,7 +32,7 @@ def test_a_folder_is_described_without_its_weights(
     found = shown(model_folder, capsys)
     embeddings = model.backbone.embeddings
     with torch.no_grad():
-        tokens, _ = embeddings(torch.zeros(1, 50, 32))
+        tokens, *_ = embeddings(torch.zeros(1, 50, 32))
     assert found["input"] == {
         "frames": 50, "mel_bins": 32, "patch": [8, 6], "strides": [6, 4], "grid": [5, 12], "tokens": tokens.shape[1],
     }  # fmt: skip

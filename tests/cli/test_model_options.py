@@ -85,6 +85,7 @@ COMMANDS: dict[str, tuple[list[str], str, set[str], Reader]] = {
         ["{data}", *MODEL, "--out", "{out}", "--epochs", "1", "--num-workers", "0"], "", BATCHES - {"--batch-size"},
         trained,
     ),
+    "probe": (["{data}", *MODEL, "--out", "{out}"], "", BATCHES - {"--dtype", "--batch-size"}, trained),
     "pretrain": (
         ["{data}", "--model", "{ssast}", "--out", "{out}", "--steps", "1", "--num-workers", "0"], "",
         BATCHES - {"--batch-size"}, trained,
@@ -94,13 +95,13 @@ COMMANDS: dict[str, tuple[list[str], str, set[str], Reader]] = {
 WAITING = {"listen", "demo"}
 RUN_MODELS = [name for name, (_, _, options, _) in COMMANDS.items() if "--device" in options]
 # Training computes in float32 beside bfloat16, by `Trainer`, which needs a device that torch knows
-INFERENCE = [name for name in RUN_MODELS if name not in ("finetune", "pretrain")]
+INFERENCE = [name for name in RUN_MODELS if name not in ("finetune", "probe", "pretrain")]
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Recordings that can all be read: others end commands with exit status 1."""
-    folder = write_folder(tmp_path_factory.mktemp("data") / "recordings", num_clips=3)
+    folder = write_folder(tmp_path_factory.mktemp("data") / "recordings", num_clips=5)
     for name in SKIPPED:
         (folder / name).unlink()
     return folder
@@ -212,10 +213,9 @@ def test_bfloat16_in_batches_of_two_gives_close_results(name: str, run: Runner) 
     options += ["--batch-size", "2"] if "--batch-size" in own else []
     found = run(name, *options)
     assert not isinstance(found, tuple), found
-    if found is not None:
+    if found is not None and name != "evaluate":  # metrics of few recordings jump, or stay, when scores change
         expected = run.usual(name)
-        # Metrics of nine recordings jump when two scores change places
-        expect_close(found, expected, TOLERANCE) if name != "evaluate" else None
+        expect_close(found, expected, TOLERANCE)
         assert (found == expected) == ("--dtype" not in own)
 
 

@@ -257,7 +257,10 @@ def test_the_plan_refuses_what_licences_leave_unclear_by_name() -> None:
     of_maest = {name for name, checkpoint in CHECKPOINTS.items() if checkpoint.family == "maest"}
     assert of_maest < refused
     assert "forbids commercial use" in publish_all.find_refusal(CHECKPOINTS[min(of_maest)])
-    refused -= of_maest
+    of_fpasst = {name for name, checkpoint in CHECKPOINTS.items() if checkpoint.family == "fpasst"}
+    assert of_fpasst < refused
+    assert "no licence is stated" in publish_all.find_refusal(CHECKPOINTS[min(of_fpasst)])
+    refused -= of_maest | of_fpasst
     assert {name.split("-0.")[0].split("-")[-1] for name in refused} == {*(f"fold{n}" for n in range(1, 6)), "fsd50k"}
 
 

@@ -54,7 +54,7 @@ def test_positions_are_the_sum_of_both_tables():
     table = model.embeddings.positions
     assert table.frequency_table.shape == (1, 5, 1, 32)
     assert table.time_table.shape == (1, 1, 12, 32)
-    tokens, _ = model.embeddings(spectrograms(2, 30))
+    tokens, *_ = model.embeddings(spectrograms(2, 30))
     patches = model.embeddings.patch_embedding(spectrograms(2, 30))
     expected = patches + table.frequency_table + table.time_table[:, :, :7]
     torch.testing.assert_close(tokens[:, 2:], expected.flatten(1, 2))
@@ -95,7 +95,7 @@ def test_random_positions_in_training_only():
     starts = set()
     model.train()
     for seed in range(40):
-        tokens, _ = model(clip, generator=seeded(seed))
+        tokens, *_ = model(clip, generator=seeded(seed))
         assert torch.equal(tokens, model(clip, generator=seeded(seed))[0])
         for start in range(6):
             positions = model.positions(12)[:, :, start : start + 7]

@@ -74,7 +74,7 @@ def test_every_patch_is_equally_likely_to_stay():
 def test_one_draw_per_batch_or_per_clip():
     for per_clip in (False, True):
         patchout = Patchout(2, 1, per_clip=per_clip).train()
-        kept, mask = patchout(number_tokens(8), None, GRID, seeded())
+        kept, mask, _ = patchout(number_tokens(8), None, GRID, seeded())
         assert kept.shape == (8, 2 + 6, 1)
         assert mask is None
         assert (kept[:, :2, 0] == torch.tensor([0.0, 1.0])).all()
@@ -92,7 +92,7 @@ def test_tokens_and_their_mask_stay_together():
     mask = torch.rand(6, 17, generator=seeded()) < 0.5
     mask[:, :3] = True
     tokens = number_tokens(6)
-    kept, kept_mask = Patchout(1, 1, 2, per_clip=True).train()(tokens, mask, GRID, seeded())
+    kept, kept_mask, _ = Patchout(1, 1, 2, per_clip=True).train()(tokens, mask, GRID, seeded())
     numbers = kept[..., 0].long()
     assert torch.equal(kept_mask, mask.gather(1, numbers))
     assert all(len(set(row)) == len(row) for row in numbers.tolist())
@@ -105,7 +105,7 @@ def test_a_short_clip_keeps_a_real_patch(per_clip):
     mask[1:, 2 + torch.tensor([0, 5, 10])] = True  # one real column
     patchout = Patchout(4, per_clip=per_clip).train()
     for seed in range(10):
-        kept, kept_mask = patchout(number_tokens(64), mask, GRID, seeded(seed))
+        kept, kept_mask, _ = patchout(number_tokens(64), mask, GRID, seeded(seed))
         assert kept.shape[1] == 2 + 3
         assert kept_mask[:, 2:].any(dim=1).all()
 
@@ -131,7 +131,7 @@ def test_by_default_one_draw_is_for_the_batch():
 
 def test_given_permutations_are_used():
     patchout = Patchout(2, permute=recorded([4, 0, 2, 1, 3])).train()
-    kept, mask = patchout(number_tokens(2), None, GRID)
+    kept, mask, _ = patchout(number_tokens(2), None, GRID)
     assert kept[..., 0].tolist() == [[0, 1, *(2 + i for i in (0, 2, 4, 5, 7, 9, 10, 12, 14))]] * 2
     assert mask is None
 

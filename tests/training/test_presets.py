@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 
 from hf_ast import HfASTFeatureExtractor, PaSSTFeatureExtractor
-from hf_ast.cli.finetune import Preset as CommandPreset
+from hf_ast.choices import PresetName
 from hf_ast.data.labelled import LabelledData, read_data
 from hf_ast.training.finetune import make_trainer, settle
 from hf_ast.training.preparation import load_for_training
@@ -118,7 +118,7 @@ def test_a_preset_has_the_values_of_its_official_file(name: str) -> None:
 
 def test_every_preset_has_its_facts_and_a_name_on_the_command_line() -> None:
     assert PRESETS.keys() - FACTS.keys() == {"small-data"}
-    assert {name.value for name in CommandPreset} == PRESETS.keys()
+    assert set(get_args(PresetName)) == PRESETS.keys()
 
 
 def trainer_of(preset: Preset, data: LabelledData, start: Path, folder: Path, rows_per_step: int) -> Any:

@@ -175,7 +175,7 @@ def test_a_pretraining_that_was_cut_off_continues_as_if_nothing_had_happened(
     assert last_state(tmp_path / "killed").name == "checkpoint-5"  # in the middle of the second epoch
     with pytest.raises(ValueError, match="holds saved states of an earlier run; resume=True continues it"):
         run(folders, tmp_path / "killed")
-    with pytest.raises(ValueError, match="the data have other recordings and weights than when training"):
+    with pytest.raises(ValueError, match="resume=True, but recordings differs from what it was; weights was"):
         pretrain(folders[0], tmp_path / "killed", resume=True)
     run(folders, tmp_path / "killed", num_workers=0, resume=True)
     whole, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))

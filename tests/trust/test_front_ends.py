@@ -36,7 +36,7 @@ def is_right(extractor: Any, wave: Wave) -> bool:
     clips = wave.clips
     if not clips or not wave.is_finite or wave.peak > 100:
         return False
-    is_list_of_arrays = isinstance(wave.value, list) and not isinstance(wave.value[0], list)
+    is_list_of_arrays = isinstance(wave.value, list) and not any(isinstance(row, list) for row in wave.value)
     looks_like_channels = len(clips) > 32 >= len(clips[0]) and not is_list_of_arrays
     return len(clips[0]) > 0 and not looks_like_channels
 
