@@ -31,9 +31,14 @@ OTHERS = (
     )
 ) - SUFFIXES
 
-# Sound of which nothing in the file tells the rate and the codec
-BARE = frozenset(".alaw .g722 .g726 .gsm .pcm .raw .sln .ulaw .vox".split())
-WHY_BARE = "it has no header that tells its rate and codec; convert it, such as by sox or ffmpeg"
+# Sound that no decoder reads: nothing in the file tells its rate and codec, or the format is too rare
+_BARE, _RARE = ".alaw .g722 .g726 .gsm .pcm .raw .sln .ulaw .vox", ".hcom .maud .mmf .rso"
+NOT_READ = {
+    **dict.fromkeys(
+        _BARE.split(), "it has no header that tells its rate and codec; convert it, such as by sox or ffmpeg"
+    ),
+    **dict.fromkeys(_RARE.split(), "no decoder reads this format; convert it, such as by sox"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +101,8 @@ def find_remote_recordings(filesystem: Any, folder: str) -> Found:
                 unreadable[name] = reason_of(head)
             elif looks_like_media(head):
                 names.append(name)
-            elif posixpath.splitext(name)[1].lower() in BARE:
-                unreadable[name] = WHY_BARE
+            elif (suffix := posixpath.splitext(name)[1].lower()) in NOT_READ:
+                unreadable[name] = NOT_READ[suffix]
     return Found(names=sorted(names), unreadable=unreadable, archives=sorted(archives))
 
 
@@ -160,8 +165,8 @@ class _Search:
                     os.stat(entry.path)  # a broken link, or else a pipe or socket, which might never give a byte
                 elif looks_like_media(head_of(entry.path)):
                     self.names.append(name)
-                elif suffix in BARE:
-                    self.unreadable[name] = WHY_BARE
+                elif suffix in NOT_READ:
+                    self.unreadable[name] = NOT_READ[suffix]
             except OSError as error:
                 self.unreadable[name] = f"it cannot be opened ({reason_of(error)})"
 

@@ -66,6 +66,15 @@ def test_sound_without_a_header_is_named_and_its_content_comes_first(tmp_path: P
     assert find_recordings(folder).names == ["called.raw"]
 
 
+def test_rare_formats_are_named(tmp_path: Path) -> None:
+    touch(tmp_path, "a.wav", "ring.mmf", "robot.RSO")
+    found = find_recordings(tmp_path)
+    assert found.names == ["a.wav"]
+    assert found.unreadable == dict.fromkeys(
+        ("ring.mmf", "robot.RSO"), "no decoder reads this format; convert it, such as by sox"
+    )
+
+
 def test_broken_links_are_named(tmp_path: Path) -> None:
     (tmp_path / "gone.wav").symlink_to("nowhere.wav")
     (tmp_path / "gone").symlink_to("nowhere")
