@@ -110,7 +110,7 @@ def test_no_entry_is_published_and_the_card_says_why(name: str, tmp_path: Path) 
     assert verify_folder(folder, file).passed
     text = render_card(folder)
     assert "license: unknown" in text
-    assert "None is stated. The code has the licence MIT" in text
+    assert "No licence is stated. The code has the licence MIT" in text
     assert all(remark in text for remark in find(name).remarks)
     with pytest.raises(ValueError, match="is not published: no licence is stated"):
         publish_folder(folder, "me/mine")
